@@ -1,0 +1,27 @@
+"""Latency-adjustable transformers in JAX/Flax: speed as a knob turned at run time.
+
+Axis letters in names of arrays, e.g. `x_BLD`:
+  B batch, T tokens of the input, L word-vectors in, K kept, H heads, C head width, D model width,
+  F feed-forward width, V vocabulary, I queries, J keys.
+"""
+
+from latadj_jax.api import Model, apply, from_pretrained, init_params, save_pretrained
+from latadj_jax.outputs import Output
+from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
+from latadj_jax.profile import Profile
+
+__all__ = [
+    "Model",
+    "Output",
+    "Plan",
+    "Profile",
+    "apply",
+    "expected_speedup",
+    "from_pretrained",
+    "init_params",
+    "layer_macs",
+    "macs",
+    "make_plan",
+    "save_pretrained",
+    "solve_alpha",
+]

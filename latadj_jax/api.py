@@ -1,0 +1,284 @@
+"""The library's front door: load a model, apply it, save it."""
+
+import dataclasses
+import functools
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from latadj_jax import convert
+from latadj_jax.batch import check_inputs
+from latadj_jax.bert import Bert
+from latadj_jax.config import BertConfig, ConfigError, config_from_hf, label_names
+from latadj_jax.outputs import Output
+from latadj_jax.plan import Plan, check_alpha, make_plan
+from latadj_jax.profile import Profile
+from latadj_jax.sources import resolve
+
+MODULES = {"bert": Bert}
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A frozen, hashable description; the parameters live beside it, in a pytree.
+
+    Attributes:
+      config: the family's config.
+      task: "features", "classification" or "regression".
+      profile: elimination profile; 1 everywhere when None is given.
+      alpha: the default speedup coefficient that the artefact carries, or None for dense.
+        `apply` does not read it: it uses only what it is given.
+      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
+    """
+
+    config: BertConfig
+    task: str = "features"
+    profile: Profile | None = None
+    alpha: float | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        module = MODULES[self.config.model_type]
+        if self.task not in module.tasks:
+            raise ValueError(
+                f"task {self.task!r} is not one of {self.config.model_type}'s: "
+                f"{', '.join(module.tasks)}."
+            )
+        if self.profile is None:
+            object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
+        if self.profile.num_layers != self.config.num_layers:
+            raise ValueError(
+                f"the profile has {self.profile.num_layers} layers, the model "
+                f"{self.config.num_layers}; calibrate this model."
+            )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
+        check_alpha(self.alpha)
+
+    def replace(self, **changes) -> "Model":
+        """A copy with other values, e.g. `model.replace(profile=profile, alpha=0.9)`."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def module(self):
+        """The Flax module that computes it."""
+        module = MODULES[self.config.model_type]
+        return module(self.config, self.task, jnp.dtype(self.dtype))
+
+    def plan(self, alpha: float | None, length: int, **options) -> Plan:
+        """`make_plan` with this model's profile and protected positions."""
+        protected = MODULES[self.config.model_type].protected
+        return make_plan(self.profile, alpha, length, protected=protected, **options)
+
+
+def from_pretrained(
+    source: str | os.PathLike,
+    task: str | None = None,
+    num_labels: int | None = None,
+    dtype: str = "float32",
+    *,
+    seed: int = 0,
+):
+    """Model and parameters of a checkpoint in the Hugging Face layout.
+
+    Args:
+      source: a folder (config.json with model.safetensors, flax_model.msgpack or
+        pytorch_model.bin), a hub id, or "package:NAME/folder" inside an installed package.
+      task: "features", "classification" or "regression"; by default what config.json's
+        architectures say.
+      num_labels: of a new head, where it differs from the checkpoint's.
+      dtype: of parameters and computation, "float32" or "bfloat16".
+      seed: of heads that the checkpoint lacks.
+
+    Returns:
+      (model, params). The profile and default alpha come from elimination.json where there is one.
+
+    Raises:
+      ValueError: one sentence that names what is missing, unreadable or does not fit.
+    """
+    folder = resolve(os.fspath(source))
+    hf = _read_json(folder / "config.json")
+    config = config_from_hf(hf)
+    task = task or _task_of(hf)
+    if task == "regression" and num_labels is None:
+        num_labels = 1 if _task_of(hf) != "regression" else None
+    tensors = convert.read_tensors(folder)
+    if num_labels is not None and num_labels != len(config.labels):
+        if num_labels < 1:
+            raise ValueError(f"num_labels must be at least 1; it is {num_labels}.")
+        config = config.replace(labels=label_names(num_labels))
+        # Asked for by number: the checkpoint's head has another one and is left behind.
+        tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
+    model = Model(config, task, dtype=dtype, **_read_elimination(folder))
+    params = convert.merge(
+        config.model_type, param_shapes(model), tensors, dtype, seed, config.initializer_range
+    )
+    return model, params
+
+
+def init_params(model: Model, seed: int = 0):
+    """Random parameters, to train from scratch."""
+    return jax.jit(_init, static_argnums=0)(model, jax.random.key(seed))
+
+
+def param_shapes(model: Model):
+    """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
+    return jax.eval_shape(functools.partial(_init, model), jax.random.key(0))
+
+
+def _init(model: Model, key: jax.Array):
+    inputs = {"input_ids": jnp.zeros((1, 2), jnp.int32), "attention_mask": jnp.ones((1, 2), bool)}
+    return model.module.init(key, inputs, model.plan(None, 2))["params"]
+
+
+def apply(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    alpha: float | None = None,
+    *,
+    plan: Plan | None = None,
+    count: str = "valid",
+    restore: bool = False,
+    train: bool = False,
+    rngs: Mapping[str, jax.Array] | None = None,
+    return_scores: bool = False,
+) -> Output:
+    """Runs the model, dense (`alpha=None`) or with elimination.
+
+    Pure: works under jit, grad, vmap and sharding. Called outside of jit it compiles once per
+    (batch shape, plan), and not again.
+
+    Args:
+      batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (nonzero = valid, padding on
+        either side) and `token_type_ids` [B, T].
+      alpha: speedup coefficient, a Python number greater than 0; smaller is faster.
+      plan: in place of alpha and count: counts decided before, see `make_plan`.
+      count: "valid": each example's counts follow its own valid length, so that its output does
+        not depend on padding or companions. "padded": they follow T, as in papers that pad.
+      restore: `hidden` and `positions` cover all T positions; a removed word-vector has the hidden
+        state that it had when it was removed.
+      train: dropout on; needs `rngs={"dropout": key}`.
+      rngs: keys; strategy "random" needs "eliminate".
+      return_scores: whether `out.scores` holds the Score Vector of each layer.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    ranges = model.module.input_ranges(model.config)
+    inputs = check_inputs(batch, ranges, model.config.max_positions)
+    length = inputs["input_ids"].shape[1]
+    if plan is None:
+        plan = model.plan(alpha, length, count=count)
+    elif alpha is not None:
+        raise ValueError("alpha and plan were both given; a plan already holds its alpha.")
+    elif (plan.length, plan.num_layers) != (length, model.config.num_layers):
+        raise ValueError(
+            f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "
+            f"{model.config.num_layers} layers and the batch {length} tokens."
+        )
+    rngs = dict(rngs or {})
+    for name, needed in (("dropout", train), ("eliminate", plan.strategy == "random")):
+        if needed and name not in rngs:
+            raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
+    out = _forward(model.module, plan, restore, train, params, inputs, rngs)
+    return out if return_scores else out.replace(scores=None)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def _forward(module, plan, restore, train, params, inputs, rngs):
+    return module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
+
+
+def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
+    """Writes one artefact: config.json, model.safetensors, elimination.json.
+
+    Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
+    the default alpha. Files appear only once all of them are written.
+
+    Args:
+      tokenizer: a transformers tokenizer, to be saved along.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(temporary)
+        convert.save_tensors(
+            model.config.model_type, model.task, params, temporary / "model.safetensors"
+        )
+        _write_json(temporary / "elimination.json", _elimination(model))
+        _write_json(temporary / "config.json", _hf_config(model, params))
+        path.mkdir(exist_ok=True)
+        for stale in (*path.glob("*.safetensors"), *path.glob("*.index.json")):
+            if stale.name != "model.safetensors":
+                stale.unlink()
+        for file in sorted(temporary.iterdir()):
+            os.replace(file, path / file.name)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _hf_config(model: Model, params) -> dict:
+    hf = model.config.to_hf()
+    hf["architectures"] = [
+        "BertModel" if model.task == "features" else "BertForSequenceClassification"
+    ]
+    hf["dtype"] = str(jax.tree.leaves(params)[0].dtype)
+    hf.pop("torch_dtype", None)  # the older name of dtype
+    if model.task != "features":
+        single = "single_label_classification"
+        hf["problem_type"] = single if model.task == "classification" else "regression"
+    return hf
+
+
+def _task_of(hf: Mapping) -> str:
+    architecture = (hf.get("architectures") or ["BertModel"])[0]
+    if not architecture.endswith("ForSequenceClassification"):
+        return "features"
+    labels = hf.get("id2label") or range(hf.get("num_labels", 2))
+    regression = hf.get("problem_type") == "regression" or len(labels) == 1
+    return "regression" if regression else "classification"
+
+
+def _elimination(model: Model) -> dict:
+    return {"format": 1, "alpha": model.alpha, "profile": model.profile.to_dict()}
+
+
+def _read_elimination(folder: Path) -> dict:
+    file = folder / "elimination.json"
+    if not file.exists():
+        return {}
+    values = _read_json(file)
+    try:
+        if values["format"] != 1:
+            raise ValueError(f"its format is {values['format']}, this version reads 1")
+        return {"alpha": values["alpha"], "profile": Profile.from_dict(values["profile"])}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be used: {error}.") from None
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        values = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file} is not there; is {file.parent} a model folder?") from None
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold a JSON object.")
+    return values
+
+
+def _write_json(file: Path, values: dict) -> None:
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,110 @@
+"""Batches: buckets, padding, and the checks that come before any compilation."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PASSENGERS = ("labels", "weights")  # may travel in a batch; the model does not read them
+
+
+def default_buckets(max_length: int) -> tuple[int, ...]:
+    """Padded lengths 16, 24, 32, 48, 64, 96, ... up to and with `max_length`."""
+    powers = [2**k for k in range(4, max(5, max_length.bit_length() + 1))]
+    steps = sorted(powers + [3 * p // 2 for p in powers])
+    return (*(s for s in steps if s < max_length), max_length)
+
+
+def bucket_of(length: int, buckets: Sequence[int]) -> int:
+    """The smallest bucket that holds `length` tokens."""
+    fitting = [b for b in buckets if b >= length]
+    if not fitting:
+        raise ValueError(
+            f"an input of {length} tokens fits no bucket: the largest is {max(buckets)}; "
+            f"add a bucket or truncate."
+        )
+    return min(fitting)
+
+
+def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
+    """One batch of unpadded examples, padded on the right: arrays [B, length] and their mask.
+
+    Args:
+      examples: each with `input_ids` [n] and optionally `token_type_ids` [n], n from 1 to length.
+    """
+    if not examples:
+        raise ValueError("a batch needs at least one example; it has none.")
+    keys = ("input_ids", *(k for k in ("token_type_ids",) if k in examples[0]))
+    batch = {key: np.zeros((len(examples), length), np.int32) for key in keys}
+    batch["attention_mask"] = np.zeros((len(examples), length), bool)
+    for row, example in enumerate(examples):
+        n = len(example["input_ids"])
+        if not 1 <= n <= length:
+            raise ValueError(f"example {row} has {n} tokens; the batch holds 1 to {length}.")
+        for key in keys:
+            batch[key][row, :n] = example[key]
+        batch["attention_mask"][row, :n] = True
+    return batch
+
+
+def check_inputs(
+    batch: Mapping[str, jax.Array], ranges: Mapping[str, int], max_positions: int
+) -> dict[str, jax.Array]:
+    """The model's inputs, as int32 and a bool mask, checked; traced values pass unlooked at.
+
+    Args:
+      batch: `input_ids` [B, T], optionally `attention_mask` and the other keys of `ranges`.
+      ranges: the inputs that the family reads and how many values each can take.
+
+    Raises:
+      ValueError: one sentence that names the key and the fix.
+    """
+    known = (*ranges, "attention_mask")
+    if unknown := sorted(set(batch) - {*known, *PASSENGERS}):
+        raise ValueError(f"batch has an unknown key {unknown[0]!r}; it may have {known}.")
+    if "input_ids" not in batch:
+        raise ValueError("batch has no 'input_ids'.")
+    shape = np.shape(batch["input_ids"])
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"input_ids must be [B, T] with B and T at least 1; it is {list(shape)}.")
+    if shape[1] > max_positions:
+        raise ValueError(
+            f"input_ids is {shape[1]} tokens long, the model has {max_positions} positions; "
+            f"truncate it."
+        )
+    inputs = {}
+    for key in known:
+        if key in batch:
+            _check_array(key, batch[key], shape, ranges.get(key))
+            inputs[key] = jnp.asarray(batch[key], jnp.int32)
+    mask = batch.get("attention_mask")
+    if mask is not None and _is_concrete(mask):
+        has_token_B = (np.asarray(mask) != 0).any(axis=1)
+        if not has_token_B.all():
+            row = int(np.argmin(has_token_B))
+            raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
+    inputs["attention_mask"] = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask) != 0
+    return inputs
+
+
+def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None) -> None:
+    if np.shape(array) != shape:
+        raise ValueError(
+            f"{key} must have the shape of input_ids, {list(shape)}; it is {list(np.shape(array))}."
+        )
+    if num_values is None:
+        return
+    if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
+        raise ValueError(f"{key} must be integers; they are {jnp.result_type(array)}.")
+    if _is_concrete(array):
+        low, high = int(np.min(array)), int(np.max(array))
+        if low < 0 or high >= num_values:
+            raise ValueError(
+                f"{key} holds {low}..{high}, the model knows 0..{num_values - 1}: "
+                f"was it made by this model's own tokenizer?"
+            )
+
+
+def _is_concrete(x) -> bool:
+    return not isinstance(x, jax.core.Tracer)

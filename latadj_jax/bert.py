@@ -1,0 +1,157 @@
+"""BERT encoder with elimination of word-vectors, and its heads.
+
+Hidden states are normed after each block (post-norm). CLS, the first valid token, is protected.
+"""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from latadj_jax.config import BertConfig
+from latadj_jax.eliminate import Cut, put_back, ranking, select, take, take_positions
+from latadj_jax.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LayerNorm,
+    attend,
+    attention_probs,
+    split_heads,
+)
+from latadj_jax.outputs import Output
+from latadj_jax.plan import Plan
+from latadj_jax.score import score_vector
+
+
+class BertEmbeddings(nn.Module):
+    cfg: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, ids_BL, types_BL, positions_BL, train):
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.initializer_range)
+
+        def embed(num, name):
+            return nn.Embed(num, cfg.hidden_size, self.dtype, embedding_init=init, name=name)
+
+        x_BLD = embed(cfg.vocab_size, "word")(ids_BL)
+        x_BLD += embed(cfg.type_vocab_size, "token_type")(types_BL)
+        x_BLD += embed(cfg.max_positions, "position")(positions_BL)
+        return Dropout(cfg.hidden_dropout)(LayerNorm(cfg.norm_eps, name="norm")(x_BLD), train)
+
+
+class BertLayer(nn.Module):
+    """Attention, cut, output projection, feed-forward.
+
+    Takes N_{l-1} word-vectors and hands on N_l. Keys and values come from all that entered, so
+    what is removed here has spoken once more; everything after the cut sees only the kept ones.
+    """
+
+    cfg: BertConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x_BLD, positions_BL, protected_BL, cut: Cut | None, train: bool):
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.initializer_range)
+
+        def dense(width, name):
+            return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+
+        q_BLHC, k_BLHC, v_BLHC = (
+            split_heads(dense(cfg.hidden_size, name)(x_BLD), cfg.num_heads)
+            for name in ("query", "key", "value")
+        )
+        valid_BL = positions_BL >= 0
+        probs_BHLL = attention_probs(q_BLHC, k_BLHC, valid_BL[:, None, :])
+        scores_BL = score_vector(probs_BHLL, valid_BL)
+
+        if cut is not None:
+            key = self.make_rng("eliminate") if cut.strategy == "random" else None
+            ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
+            keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
+            probs_BHLL = take(probs_BHLL, keep_BK, axis=2)
+            x_BLD = take(x_BLD, keep_BK)
+            positions_BL = take_positions(positions_BL, keep_BK)
+
+        heads_BKD = attend(Dropout(cfg.attention_dropout)(probs_BHLL, train), v_BLHC)
+        attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
+        x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
+        x_BKD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BKD)
+
+        wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(x_BKD))
+        narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
+        x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
+        x_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
+        return x_BKD, positions_BL, scores_BL
+
+
+class Bert(nn.Module):
+    """BERT for one task: "features", "classification" or "regression"."""
+
+    cfg: BertConfig
+    task: str
+    dtype: jnp.dtype = jnp.float32
+
+    protected = 1  # CLS
+    tasks = ("features", "classification", "regression")
+
+    def setup(self):
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.initializer_range)
+        self.embeddings = BertEmbeddings(cfg, self.dtype)
+        self.layers = [
+            BertLayer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)
+        ]
+        self.pooler = nn.Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
+        if self.task != "features":
+            self.head_dropout = Dropout(cfg.head_dropout)
+            self.classifier = nn.Dense(len(cfg.labels), dtype=self.dtype, kernel_init=init)
+
+    @staticmethod
+    def input_ranges(cfg: BertConfig) -> dict[str, int]:
+        """The inputs that BERT reads and how many values each can take."""
+        return {"input_ids": cfg.vocab_size, "token_type_ids": cfg.type_vocab_size}
+
+    def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
+        """Runs the encoder and the head of the task.
+
+        Args:
+          inputs: `input_ids` [B, T], `attention_mask` bool [B, T], `token_type_ids` [B, T] or not.
+          plan: counts after each layer, for the padded length T.
+          restore: hidden states of all T positions, removed ones as they were when removed.
+          train: dropout, from the rng stream "dropout".
+        """
+        ids_BL, valid_BL = inputs["input_ids"], inputs["attention_mask"]
+        types_BL = inputs.get("token_type_ids", jnp.zeros_like(ids_BL))
+        start_B1 = jnp.argmax(valid_BL, axis=1, keepdims=True).astype(jnp.int32)  # CLS
+        rows_L = jnp.arange(ids_BL.shape[1], dtype=jnp.int32)[None, :]
+        positions_BL = jnp.where(valid_BL, rows_L, -1)
+        # Counted from the first valid token, so that padding on the left changes nothing.
+        x_BLD = self.embeddings(ids_BL, types_BL, jnp.maximum(rows_L - start_B1, 0), train)
+
+        counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
+        restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
+        scores = []
+        for n, layer in enumerate(self.layers):
+            cut = None
+            if plan.rates[n] < 1:
+                cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
+                restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
+            protected_BL = positions_BL == start_B1
+            x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, protected_BL, cut, train)
+            scores.append(scores_BL)
+
+        cls_B11 = jnp.argmax(positions_BL == start_B1, axis=1)[:, None, None]
+        cls_BD = jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0]
+        pooled_BD = jnp.tanh(self.pooler(cls_BD))
+        logits = None
+        if self.task != "features":
+            logits = self.classifier(self.head_dropout(pooled_BD, train)).astype(jnp.float32)
+
+        if not plan.is_dense:
+            if restore:
+                x_BLD = put_back(restored_BTD, x_BLD, positions_BL)
+                positions_BL = all_positions_BT
+            x_BLD = jnp.where(positions_BL[:, :, None] < 0, jnp.zeros_like(x_BLD), x_BLD)
+        return Output(logits, x_BLD, pooled_BD, positions_BL, tuple(scores))

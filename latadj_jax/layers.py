@@ -1,0 +1,79 @@
+"""What the families share: attention that hands out its probabilities, norms, feed-forward."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+ACTIVATIONS = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_new": functools.partial(nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
+    "relu": nn.relu,
+    "silu": nn.silu,
+}
+
+
+def attention_probs(q_BLHC: jax.Array, k_BLHC: jax.Array, mask_BLL: jax.Array) -> jax.Array:
+    """softmax(Q K^T / sqrt(C)) over the keys that `mask` lets each query see.
+
+    Args:
+      mask_BLL: bool, queries by keys, True where the key is seen; axes of size 1 are broadcast.
+
+    Returns:
+      float32 [B, H, L, L]; a query that sees nothing gets a row without meaning, but finite.
+    """
+    scale = q_BLHC.shape[-1] ** -0.5
+    logits_BHLL = jnp.einsum("BIHC,BJHC->BHIJ", q_BLHC * scale, k_BLHC,
+                             preferred_element_type=jnp.float32)  # fmt: skip
+    hidden = jnp.finfo(jnp.float32).min
+    return jax.nn.softmax(jnp.where(mask_BLL[:, None], logits_BHLL, hidden), axis=-1)
+
+
+def attend(probs_BHKL: jax.Array, v_BLHC: jax.Array) -> jax.Array:
+    """Attention output [B, K, H * C]; fewer queries than keys where rows were cut."""
+    out_BKHC = jnp.einsum("BHKL,BLHC->BKHC", probs_BHKL.astype(v_BLHC.dtype), v_BLHC)
+    return out_BKHC.reshape(*out_BKHC.shape[:2], -1)
+
+
+def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
+    return x_BLD.reshape(*x_BLD.shape[:2], num_heads, -1)
+
+
+class LayerNorm(nn.Module):
+    """Layer norm in float32, returned in the dtype that came in."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        # E[x^2] - E[x]^2 loses digits that parity with torch needs.
+        norm = nn.LayerNorm(self.eps, dtype=jnp.float32, use_fast_variance=False, name="norm")
+        return norm(x_BLD).astype(x_BLD.dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks cost a quarter of the random bits: one byte decides one element.
+
+    The rate is rounded to 1/256 and the scale follows the rounded rate, so the expectation is
+    exact. Needs the rng stream "dropout" when `train`.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        threshold = round(self.rate * 256)
+        if not train or threshold == 0:
+            return x
+        keep = random_bytes(self.make_rng("dropout"), x.shape) >= jnp.uint8(threshold)
+        return jnp.where(keep, x * (256 / (256 - threshold)), jnp.zeros_like(x))
+
+
+def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Uniform uint8 of `shape`, four from each 32-bit word."""
+    *leading, last = shape
+    words = jax.random.bits(key, (*leading, -(-last // 4)), jnp.uint32)
+    octets = jax.lax.bitcast_convert_type(words, jnp.uint8)
+    return octets.reshape(*leading, -1)[..., :last]

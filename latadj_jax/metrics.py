@@ -1,0 +1,80 @@
+"""Metrics of predictions against labels, as shares or correlations (0.91, never 91 percent)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.stats
+import sklearn.metrics
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Share of predictions that are right, in [0, 1]."""
+    return float(sklearn.metrics.accuracy_score(labels, predictions))
+
+
+def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """F1 in [0, 1]: of class 1 where only 0 and 1 occur (GLUE), else the mean over the classes."""
+    binary = np.isin(labels, (0, 1)).all() and np.isin(predictions, (0, 1)).all()
+    average = "binary" if binary else "macro"
+    return float(sklearn.metrics.f1_score(labels, predictions, average=average, zero_division=0))
+
+
+def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Matthews correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
+    if _constant(labels) or _constant(predictions):
+        return 0.0
+    return float(sklearn.metrics.matthews_corrcoef(labels, predictions))
+
+
+def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Linear correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
+    if _constant(labels) or _constant(predictions):
+        return 0.0
+    # float64, and no common offset: float32 would lose nearly constant predictions.
+    x, y = (np.asarray(v, np.float64) - np.float64(v[0]) for v in (labels, predictions))
+    return float(scipy.stats.pearsonr(x, y).statistic)
+
+
+def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Rank correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
+    if _constant(labels) or _constant(predictions):
+        return 0.0
+    return float(scipy.stats.spearmanr(labels, predictions).statistic)
+
+
+METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+    """The named metrics, in the order asked for; the first is the headline.
+
+    Args:
+      labels, predictions: one number per example, [N]: class ids, or values for a regression.
+
+    Raises:
+      ValueError: an unknown metric, no examples, shapes that differ, or a value that is not finite.
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    if unknown := [name for name in names if name not in METRICS]:
+        raise ValueError(f"{unknown[0]!r} is no metric; there are: {', '.join(METRICS)}.")
+    if labels.ndim != 1 or labels.shape != predictions.shape:
+        raise ValueError(
+            "labels and predictions must both have shape [N]; "
+            f"they have {list(labels.shape)} and {list(predictions.shape)}."
+        )
+    if not len(labels):
+        raise ValueError("metrics need at least one example; there is none.")
+    for what, values in (("labels", labels), ("predictions", predictions)):
+        if bad := int((~np.isfinite(values)).sum()):
+            raise ValueError(f"{bad} of {len(values)} {what} are not finite numbers.")
+    return {name: METRICS[name](labels, predictions) for name in names}
+
+
+def _constant(values: np.ndarray) -> bool:
+    return bool(np.min(values) == np.max(values))

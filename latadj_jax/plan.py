@@ -1,0 +1,197 @@
+"""The plan: profile, alpha and length come to a static number of word-vectors after each layer."""
+
+import dataclasses
+import functools
+import math
+import numbers
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.eliminate import STRATEGIES
+from latadj_jax.profile import Profile
+
+COUNTS = ("valid", "padded")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything about elimination that is known before tracing; hashable.
+
+    Attributes:
+      length: N_0, the padded length (bucket) that a batch is compiled for.
+      rates: rate_l = min(1, alpha * EP_l) per layer.
+      floor: the least number of word-vectors to keep, max(1, protected positions).
+      count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
+        `length`, padding goes first).
+      strategy: "score", "tail" or "random".
+      multiple_of: buffers are rounded up to multiples of it, for hardware tiles. Results do not
+        depend on it: a buffer's surplus is masked out.
+    """
+
+    length: int
+    rates: tuple[float, ...]
+    floor: int = 1
+    count: str = "valid"
+    strategy: str = "score"
+    multiple_of: int = 1
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.rates)
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """Word-vectors of an example of n valid tokens after each layer: int32 [length + 1, L].
+
+        N_l = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6))), in float64.
+        """
+        table = np.empty((self.length + 1, self.num_layers), np.int32)
+        n = np.arange(self.length + 1)
+        for layer, rate in enumerate(self.rates):
+            kept = np.floor(rate * n.astype(np.float64) + 1e-6).astype(np.int64)
+            n = np.minimum(n, np.maximum(self.floor, kept))
+            table[:, layer] = n
+        return table
+
+    @functools.cached_property
+    def counts(self) -> tuple[int, ...]:
+        """N_1..N_L of an example that fills the whole length."""
+        return tuple(int(n) for n in self.table[self.length])
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Physical size of the buffer after each layer: `counts` rounded up to `multiple_of`."""
+        up = [-(-n // self.multiple_of) * self.multiple_of for n in self.counts]
+        return tuple(np.minimum.accumulate([self.length, *up])[1:].tolist())
+
+    def example_counts(self, valid_B: jax.Array) -> jax.Array:
+        """Word-vectors that examples of `valid_B` valid tokens keep: int32 [B, number of layers].
+
+        A look-up in `table`, so that traced lengths get the float64 arithmetic all the same.
+        """
+        if self.count == "padded":
+            return jnp.minimum(valid_B[:, None], jnp.asarray(self.counts, jnp.int32)[None, :])
+        return jnp.asarray(self.table)[valid_B]
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it removes nothing, at any valid length."""
+        return min(self.rates) >= 1.0
+
+
+def make_plan(
+    profile: Profile,
+    alpha: float | None,
+    length: int,
+    *,
+    count: str = "valid",
+    strategy: str = "score",
+    protected: int = 1,
+    multiple_of: int = 1,
+) -> Plan:
+    """Plan of a profile at one alpha and padded length.
+
+        rate_l = min(1, alpha * EP_l)
+        N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
+
+    Args:
+      profile: the model's elimination profile.
+      alpha: speedup coefficient, greater than 0; smaller is faster. None removes nothing.
+      length: N_0, tokens.
+      count, strategy, multiple_of: see `Plan`.
+      protected: positions that are never removed, e.g. 1 for CLS.
+
+    Raises:
+      ValueError: an argument that cannot work, named.
+
+    Source: arXiv 2201.03327, section 3.
+    """
+    check_alpha(alpha)
+    if isinstance(length, bool) or not isinstance(length, numbers.Integral) or length < 1:
+        raise ValueError(f"length must be an integer of at least 1; it is {length!r}.")
+    if count not in COUNTS:
+        raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
+    if protected < 0 or multiple_of < 1:
+        raise ValueError(
+            f"protected must be at least 0 and multiple_of at least 1; "
+            f"they are {protected} and {multiple_of}."
+        )
+    scale = math.inf if alpha is None else float(alpha)
+    rates = tuple(min(1.0, scale * ep) for ep in profile.rates)
+    return Plan(int(length), rates, max(1, protected), count, strategy, multiple_of)
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Raises ValueError unless alpha is None or a finite number greater than 0."""
+    if alpha is None:
+        return
+    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+        raise ValueError(
+            f"alpha must be a Python number, known before tracing, or None; it is {alpha!r}."
+        )
+    if not (math.isfinite(alpha) and alpha > 0):
+        raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {alpha}.")
+
+
+def expected_speedup(plan: Plan) -> float:
+    """Dense over pruned work, with a quarter of a layer's arithmetic before its cut.
+
+        L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
+    """
+    into = (plan.length, *plan.counts[:-1])
+    work = sum(n_in / 4 + 3 * n_out / 4 for n_in, n_out in zip(into, plan.counts, strict=True))
+    return plan.num_layers * plan.length / work
+
+
+def layer_macs(model, plan: Plan) -> tuple[int, ...]:
+    """Multiply-accumulates of each layer for one example that fills the plan's length.
+
+        3 d^2 N_{l-1} + d N_{l-1}^2 + (d N_{l-1} + d^2 + 2 d F) N_l
+
+    with hidden size d and feed-forward size F: the projections to Q, K and V; Q K^T; and for the
+    kept rows only P V, the output projection and the feed-forward.
+    """
+    d, f = model.config.hidden_size, model.config.intermediate_size
+    into = (plan.length, *plan.counts[:-1])
+    return tuple(
+        3 * d * d * n_in + d * n_in * n_in + (d * n_in + d * d + 2 * d * f) * n_out
+        for n_in, n_out in zip(into, plan.counts, strict=True)
+    )
+
+
+def macs(model, plan: Plan) -> int:
+    """Multiply-accumulates of all layers, for one example that fills the plan's length.
+
+    Embeddings and heads are left out: elimination does not change them.
+    """
+    return sum(layer_macs(model, plan))
+
+
+def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int = 1) -> float:
+    """The largest alpha whose expected speedup at `length` is at least `speedup`.
+
+    Raises:
+      ValueError: a speedup under 1, or beyond what keeping only the protected positions gives.
+    """
+
+    def at(alpha: float) -> float:
+        return expected_speedup(make_plan(profile, alpha, length, protected=protected))
+
+    if not (math.isfinite(speedup) and speedup >= 1):
+        raise ValueError(f"speedup must be at least 1; it is {speedup}.")
+    low, high = 1e-6, 1.0 / min(profile.rates)
+    if at(low) < speedup:
+        raise ValueError(
+            f"speedup {speedup:g} is out of reach at length {length}: keeping only the protected "
+            f"positions gives {at(low):.3g}; ask for less or for a longer input."
+        )
+    if at(high) >= speedup:
+        return high
+    for _ in range(60):  # at(low) >= speedup > at(high) throughout
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle) >= speedup else (low, middle)
+    return low

@@ -1,0 +1,128 @@
+"""The elimination profile: per layer, the share of word-vectors to keep before alpha is applied."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import curve_fit
+
+DEFAULT_FIT = "quadratic"
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+    """Elimination profile (EP) of a model; hashable.
+
+    Attributes:
+      rates: EP per layer, in (0, 1]: the share of word-vectors to keep at alpha 1.
+      acc: the measured ACC per layer, or () where nothing was measured.
+      curve: the fitted ACC curve f(1)..f(L), or ().
+      fit: the name of the fit, or "constant".
+    """
+
+    rates: tuple[float, ...]
+    acc: tuple[float, ...] = ()
+    curve: tuple[float, ...] = ()
+    fit: str = "constant"
+
+    def __post_init__(self):
+        object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
+        object.__setattr__(self, "acc", _floats("acc", self.acc, optional=True))
+        object.__setattr__(self, "curve", _floats("curve", self.curve, optional=True))
+        for name in ("acc", "curve"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
+                raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.rates)
+
+    @classmethod
+    def constant(cls, num_layers: int, rate: float = 1.0) -> "Profile":
+        """The same rate in every layer; at 1, alpha alone acts, as for an uncalibrated model."""
+        return cls(rates=(rate,) * num_layers)
+
+    @classmethod
+    def from_acc(cls, acc: Sequence[float], fit: str = DEFAULT_FIT) -> "Profile":
+        """Profile of measured ACC values, one per layer.
+
+            EP_l = min(1, f(l) / f(l-1)),   f(0) = 1
+
+        where f is the curve fitted to ACC_1..ACC_L. Where it rises, EP is 1: elimination halts.
+
+        Args:
+          acc: the ACC of layers 1..L, each greater than 0.
+          fit: "linear", "quadratic" (the default), "exponential", or "none" (the values as they
+            are). See `FITS` for what was seen on real models.
+
+        Source: arXiv 2201.03327, section 3.
+        """
+        acc = _floats("acc", acc)
+        if fit not in FITS:
+            raise ValueError(f"fit must be one of {', '.join(FITS)}; it is {fit!r}.")
+        curve = FITS[fit](np.arange(1, len(acc) + 1, dtype=np.float64), np.asarray(acc))
+        # A polynomial may dip under zero between its ends; no measured layer ever does.
+        curve = np.maximum(curve, min(acc))
+        rates = np.minimum(1.0, curve / np.concatenate([[1.0], curve[:-1]]))
+        return cls(rates=tuple(rates), acc=acc, curve=tuple(curve), fit=fit)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the profile as JSON."""
+        temporary = Path(f"{os.fspath(path)}.tmp")
+        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Profile":
+        """Reads a profile that `save` wrote; ValueError says what is wrong with any other file."""
+        try:
+            return cls.from_dict(json.loads(Path(path).read_text()))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not a profile: it is not JSON ({error}).") from None
+
+    def to_dict(self) -> dict:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Profile":
+        known = {f.name for f in dataclasses.fields(cls)}
+        if not isinstance(values, dict) or "rates" not in values or set(values) - known:
+            raise ValueError(f"a profile has the keys rates and optionally {sorted(known)}.")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def _floats(name: str, values, high: float = np.inf, optional: bool = False) -> tuple[float, ...]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or (array.size == 0 and not optional):
+        raise ValueError(f"{name} must be a sequence of numbers, one per layer.")
+    if not (np.isfinite(array).all() and (array > 0).all() and (array <= high).all()):
+        raise ValueError(f"{name} must be greater than 0 and at most {high:g}; it is {values}.")
+    return tuple(float(v) for v in array)
+
+
+def _polynomial(degree: int) -> Callable:
+    def fit(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
+        usable = min(degree, len(acc) - 1)
+        return np.polynomial.Polynomial.fit(layer, acc, usable)(layer)
+
+    return fit
+
+
+def _exponential(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
+    """f(l) = exp(a + b l), least squares in ACC itself, started from the log-linear solution."""
+    if len(acc) == 1:
+        return acc
+    b, a = np.polyfit(layer, np.log(acc), 1)
+    (a, b), _ = curve_fit(lambda x, a, b: np.exp(a + b * x), layer, acc, p0=(a, b))
+    return np.exp(a + b * layer)
+
+
+FITS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "linear": _polynomial(1),
+    "quadratic": _polynomial(2),
+    "exponential": _exponential,
+    "none": lambda layer, acc: acc,
+}

@@ -1,0 +1,42 @@
+"""The Score Vector: how much attention each word-vector receives."""
+
+import jax
+import jax.numpy as jnp
+
+
+def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+    """Attention that each word-vector receives (Score Vector, SV), 1 on average.
+
+        SV[b, j] = sum_i valid[b, i] * mean_h P[b, h, i, j]
+
+    Padding neither votes (its queries are left out) nor scores (no query attends to it).
+
+        P of one head, rows are queries       SV of three valid word-vectors
+            0.50 0.25 0.25
+            0.70 0.20 0.10              ->    1.80 0.65 0.55
+            0.60 0.20 0.20
+
+    Args:
+      probs_BHLL: attention probabilities P, queries by keys; every row sums to 1 over valid keys.
+      valid_BL: bool, True where a word-vector is present.
+
+    Returns:
+      float32 [B, L]; its mean over valid positions is 1, and it is 0 elsewhere.
+
+    Source: Kachuee and Sharifkhani, arXiv 2201.03327, section 3.
+    """
+    probs_BLL = jnp.mean(probs_BHLL.astype(jnp.float32), axis=1)
+    scores_BL = jnp.einsum("BIJ,BI->BJ", probs_BLL, valid_BL.astype(jnp.float32))
+    return jnp.where(valid_BL, scores_BL, 0.0)
+
+
+def attention_context_contribution(scores_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+    """ACC: the median of the Score Vector over valid word-vectors.
+
+    The Score Vector's mean is always 1, so a low median says that few word-vectors receive most of
+    the attention, and the others can go.
+
+    Returns:
+      float32 [B].
+    """
+    return jnp.nanmedian(jnp.where(valid_BL, scores_BL, jnp.nan), axis=1)

@@ -1,0 +1,216 @@
+"""Run settings: what a config file sets, checked and frozen once at the border.
+
+`from_config` turns the ConfigDict of a `configs/*.py` file into these dataclasses. Unknown keys and
+impossible values raise here, in one sentence, before anything is loaded.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+TASKS = ("features", "classification", "regression")
+COUNTS = ("valid", "padded")
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
+
+
+class SettingsError(ValueError):
+    """A setting that cannot work; the message names it and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSettings:
+    source: str = "bert-base-uncased"  # folder, hub id, or "package:NAME/folder" inside a package
+    task: str = "classification"
+    dtype: str = "float32"  # of the computation; the trained parameters stay float32
+    dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSettings:
+    """Where examples come from: `path` when it is set, the hub otherwise."""
+
+    # the hub
+    hub: str = ""  # data set id, e.g. "nyu-mll/glue"
+    hub_config: str = ""  # e.g. "sst2"
+    train_split: str = "train"
+    eval_splits: tuple[str, ...] = ("validation",)
+    text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
+    label_column: str = "label"
+    # local files take the place of the hub
+    path: str = ""  # a folder, one file, or "package:NAME/file"
+    train_file: str = "train.tsv"
+    eval_files: tuple[str, ...] = ("dev.tsv",)
+    local_text_columns: tuple[str, ...] = ()  # () = as on the hub; "3" = column 3 (from 0)
+    local_label_column: str = ""
+    local_header: bool = True
+    local_quoting: bool = False  # whether fields may be quoted, as in CSV (.csv always are)
+    eval_fraction: float = 0.1  # of one single file, held out by a stratified split
+    # both
+    labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
+    max_length: int = 128  # tokens
+    truncate: bool = True  # whether a text longer than max_length is cut, or refused
+    buckets: tuple[int, ...] = ()  # padded lengths; () = powers of two up to max_length
+    max_train_examples: int = 0  # 0 = all
+    max_eval_examples: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class EliminationSettings:
+    alpha: float = 0.9  # training alpha; 0 trains dense
+    count: str = "valid"
+    strategy: str = "score"
+    fit: str = "quadratic"
+    calibration_examples: int = 512  # 0 = no calibration: profile 1 everywhere
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainSettings:
+    batch_size: int = 32
+    epochs: float = 3.0
+    max_steps: int = 0  # 0 = as epochs say
+    learning_rate: float = 2e-5
+    warmup: float = 0.1  # share of all steps
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    checkpoint_every: int = 500  # steps
+    log_every: int = 10
+    tensorboard: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class EvalSettings:
+    alphas: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # dense is always added
+    metrics: tuple[str, ...] = ("accuracy",)
+    batch_size: int = 32
+    timing_repeats: int = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    workdir: str
+    seed: int = 0
+    model: ModelSettings = ModelSettings()
+    data: DataSettings = DataSettings()
+    elimination: EliminationSettings = EliminationSettings()
+    train: TrainSettings = TrainSettings()
+    eval: EvalSettings = EvalSettings()
+
+
+def default_config():
+    """A locked ConfigDict of every setting at its default; config files start from it."""
+    from ml_collections import ConfigDict  # only config files and train.py need it
+
+    cfg = ConfigDict(dataclasses.asdict(Settings(workdir="")), convert_dict=True)
+    return cfg.lock()
+
+
+def from_config(config: Mapping[str, Any]) -> Settings:
+    """Checked, frozen settings of a ConfigDict (or nested dict).
+
+    Raises:
+      SettingsError: a key that no setting has, or a value that cannot work.
+    """
+    settings = _build(Settings, dict(config), "config")
+    _check(settings)
+    return settings
+
+
+def _build(cls, values: Mapping[str, Any], where: str):
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise SettingsError(
+            f"{where}.{unknown[0]} is not a setting; {where} has: {', '.join(fields)}."
+        )
+    built = {}
+    for name, value in values.items():
+        default = fields[name].default
+        key = f"{where}.{name}"
+        if dataclasses.is_dataclass(default):
+            built[name] = _build(type(default), dict(value), key)
+        else:
+            built[name] = _coerce(key, default, value)
+    return cls(**built)
+
+
+def _coerce(key: str, default: Any, value: Any) -> Any:
+    if isinstance(default, tuple):
+        if isinstance(value, str) or not isinstance(value, (tuple, list)):
+            raise SettingsError(f"{key} must be a tuple, e.g. ('a', 'b'); it is {value!r}.")
+        return tuple(value)
+    if isinstance(default, bool) or isinstance(value, bool):
+        ok = isinstance(default, bool) and isinstance(value, bool)
+    elif isinstance(default, float):
+        ok = isinstance(value, (int, float))
+        value = float(value) if ok else value
+    elif isinstance(default, int):
+        ok = isinstance(value, int)
+    else:
+        ok = isinstance(value, str)
+    if not ok:
+        kind = "str" if default is dataclasses.MISSING else type(default).__name__
+        raise SettingsError(f"{key} must be of type {kind}; it is {value!r}.")
+    return value
+
+
+def _check(s: Settings) -> None:
+    def need(ok: bool, key: str, value: Any, rule: str) -> None:
+        if not ok:
+            raise SettingsError(f"config.{key} must be {rule}; it is {value!r}.")
+
+    def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
+        need(value in allowed, key, value, f"one of {', '.join(allowed)}")
+
+    def positive(key: str, value: float) -> None:
+        need(math.isfinite(value) and value > 0, key, value, "greater than 0")
+
+    def not_negative(key: str, value: float) -> None:
+        need(math.isfinite(value) and value >= 0, key, value, "0 or greater")
+
+    need(bool(s.workdir), "workdir", s.workdir, "the folder that results go to")
+    not_negative("seed", s.seed)
+    one_of("model.task", s.model.task, TASKS[1:])
+    one_of("model.dtype", s.model.dtype, ("float32", "bfloat16"))
+    need(0 <= s.model.dropout < 1, "model.dropout", s.model.dropout, "in [0, 1)")
+
+    d = s.data
+    need(bool(d.hub or d.path), "data.hub", d.hub, "a data set id, or config.data.path a folder")
+    need(len(d.text_columns) in (1, 2), "data.text_columns", d.text_columns, "one or two columns")
+    need(len(d.local_text_columns) <= 2, "data.local_text_columns", d.local_text_columns, "0 to 2")
+    need(0 < d.eval_fraction < 1, "data.eval_fraction", d.eval_fraction, "between 0 and 1")
+    need(len(set(d.labels)) == len(d.labels), "data.labels", d.labels, "all different")
+    need(d.max_length >= 3, "data.max_length", d.max_length, "at least 3")
+    for bucket in d.buckets:
+        need(
+            isinstance(bucket, int) and 0 < bucket <= d.max_length,
+            "data.buckets",
+            d.buckets,
+            f"lengths from 1 to data.max_length ({d.max_length})",
+        )
+    not_negative("data.max_train_examples", d.max_train_examples)
+    not_negative("data.max_eval_examples", d.max_eval_examples)
+
+    e = s.elimination
+    not_negative("elimination.alpha", e.alpha)
+    one_of("elimination.count", e.count, COUNTS)
+    not_negative("elimination.calibration_examples", e.calibration_examples)
+
+    t = s.train
+    positive("train.batch_size", t.batch_size)
+    positive("train.epochs", t.epochs)
+    not_negative("train.max_steps", t.max_steps)
+    positive("train.learning_rate", t.learning_rate)
+    need(0 <= t.warmup < 1, "train.warmup", t.warmup, "in [0, 1), a share of all steps")
+    not_negative("train.weight_decay", t.weight_decay)
+    positive("train.clip_norm", t.clip_norm)
+    positive("train.checkpoint_every", t.checkpoint_every)
+    positive("train.log_every", t.log_every)
+
+    for alpha in s.eval.alphas:
+        ok = isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0
+        need(ok, "eval.alphas", s.eval.alphas, "numbers greater than 0")
+    for metric in s.eval.metrics:
+        one_of("eval.metrics", metric, METRICS)
+    positive("eval.batch_size", s.eval.batch_size)
+    positive("eval.timing_repeats", s.eval.timing_repeats)

@@ -1,0 +1,174 @@
+"""Columns of texts and labels, as they stand in local files or in a Hugging Face data set.
+
+Everything here is about finding and parsing; what a label means is for text.py to say.
+"""
+
+import codecs
+import csv
+import io
+import json
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from latadj_jax import sources
+from latadj_jax.settings import DataSettings
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the place (a file and row) and the fix."""
+
+
+class Table(NamedTuple):
+    """Rows of texts, one or a pair each, and their labels as they were written."""
+
+    name: str
+    rows: Sequence[int]  # what errors call each row: from 1, header included; on the hub from 0
+    texts: list[tuple[str, ...]]
+    labels: list[Any]
+
+
+def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:
+    """Training table, evaluation tables by file stem (none for one single file), label names.
+
+    Raises:
+      DataError, SourceError: what is missing or cannot be parsed, and where.
+    """
+    path = sources.local_path(data.path)
+    if path is None:
+        raise DataError(f"config.data.path is {data.path!r}: there is no such folder or file.")
+    if path.is_file():
+        return _read_file(path, data), {}, data.labels
+    files = [path / file for file in (data.train_file, *data.eval_files)]
+    for file in files:
+        if not file.is_file():
+            present = ", ".join(sorted(p.name for p in path.iterdir()))
+            raise DataError(
+                f"{path} has no file {file.name!r}; it has: {present}. "
+                "Set config.data.train_file and config.data.eval_files."
+            )
+    train, *evals = (_read_file(file, data) for file in files)
+    return train, dict(zip((file.stem for file in files[1:]), evals, strict=True)), data.labels
+
+
+def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:
+    """Training table, evaluation tables by split, label names (from the data set if not set).
+
+    Raises:
+      DataError: a data set or split that cannot be had, or a column that it has not.
+    """
+    import datasets  # slow to import, and local data does without
+
+    names, tables = data.labels, []
+    for split in (data.train_split, *data.eval_splits):
+        where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
+        try:
+            loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
+        except Exception as error:  # no network, no such data set, no such split
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise DataError(
+                f"{where} could not be loaded from the Hugging Face hub ({reason}); to read local "
+                "files instead pass --config.data.path=FOLDER."
+            ) from None
+        wanted = (*data.text_columns, data.label_column)
+        _check_columns(where, wanted, loaded.column_names, "")
+        names = names or getattr(loaded.features[data.label_column], "names", ())
+        values = zip(*(loaded[column][:] for column in wanted), strict=True)
+        tables.append(_table(where, range(len(loaded)), values))
+    train, *evals = tables
+    return train, dict(zip(data.eval_splits, evals, strict=True)), tuple(names)
+
+
+def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
+    raw = path.read_bytes()
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise DataError(f"{path} is UTF-16; save it as UTF-8.")
+    text = raw.decode("utf-8-sig", errors="replace")
+    if broken := text.count("\ufffd") - raw.count("\ufffd".encode()):
+        logging.warning("%s: %d broken characters were replaced by U+FFFD.", path, broken)
+    columns = (
+        *(data.local_text_columns or data.text_columns),
+        data.local_label_column or data.label_column,
+    )
+    if path.suffix in (".jsonl", ".json"):
+        numbered = list(_json_lines(path.name, text, columns))
+    elif path.suffix in (".tsv", ".csv"):
+        comma = path.suffix == ".csv"
+        fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
+        numbered = list(_pick(path.name, fields, columns, data.local_header))
+    else:
+        raise DataError(f"{path} must end in .tsv, .csv or .jsonl, which says how to read it.")
+    return _table(path.name, [row for row, _ in numbered], (values for _, values in numbered))
+
+
+def _json_lines(name: str, text: str, columns: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+    for row, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{name}, row {row}: not JSON ({error}).") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{name}, row {row}: not a JSON object.")
+        _check_columns(f"{name}, row {row},", columns, record, "local_")
+        yield row, [record[column] for column in columns]
+
+
+def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
+    if not quoted:
+        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
+        for row, line in enumerate(text.split("\n"), 1):
+            if line := line.removesuffix("\r"):
+                yield row, line.split(delimiter)
+        return
+    row = 0
+    try:  # strict: a quote that never closes is an error, or it would swallow the rest of the file
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        for row, fields in enumerate(reader, 1):
+            if fields:
+                yield row, fields
+    except csv.Error as error:
+        raise DataError(f"{name}, row {row + 1}: {error}.") from None
+
+
+def _pick(
+    name: str, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str], header: bool
+) -> Iterator[tuple[int, list[str]]]:
+    names = None
+    for row, fields in rows:
+        if names is None:
+            names = [f.strip() for f in fields] if header else [str(i) for i in range(len(fields))]
+            _check_columns(name, columns, names, "local_")
+            picks = [names.index(column) for column in columns]
+            if header:
+                continue
+        if len(fields) != len(names):
+            raise DataError(f"{name}, row {row}: {len(fields)} fields, not {len(names)} as above.")
+        yield row, [fields[pick] for pick in picks]
+
+
+def _check_columns(where: str, wanted: Sequence[str], present: Sequence[str], prefix: str) -> None:
+    for column in wanted:
+        if column not in present:
+            raise DataError(
+                f"{where} has no column {column!r}; it has: {', '.join(present)}. Set "
+                f"config.data.{prefix}text_columns and config.data.{prefix}label_column."
+            )
+
+
+def _table(name: str, rows: Sequence[int], values: Iterable[Sequence]) -> Table:
+    table = Table(name, rows, [], [])
+    for row, (*texts, label) in zip(rows, values, strict=True):
+        if not all(isinstance(text, str) for text in texts):
+            raise DataError(f"{name}, row {row}: a text is not a string.")
+        if not any(text.strip() for text in texts):  # one side of a pair may be empty, as in QQP
+            raise DataError(f"{name}, row {row}: the text is empty; remove the row.")
+        # A lone surrogate, from a cut "\ud83d" escape in JSON, is no character that has a token.
+        table.texts.append(tuple(t.encode("utf-8", "replace").decode("utf-8") for t in texts))
+        table.labels.append(label)
+    if not table.texts:
+        raise DataError(f"{name} holds no examples.")
+    return table

@@ -1,0 +1,206 @@
+"""Labelled texts, from local files or the Hugging Face hub, and their token ids."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from latadj_jax import sources
+from latadj_jax.settings import DataSettings
+from latadj_jax.tables import DataError, Table, hub_tables, local_tables
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N labelled texts (or pairs): labels [N], int32 class ids or float32 regression targets."""
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def subset(self, indices: Sequence[int]) -> "Examples":
+        return Examples([self.texts[i] for i in indices], self.labels[np.asarray(indices, int)])
+
+
+def load_examples(
+    data: DataSettings, task: str, seed: int = 0
+) -> tuple[Examples, dict[str, Examples], tuple[str, ...]]:
+    """Training examples, evaluation examples by name, and the label names (none for a regression).
+
+    Local data (`data.path`) is a folder, or one file that is split here: the held-out part, named
+    "test", is the same for the same rows whatever their order and the seed, keeps the shares of
+    the labels, and shares no text with the training part, up to case and white space. Labels are
+    ids or names; without `data.labels` the names are the sorted ones of the training data.
+    `seed` draws the `max_train_examples`; the `max_eval_examples` are always the same ones.
+
+    Raises:
+      DataError, SourceError: a file, column, field, text or label that is missing or broken.
+    """
+    train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
+    if task == "classification":
+        names = names or _label_names(train_table)
+    elif task == "regression":
+        names = ()
+    else:
+        raise DataError(f"task must be classification or regression; it is {task!r}.")
+
+    def examples(table: Table) -> Examples:
+        labels = _class_ids(table, names) if names else _targets(table)
+        return Examples(table.texts, labels)
+
+    train = examples(train_table)
+    evals = {name: examples(table) for name, table in eval_tables.items()}
+    if data.path and sources.local_path(data.path).is_file():
+        train, evals["test"] = _hold_out(train, data.eval_fraction, stratified=bool(names))
+    train = _sample(train, data.max_train_examples, seed)
+    # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
+    evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in evals.items())
+    logging.info("%s: train %d, %s", train_table.name, len(train), sizes)
+    return train, evals, tuple(names)
+
+
+def load_tokenizer(source: str):
+    """The Hugging Face tokenizer of a model source (see `sources.resolve`); needs no torch.
+
+    Raises:
+      DataError: no tokenizer files, or broken ones.
+    """
+    folder = sources.resolve(source)
+    # Without vocabulary files transformers makes an empty tokenizer, silently.
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise DataError(
+            f"{source!r} has no tokenizer; needed is one of: {', '.join(_TOKENIZER_FILES)}."
+        )
+    from transformers import AutoTokenizer  # slow to import
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as error:
+        raise DataError(f"The tokenizer of {source!r} cannot be read: {error}") from None
+
+
+def encode(
+    tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, truncate: bool
+) -> list[dict[str, np.ndarray]]:
+    """Token ids of each text or pair: `input_ids` and, if the tokenizer has them, `token_type_ids`.
+
+    Each is int32 [length], special tokens included, not padded. With `truncate`, texts are cut to
+    `max_length` tokens (the longer one of a pair first).
+
+    Raises:
+      DataError: a text of more than `max_length` tokens without `truncate`, or one of no tokens.
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(
+        *(list(column) for column in zip(*texts, strict=True)),
+        truncation=truncate,
+        max_length=max_length if truncate else None,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    if lengths.max() > max_length:
+        too_long = np.flatnonzero(lengths > max_length)
+        raise DataError(
+            f"{len(too_long)} of {len(texts)} texts are longer than {max_length} tokens: the longest "
+            f"has {lengths.max()}, the first is example {too_long[0]} (from 0); raise "
+            "config.data.max_length, or set config.data.truncate=True to cut them."
+        )
+    if not lengths.all():
+        raise DataError(f"Example {lengths.argmin()} (from 0) has no tokens.")
+    keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
+    columns = [[np.array(ids, np.int32) for ids in encoded[key]] for key in keys]
+    return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _label_names(table: Table) -> tuple[str, ...]:
+    names = {_label_key(label) for label in table.labels}
+    if "" in names:
+        row = next(r for r, v in zip(table.rows, table.labels, strict=True) if not _label_key(v))
+        raise DataError(f"{table.name}, row {row}: the label is empty.")
+    if len(names) < 2:
+        raise DataError(f"{table.name}: every label is {names.pop()!r}; two or more are needed.")
+    try:
+        return tuple(sorted(names, key=float))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
+    ids = {_label_key(name): i for i, name in enumerate(names)}
+    # Where names are numbers themselves, as in 1..5 stars, a number is a name and never an id.
+    if not any(_is_number(name) for name in names):
+        ids |= {str(i): i for i in range(len(names))}
+    labels = np.empty(len(table.labels), np.int32)
+    for i, value in enumerate(table.labels):
+        key = _label_key(value)
+        if key not in ids:
+            allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(names))
+            hint = "; splits without labels hold -1" if key == "-1" else ""
+            raise DataError(
+                f"{table.name}, row {table.rows[i]}: label {value!r} is not one of {allowed}{hint}."
+            )
+        labels[i] = ids[key]
+    return labels
+
+
+def _label_key(value: Any) -> str:
+    """One spelling for 1, 1.0, "1", "1.0" and True."""
+    if value is None or value != value:  # NaN, where a number is missing
+        return ""
+    text = str(int(value) if isinstance(value, bool) else value).strip()
+    whole = _is_number(text) and float(text).is_integer()
+    return str(int(float(text))) if whole else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _targets(table: Table) -> np.ndarray:
+    for row, value in zip(table.rows, table.labels, strict=True):
+        if not _is_number(str(value)):
+            raise DataError(f"{table.name}, row {row}: label {value!r} is not a finite number.")
+    return np.array([float(value) for value in table.labels], np.float32)
+
+
+def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Examples, Examples]:
+    groups: dict[str, list[int]] = {}
+    for i, texts in enumerate(examples.texts):
+        key = "\0".join(sorted(" ".join(text.casefold().split()) for text in texts))
+        groups.setdefault(key, []).append(i)
+    strata = examples.labels if stratified else np.zeros_like(examples.labels)
+    labels, counts = np.unique(strata, return_counts=True)
+    open_places = {n: min(round(fraction * c), c - 1) for n, c in zip(labels, counts, strict=True)}
+    held_out = []
+    # A hash orders alike whatever the order of the file. Texts that occur once go first, so that
+    # no text counts many times in the test.
+    for key in sorted(groups, key=lambda k: (len(groups[k]), hashlib.sha256(k.encode()).digest())):
+        label = strata[groups[key]].min()
+        if len(groups[key]) <= open_places[label]:
+            open_places[label] -= len(groups[key])
+            held_out += groups[key]
+    if not held_out:
+        raise DataError(f"{len(examples)} examples are too few to hold out a {fraction} share.")
+    kept = np.setdiff1d(np.arange(len(examples)), held_out)
+    return examples.subset(kept), examples.subset(np.sort(held_out))
+
+
+def _sample(examples: Examples, limit: int, seed: int) -> Examples:
+    if not 0 < limit < len(examples):
+        return examples
+    drawn = np.random.default_rng(seed).choice(len(examples), limit, replace=False)
+    return examples.subset(np.sort(drawn))
