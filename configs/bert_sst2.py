@@ -1,24 +1,36 @@
-"""SST-2 (Socher et al. 2013): one sentence, negative or positive.
+"""SST-2 (Socher et al. 2013): a phrase from a film review, negative or positive.
 
     python train.py --config configs/bert_sst2.py
     python train.py --config configs/bert_sst2.py --config.data.path=$DATA/glue/sst2
+
+The first command takes the data from the Hugging Face hub. The second reads the GLUE files
+train.tsv and dev.tsv. The input length is that of the latency-adjustable transformer paper (arXiv
+2201.03327); the training settings lie in its ranges, but need not be its choice for this task.
 """
 
 from ml_collections import ConfigDict
 
+from latadj_jax.settings import default_config
+
 
 def get_config() -> ConfigDict:
-    cfg = ConfigDict()
+    cfg = default_config()
     cfg.workdir = "runs/bert_sst2"
-    cfg.seed = 0
-    cfg.model = dict(source="bert-base-uncased", task="classification")
-    cfg.data = dict(
-        hub="nyu-mll/glue",
-        hub_config="sst2",
-        text_columns=("sentence",),
-        label_column="label",
-        labels=("negative", "positive"),
-        path="",
-        max_length=64,
-    )
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "nyu-mll/glue"
+    cfg.data.hub_config = "sst2"
+    cfg.data.text_columns = ("sentence",)
+    cfg.data.label_column = "label"
+    cfg.data.labels = ("negative", "positive")
+    cfg.data.max_length = 64
+    cfg.data.truncate = True
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 32
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("accuracy",)
     return cfg

@@ -6,6 +6,7 @@ Axis letters in names of arrays, e.g. `x_BLD`:
 """
 
 from latadj_jax.api import Model, apply, from_pretrained, init_params, save_pretrained
+from latadj_jax.calibration import calibrate
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
 from latadj_jax.profile import Profile
@@ -16,6 +17,7 @@ __all__ = [
     "Plan",
     "Profile",
     "apply",
+    "calibrate",
     "expected_speedup",
     "from_pretrained",
     "init_params",

@@ -48,6 +48,52 @@ def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, 
     return batch
 
 
+def group(
+    lengths: Sequence[int],
+    buckets: Sequence[int],
+    batch_size: int,
+    rng: np.random.Generator | None = None,
+) -> list[tuple[np.ndarray, int]]:
+    """Every example once, in batches of one bucket each: [(indices, bucket)].
+
+    Full batches hold examples of one bucket only; what is left over in each shares batches of the
+    largest bucket among them, and only the last batch may be short. Shuffled by `rng`, if given.
+    """
+    order = np.arange(len(lengths)) if rng is None else rng.permutation(len(lengths))
+    of_example = np.array([bucket_of(n, buckets) for n in lengths])
+    full, rest = [], []
+    for bucket in sorted(set(of_example.tolist())):
+        members = order[of_example[order] == bucket]
+        whole = len(members) // batch_size * batch_size
+        full += [(part, bucket) for part in members[:whole].reshape(-1, batch_size)]
+        rest.append(members[whole:])
+    rest = np.concatenate(rest) if rest else np.array([], int)
+    for start in range(0, len(rest), batch_size):
+        part = rest[start : start + batch_size]
+        full.append((part, int(of_example[part].max())))
+    if rng is not None:
+        full = [full[i] for i in rng.permutation(len(full))]
+    return full
+
+
+def collate(
+    examples: Sequence[Mapping[str, np.ndarray]],
+    labels: np.ndarray,
+    indices: np.ndarray,
+    bucket: int,
+    batch_size: int,
+) -> dict[str, np.ndarray]:
+    """The batch of the examples at `indices`, with `labels` [B] and `weights` float32 [B].
+
+    A short batch is filled up to `batch_size` with its first example at weight 0, so that every
+    batch of a bucket has one shape.
+    """
+    rows = np.concatenate([indices, np.repeat(indices[:1], batch_size - len(indices))])
+    batch = pad([examples[i] for i in rows], bucket)
+    weights = (np.arange(batch_size) < len(indices)).astype(np.float32)
+    return {**batch, "labels": labels[rows], "weights": weights}
+
+
 def check_inputs(
     batch: Mapping[str, jax.Array], ranges: Mapping[str, int], max_positions: int
 ) -> dict[str, jax.Array]:
@@ -77,14 +123,15 @@ def check_inputs(
     for key in known:
         if key in batch:
             _check_array(key, batch[key], shape, ranges.get(key))
-            inputs[key] = jnp.asarray(batch[key], jnp.int32)
+            inputs[key] = jnp.asarray(batch[key]).astype(jnp.int32)
     mask = batch.get("attention_mask")
     if mask is not None and _is_concrete(mask):
         has_token_B = (np.asarray(mask) != 0).any(axis=1)
         if not has_token_B.all():
             row = int(np.argmin(has_token_B))
             raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
-    inputs["attention_mask"] = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask) != 0
+    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask).astype(bool)
+    inputs["attention_mask"] = mask
     return inputs
 
 

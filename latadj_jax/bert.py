@@ -3,7 +3,6 @@
 Hidden states are normed after each block (post-norm). CLS, the first valid token, is protected.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -100,9 +99,7 @@ class Bert(nn.Module):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
         self.embeddings = BertEmbeddings(cfg, self.dtype)
-        self.layers = [
-            BertLayer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)
-        ]
+        self.layers = [BertLayer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.pooler = nn.Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
         if self.task != "features":
             self.head_dropout = Dropout(cfg.head_dropout)

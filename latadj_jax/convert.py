@@ -1,10 +1,11 @@
-"""Hugging Face weights to parameters and back: readers, one rename table per family, a strict merge.
+"""Hugging Face weights to parameters and back.
 
-Readers give tensors under their torch names in torch layout ([out, in] kernels); the rename tables
-say which module of ours each belongs to; `merge` lets nothing be lost or left out in silence.
+Readers give tensors under their torch names in torch layout ([out, in] kernels); one rename table
+per family says which module of ours each belongs to; `merge` loses nothing in silence.
 """
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,10 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+log = logging.getLogger(__name__)
 
 # Our module path -> Hugging Face's, without the prefix that task models put before the base model.
 BERT = {
@@ -162,7 +164,7 @@ def merge(
     if problems:
         raise WeightsError(f"the weights do not fit this {family} config; {'; '.join(problems)}.")
     if new:
-        logging.info("New, not in the checkpoint: %s", ", ".join(new))
+        log.info("New, not in the checkpoint: %s", ", ".join(new))
     return flax.traverse_util.unflatten_dict(flat)
 
 

@@ -50,22 +50,29 @@ def select(
       count_B: int32, at most the number of valid word-vectors.
       size: K, at least every count, at most L.
 
+    No gradient flows into the ranking: it flows through what is kept.
+
     Returns:
       int32 [B, K], ascending; L (one past the end) where the buffer holds nothing.
 
     Source: arXiv 2201.03327, section 3.
     """
     _, length = ranking_BL.shape
-    ranking_BL = jnp.where(protected_BL, jnp.inf, ranking_BL)
+    ranking_BL = jnp.where(protected_BL, jnp.inf, jax.lax.stop_gradient(ranking_BL))
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
     _, best_BK = jax.lax.top_k(ranking_BL, size)
     kept_BK = jnp.arange(size, dtype=jnp.int32)[None, :] < count_B[:, None]
     return jnp.sort(jnp.where(kept_BK, best_BK, length), axis=1)
 
 
-def take(x_BL: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:
-    """The kept rows of `x` along `axis`; empty slots repeat the last row, and are to be masked."""
-    return jax.vmap(lambda x, keep: jnp.take(x, keep, axis=axis - 1, mode="clip"))(x_BL, keep_BK)
+def take(x: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:
+    """The kept rows of `x` [B, ..., L, ...] along `axis`.
+
+    Empty slots repeat the last row, and are to be masked.
+    """
+    shape = [1] * x.ndim
+    shape[0], shape[axis] = keep_BK.shape
+    return jnp.take_along_axis(x, keep_BK.reshape(shape), axis=axis, mode="clip")
 
 
 def take_positions(positions_BL: jax.Array, keep_BK: jax.Array) -> jax.Array:

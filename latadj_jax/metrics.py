@@ -30,8 +30,8 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Linear correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
     if _constant(labels) or _constant(predictions):
         return 0.0
-    # float64, and no common offset: float32 would lose nearly constant predictions.
-    x, y = (np.asarray(v, np.float64) - np.float64(v[0]) for v in (labels, predictions))
+    # float64: in float32 scipy gives up on predictions that are nearly constant.
+    x, y = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
     return float(scipy.stats.pearsonr(x, y).statistic)
 
 

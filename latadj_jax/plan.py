@@ -140,7 +140,7 @@ def check_alpha(alpha: float | None) -> None:
 def expected_speedup(plan: Plan) -> float:
     """Dense over pruned work, with a quarter of a layer's arithmetic before its cut.
 
-        L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
+    L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
     """
     into = (plan.length, *plan.counts[:-1])
     work = sum(n_in / 4 + 3 * n_out / 4 for n_in, n_out in zip(into, plan.counts, strict=True))

@@ -55,8 +55,10 @@ class Profile:
 
         Args:
           acc: the ACC of layers 1..L, each greater than 0.
-          fit: "linear", "quadratic" (the default), "exponential", or "none" (the values as they
-            are). See `FITS` for what was seen on real models.
+          fit: "linear", "quadratic" (the default), "exponential" (`exp(a + b l)`), or "none" (the
+            values as they are). On real text MiniLM's ACC falls steeply over the first layers, is
+            flat, and rises again in the last; of the smooth curves the quadratic follows that
+            closest and halts elimination where it rises (`benchmarks/acc_curves.py`).
 
         Source: arXiv 2201.03327, section 3.
         """
@@ -64,8 +66,8 @@ class Profile:
         if fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}; it is {fit!r}.")
         curve = FITS[fit](np.arange(1, len(acc) + 1, dtype=np.float64), np.asarray(acc))
-        # A polynomial may dip under zero between its ends; no measured layer ever does.
-        curve = np.maximum(curve, min(acc))
+        # A polynomial may dip to zero and below, which no measured layer does.
+        curve = np.maximum(curve, 0.01 * min(acc))
         rates = np.minimum(1.0, curve / np.concatenate([[1.0], curve[:-1]]))
         return cls(rates=tuple(rates), acc=acc, curve=tuple(curve), fit=fit)
 

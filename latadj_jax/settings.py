@@ -11,7 +11,10 @@ from typing import Any
 
 TASKS = ("features", "classification", "regression")
 COUNTS = ("valid", "padded")
-METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
+METRICS = {
+    "classification": ("accuracy", "f1", "matthews"),
+    "regression": ("pearson", "spearman"),
+}
 
 
 class SettingsError(ValueError):
@@ -49,7 +52,7 @@ class DataSettings:
     # both
     labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
     max_length: int = 128  # tokens
-    truncate: bool = True  # whether a text longer than max_length is cut, or refused
+    truncate: bool = False  # whether a text longer than max_length is cut, or refused
     buckets: tuple[int, ...] = ()  # padded lengths; () = powers of two up to max_length
     max_train_examples: int = 0  # 0 = all
     max_eval_examples: int = 0
@@ -57,7 +60,8 @@ class DataSettings:
 
 @dataclasses.dataclass(frozen=True)
 class EliminationSettings:
-    alpha: float = 0.9  # training alpha; 0 trains dense
+    alpha: float = 0.9  # of training, and the default that the saved model carries
+    dense: bool = False  # train without elimination
     count: str = "valid"
     strategy: str = "score"
     fit: str = "quadratic"
@@ -192,7 +196,7 @@ def _check(s: Settings) -> None:
     not_negative("data.max_eval_examples", d.max_eval_examples)
 
     e = s.elimination
-    not_negative("elimination.alpha", e.alpha)
+    positive("elimination.alpha", e.alpha)
     one_of("elimination.count", e.count, COUNTS)
     not_negative("elimination.calibration_examples", e.calibration_examples)
 
@@ -210,7 +214,8 @@ def _check(s: Settings) -> None:
     for alpha in s.eval.alphas:
         ok = isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0
         need(ok, "eval.alphas", s.eval.alphas, "numbers greater than 0")
+    need(bool(s.eval.metrics), "eval.metrics", s.eval.metrics, "at least one metric")
     for metric in s.eval.metrics:
-        one_of("eval.metrics", metric, METRICS)
+        one_of(f"eval.metrics of a {s.model.task}", metric, METRICS[s.model.task])
     positive("eval.batch_size", s.eval.batch_size)
     positive("eval.timing_repeats", s.eval.timing_repeats)

@@ -40,6 +40,11 @@ def local_path(source: str) -> pathlib.Path | None:
     return None
 
 
+def reason(error: Exception) -> str:
+    """Kind and first line of another library's error, to be quoted in one sentence."""
+    return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('. ')}"
+
+
 def _in_package(source: str) -> pathlib.Path:
     name, _, inside = source.removeprefix("package:").partition("/")
     # find_spec would import the parents of a dotted name.
@@ -64,12 +69,12 @@ def _download(source: str) -> pathlib.Path:
         files = _wanted([file.rfilename for file in repo.siblings])
         return pathlib.Path(huggingface_hub.snapshot_download(source, allow_patterns=files))
     except Exception as error:  # the hub client raises many kinds, its HTTP library's among them
-        reason = _first_line(error)
+        why = reason(error)
     try:
         return pathlib.Path(huggingface_hub.snapshot_download(source, local_files_only=True))
     except Exception:
         raise SourceError(
-            f"{source!r} is no local folder, and the Hugging Face hub did not give it ({reason}); "
+            f"{source!r} is no local folder, and the Hugging Face hub did not give it ({why}); "
             "name a folder or an existing hub id, or download it once while online."
         ) from None
 
@@ -82,8 +87,3 @@ def _wanted(files: Sequence[str]) -> list[str]:
         if weights := [str(file) for file in top if file.match(glob)]:
             return sorted(wanted.union(weights))
     return sorted(wanted)
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().split("\n")
-    return f"{type(error).__name__}: {lines[0].rstrip('. ')}"

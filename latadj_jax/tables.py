@@ -7,14 +7,15 @@ import codecs
 import csv
 import io
 import json
+import logging
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from absl import logging
-
 from latadj_jax import sources
 from latadj_jax.settings import DataSettings
+
+log = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -28,6 +29,7 @@ class Table(NamedTuple):
     rows: Sequence[int]  # what errors call each row: from 1, header included; on the hub from 0
     texts: list[tuple[str, ...]]
     labels: list[Any]
+    ids: bool = False  # the labels are ids for certain, never names
 
 
 def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:
@@ -67,18 +69,19 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
         try:
             loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
         except Exception as error:  # no network, no such data set, no such split
-            reason = str(error).strip().split("\n")[0].rstrip(".")
             raise DataError(
-                f"{where} could not be loaded from the Hugging Face hub ({reason}); to read local "
-                "files instead pass --config.data.path=FOLDER."
+                f"{where} could not be loaded from the Hugging Face hub "
+                f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
             ) from None
         wanted = (*data.text_columns, data.label_column)
         _check_columns(where, wanted, loaded.column_names, "")
-        names = names or getattr(loaded.features[data.label_column], "names", ())
         values = zip(*(loaded[column][:] for column in wanted), strict=True)
-        tables.append(_table(where, range(len(loaded)), values))
+        table = _table(where, range(len(loaded)), values)
+        if isinstance(feature := loaded.features[data.label_column], datasets.ClassLabel):
+            names, table = names or tuple(feature.names), table._replace(ids=True)
+        tables.append(table)
     train, *evals = tables
-    return train, dict(zip(data.eval_splits, evals, strict=True)), tuple(names)
+    return train, dict(zip(data.eval_splits, evals, strict=True)), names
 
 
 def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
@@ -87,7 +90,7 @@ def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
         raise DataError(f"{path} is UTF-16; save it as UTF-8.")
     text = raw.decode("utf-8-sig", errors="replace")
     if broken := text.count("\ufffd") - raw.count("\ufffd".encode()):
-        logging.warning("%s: %d broken characters were replaced by U+FFFD.", path, broken)
+        log.warning("%s: %d broken characters were replaced by U+FFFD.", path, broken)
     columns = (
         *(data.local_text_columns or data.text_columns),
         data.local_label_column or data.label_column,

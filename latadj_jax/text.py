@@ -1,17 +1,19 @@
 """Labelled texts, from local files or the Hugging Face hub, and their token ids."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from latadj_jax import sources
 from latadj_jax.settings import DataSettings
 from latadj_jax.tables import DataError, Table, hub_tables, local_tables
+
+log = logging.getLogger(__name__)
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
 
@@ -64,7 +66,7 @@ def load_examples(
     # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
     evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
     sizes = ", ".join(f"{name} {len(part)}" for name, part in evals.items())
-    logging.info("%s: train %d, %s", train_table.name, len(train), sizes)
+    log.info("%s: train %d, %s", train_table.name, len(train), sizes)
     return train, evals, tuple(names)
 
 
@@ -85,7 +87,9 @@ def load_tokenizer(source: str):
     try:
         return AutoTokenizer.from_pretrained(folder)
     except Exception as error:
-        raise DataError(f"The tokenizer of {source!r} cannot be read: {error}") from None
+        raise DataError(
+            f"The tokenizer of {source!r} cannot be read ({sources.reason(error)})."
+        ) from None
 
 
 def encode(
@@ -112,9 +116,9 @@ def encode(
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
         raise DataError(
-            f"{len(too_long)} of {len(texts)} texts are longer than {max_length} tokens: the longest "
-            f"has {lengths.max()}, the first is example {too_long[0]} (from 0); raise "
-            "config.data.max_length, or set config.data.truncate=True to cut them."
+            f"{len(too_long)} of {len(texts)} texts are longer than config.data.max_length "
+            f"({max_length} tokens): the longest has {lengths.max()}, the first is example "
+            f"{too_long[0]} (from 0); raise it, or set config.data.truncate=True to cut them."
         )
     if not lengths.all():
         raise DataError(f"Example {lengths.argmin()} (from 0) has no tokens.")
@@ -137,9 +141,9 @@ def _label_names(table: Table) -> tuple[str, ...]:
 
 
 def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
-    ids = {_label_key(name): i for i, name in enumerate(names)}
-    # Where names are numbers themselves, as in 1..5 stars, a number is a name and never an id.
-    if not any(_is_number(name) for name in names):
+    ids = {} if table.ids else {_label_key(name): i for i, name in enumerate(names)}
+    # Where names are numbers themselves, as in 1..5 stars, a number in a file is a name, not an id.
+    if table.ids or not any(_is_number(name) for name in names):
         ids |= {str(i): i for i in range(len(names))}
     labels = np.empty(len(table.labels), np.int32)
     for i, value in enumerate(table.labels):

@@ -1,0 +1,41 @@
+"""CoLA (Warstadt et al. 2019): is a sentence acceptable English, yes or no.
+
+    python train.py --config configs/bert_cola.py
+    python train.py --config configs/bert_cola.py --config.data.path=$DATA/glue/cola
+
+The first command takes the data from the Hugging Face hub. The second reads the GLUE files
+train.tsv and dev.tsv, which have no header: label in column 1, sentence in column 3 (from 0). The
+input length is that of the latency-adjustable transformer paper (arXiv 2201.03327); the training
+settings lie in its ranges, but need not be its choice for this task.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/bert_cola"
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "nyu-mll/glue"
+    cfg.data.hub_config = "cola"
+    cfg.data.text_columns = ("sentence",)
+    cfg.data.label_column = "label"
+    cfg.data.labels = ("unacceptable", "acceptable")
+    cfg.data.max_length = 64
+    cfg.data.truncate = True
+
+    cfg.data.local_header = False
+    cfg.data.local_text_columns = ("3",)
+    cfg.data.local_label_column = "1"
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 16
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("matthews",)
+    return cfg

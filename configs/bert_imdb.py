@@ -1,0 +1,40 @@
+"""IMDB (Maas et al. 2011): a film review, negative or positive.
+
+    python train.py --config configs/bert_imdb.py
+    python train.py --config configs/bert_imdb.py --config.data.path=$DATA/imdb
+
+The first command takes the data from the Hugging Face hub. The second reads JSON lines,
+train.jsonl and test.jsonl. Longer reviews are cut. The input length is that of the
+latency-adjustable transformer paper (arXiv 2201.03327); the training settings lie in its ranges,
+but need not be its choice for this task.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/bert_imdb"
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "stanfordnlp/imdb"
+    cfg.data.eval_splits = ("test",)
+    cfg.data.text_columns = ("text",)
+    cfg.data.label_column = "label"
+    cfg.data.labels = ("negative", "positive")
+    cfg.data.max_length = 512
+    cfg.data.truncate = True
+
+    cfg.data.train_file = "train.jsonl"
+    cfg.data.eval_files = ("test.jsonl",)
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 16
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("accuracy",)
+    return cfg

@@ -1,0 +1,42 @@
+"""MNLI (Williams et al. 2018): does one sentence entail another, contradict it, or neither.
+
+    python train.py --config configs/bert_mnli.py
+    python train.py --config configs/bert_mnli.py --config.data.path=$DATA/glue/mnli
+
+The first command takes the data from the Hugging Face hub. The second reads the GLUE files
+train.tsv, dev_matched.tsv (genres of the training data) and dev_mismatched.tsv (other genres). The
+input length is that of the latency-adjustable transformer paper (arXiv 2201.03327); the training
+settings lie in its ranges, but need not be its choice for this task.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/bert_mnli"
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "nyu-mll/glue"
+    cfg.data.hub_config = "mnli"
+    cfg.data.eval_splits = ("validation_matched", "validation_mismatched")
+    cfg.data.text_columns = ("premise", "hypothesis")
+    cfg.data.label_column = "label"
+    cfg.data.labels = ("entailment", "neutral", "contradiction")
+    cfg.data.max_length = 128
+    cfg.data.truncate = True
+
+    cfg.data.eval_files = ("dev_matched.tsv", "dev_mismatched.tsv")
+    cfg.data.local_text_columns = ("sentence1", "sentence2")
+    cfg.data.local_label_column = "gold_label"
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 32
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("accuracy",)
+    return cfg

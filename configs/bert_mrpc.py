@@ -1,0 +1,39 @@
+"""MRPC (Dolan and Brockett 2005): do two sentences from the news say the same.
+
+    python train.py --config configs/bert_mrpc.py
+    python train.py --config configs/bert_mrpc.py --config.data.path=$DATA/glue/mrpc
+
+The first command takes the data from the Hugging Face hub. The second reads the GLUE files
+train.tsv and dev.tsv. The input length is that of the latency-adjustable transformer paper (arXiv
+2201.03327); the training settings lie in its ranges, but need not be its choice for this task.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/bert_mrpc"
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "nyu-mll/glue"
+    cfg.data.hub_config = "mrpc"
+    cfg.data.text_columns = ("sentence1", "sentence2")
+    cfg.data.label_column = "label"
+    cfg.data.labels = ("not_equivalent", "equivalent")
+    cfg.data.max_length = 128
+    cfg.data.truncate = True
+
+    cfg.data.local_text_columns = ("#1 String", "#2 String")
+    cfg.data.local_label_column = "Quality"
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 16
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("f1", "accuracy")
+    return cfg

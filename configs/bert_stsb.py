@@ -1,0 +1,38 @@
+"""STS-B (Cer et al. 2017): how alike two sentences are in meaning, from 0 to 5.
+
+    python train.py --config configs/bert_stsb.py
+    python train.py --config configs/bert_stsb.py --config.data.path=$DATA/glue/stsb
+
+The first command takes the data from the Hugging Face hub. The second reads the GLUE files
+train.tsv and dev.tsv. The input length is that of the latency-adjustable transformer paper (arXiv
+2201.03327); the training settings lie in its ranges, but need not be its choice for this task.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/bert_stsb"
+
+    cfg.model.source = "bert-base-uncased"
+    cfg.model.task = "regression"
+    cfg.model.dropout = 0.1
+
+    cfg.data.hub = "nyu-mll/glue"
+    cfg.data.hub_config = "stsb"
+    cfg.data.text_columns = ("sentence1", "sentence2")
+    cfg.data.label_column = "label"
+    cfg.data.max_length = 64
+    cfg.data.truncate = True
+
+    cfg.data.local_label_column = "score"
+
+    cfg.elimination.alpha = 0.9
+    cfg.train.batch_size = 16
+    cfg.train.epochs = 3.0
+    cfg.train.learning_rate = 2e-5
+    cfg.eval.metrics = ("pearson", "spearman")
+    return cfg

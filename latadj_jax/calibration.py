@@ -1,0 +1,45 @@
+"""Calibration: measuring a model's ACC per layer on examples, once."""
+
+from collections.abc import Iterable, Mapping
+
+import jax
+import numpy as np
+
+from latadj_jax.api import Model, apply
+from latadj_jax.profile import DEFAULT_FIT, Profile
+from latadj_jax.score import attention_context_contribution
+
+
+def calibrate(
+    model: Model, params, batches: Iterable[Mapping[str, jax.Array]], fit: str = DEFAULT_FIT
+) -> Profile:
+    """Elimination profile of a model, from a dense pass over some batches.
+
+        ACC_l = mean over examples of the median of SV_l over valid word-vectors
+
+    Args:
+      batches: as `apply` takes them, of any lengths; a few hundred examples are enough. Rows of
+        weight 0 (`weights` [B], optional) are left out.
+      fit: the curve fitted to ACC_1..ACC_L, see `Profile.from_acc`.
+
+    Raises:
+      ValueError: no batches, or input that `apply` refuses.
+
+    Source: arXiv 2201.03327, section 3.
+    """
+    acc = [_acc(model, params, batch) for batch in batches]
+    if not acc:
+        raise ValueError("calibration needs at least one batch; there is none.")
+    return Profile.from_acc(np.concatenate(acc).mean(axis=0, dtype=np.float64), fit)
+
+
+def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
+    """ACC of each example and layer of one batch: [B, number of layers]."""
+    out = apply(model, params, batch, return_scores=True)
+    acc_BL = np.stack([_median(scores, out.positions) for scores in out.scores], axis=1)
+    return acc_BL[np.asarray(batch.get("weights", np.ones(len(acc_BL)))) > 0]
+
+
+@jax.jit
+def _median(scores_BL: jax.Array, positions_BL: jax.Array) -> jax.Array:
+    return attention_context_contribution(scores_BL, positions_BL >= 0)

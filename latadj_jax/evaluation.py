@@ -1,0 +1,220 @@
+"""Evaluation of one model at several alphas: quality, expected and measured speed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from latadj_jax import metrics, tasks
+from latadj_jax.api import Model, apply, from_pretrained
+from latadj_jax.batch import collate, default_buckets, group
+from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
+from latadj_jax.runs import load_settings
+from latadj_jax.settings import DataSettings, EvalSettings
+from latadj_jax.text import Examples, encode, load_examples, load_tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Token ids of each example, unpadded, and its labels [N]."""
+
+    examples: list[dict[str, np.ndarray]]
+    labels: np.ndarray
+
+    def batches(self, buckets: Sequence[int], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+        """Every example once, in batches of few shapes; fillers have weight 0."""
+        lengths = [len(example["input_ids"]) for example in self.examples]
+        for indices, bucket in group(lengths, buckets, batch_size):
+            batch = collate(self.examples, self.labels, indices, bucket, batch_size)
+            yield {**batch, "indices": indices}
+
+
+def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
+    """Token ids of `examples`, cut or refused at `data.max_length`."""
+    ids = encode(tokenizer, examples.texts, data.max_length, data.truncate)
+    return Encoded(ids, examples.labels)
+
+
+def buckets_of(data: DataSettings, count: str) -> tuple[int, ...]:
+    """Padded lengths of a run; one only where counts follow the padded length."""
+    if count == "padded":
+        return (data.max_length,)
+    buckets = data.buckets or default_buckets(data.max_length)
+    return tuple(sorted({*buckets, data.max_length}))
+
+
+def calibration_batches(
+    examples: list[dict[str, np.ndarray]], data: DataSettings, batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches for `calibrate`, which needs no labels."""
+    encoded = Encoded(examples, np.zeros(len(examples), np.int32))
+    for batch in encoded.batches(buckets_of(data, "valid"), batch_size):
+        batch.pop("indices")
+        yield batch
+
+
+def predict(
+    model: Model, params, data: Encoded, plans: Mapping[int, Plan], batch_size: int, progress: str
+) -> np.ndarray:
+    """Predictions of every example, in order: class ids or regression values, [N].
+
+    Args:
+      plans: the plan of each bucket.
+      progress: the progress bar's label.
+    """
+    predictions = np.zeros(len(data.examples), np.asarray(data.labels).dtype)
+    batches = list(data.batches(sorted(plans), batch_size))
+    for batch in tqdm(batches, desc=progress, unit="batch", leave=False):
+        indices = batch.pop("indices")
+        plan = plans[batch["input_ids"].shape[1]]
+        logits = np.asarray(apply(model, params, batch, plan=plan, rngs=_rngs(plan)).logits)
+        predictions[indices] = tasks.predictions(model.task, logits)[: len(indices)]
+    return predictions
+
+
+def evaluate(
+    model: Model,
+    params,
+    parts: Mapping[str, Encoded],
+    alphas: Sequence[float],
+    settings: EvalSettings,
+    buckets: Sequence[int],
+    count: str = "valid",
+    strategy: str = "score",
+) -> dict:
+    """Quality and speed, dense and at each alpha, as JSON-ready values.
+
+    Args:
+      parts: evaluation data by name; times are taken on the first.
+      buckets: padded lengths.
+
+    Returns:
+      {"metrics", "num_layers", "rows"}; a row per alpha (None is dense) with its `metrics` by part,
+      `expected_speedup` and `macs` (per example, at its padded length), `measured_speedup` over
+      dense (median times of the same batches, taken in turns), `ms_per_example`, and
+      `remaining`: the mean share of an example's own word-vectors left after each layer.
+
+    Raises:
+      ValueError: no examples, labels out of range, or an alpha that cannot work.
+    """
+    for name, part in parts.items():
+        if not part.examples:
+            raise ValueError(f"the evaluation data {name!r} holds no examples.")
+        tasks.check_labels(model.task, part.labels, len(model.config.labels))
+    options = {"count": count, "strategy": strategy}
+    plans = {
+        alpha: {bucket: model.plan(alpha, bucket, **options) for bucket in buckets}
+        for alpha in (None, *dict.fromkeys(alphas))
+    }
+    first = next(iter(parts.values()))
+    times_ms = _times_ms(model, params, first, plans, settings)
+    rows = []
+    for alpha, by_bucket in plans.items():
+        scores = {}
+        for name, part in parts.items():
+            label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
+            predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
+            scores[name] = metrics.compute(settings.metrics, part.labels, predicted)
+        rows.append(
+            {
+                "alpha": alpha,
+                "metrics": scores,
+                "measured_speedup": times_ms[None] / times_ms[alpha],
+                "ms_per_example": times_ms[alpha] / len(first.examples),
+                **_work(model, first, by_bucket),
+            }
+        )
+    return {
+        "metrics": list(settings.metrics),
+        "num_layers": model.config.num_layers,
+        "count": count,
+        "strategy": strategy,
+        "batch_size": settings.batch_size,
+        "examples": {name: len(part.examples) for name, part in parts.items()},
+        "device": f"{jax.devices()[0].platform}, {jax.device_count()} device(s)",
+        "dtype": model.dtype,
+        "jax": jax.__version__,
+        "rows": rows,
+    }
+
+
+def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
+    """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
+
+    Args:
+      alphas: by default the one that the model carries.
+
+    Raises:
+      ValueError: no run in `workdir`, or an alpha that cannot work.
+    """
+    for alpha in alphas:
+        check_alpha(alpha)
+    settings = load_settings(workdir)
+    model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
+    tokenizer = load_tokenizer(str(workdir / "model"))
+    _, evals, _ = load_examples(settings.data, settings.model.task, settings.seed)
+    parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
+    count, strategy = settings.elimination.count, settings.elimination.strategy
+    default = () if model.alpha is None else (model.alpha,)
+    results = evaluate(
+        model,
+        params,
+        parts,
+        alphas or default,
+        settings.eval,
+        buckets_of(settings.data, count),
+        count,
+        strategy,
+    )
+    (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> dict:
+    """Time of the whole data at each alpha: a batch of each bucket, times their number."""
+    of_bucket: dict[int, list] = {}
+    for batch in data.batches(sorted(plans[None]), settings.batch_size):
+        batch.pop("indices")
+        of_bucket.setdefault(batch["input_ids"].shape[1], []).append(batch)
+    total_ms = dict.fromkeys(plans, 0.0)
+    for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):
+        runs = {
+            alpha: _run(model, params, jax.device_put(batches[0]), by_bucket[bucket])
+            for alpha, by_bucket in plans.items()
+        }
+        for alpha, times in interleaved_ms(runs, settings.timing_repeats).items():
+            total_ms[alpha] += median(times) * len(batches)
+    return total_ms
+
+
+def _run(model, params, batch, plan: Plan):
+    return lambda: apply(model, params, batch, plan=plan, rngs=_rngs(plan)).logits
+
+
+def _rngs(plan: Plan):
+    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+
+
+def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:
+    """Expected speedup, multiply-accumulates and what remains, over the examples of `data`."""
+    lengths = np.array([len(example["input_ids"]) for example in data.examples])
+    buckets = np.array(sorted(by_bucket))
+    padded = buckets[np.searchsorted(buckets, lengths)]
+    remaining, dense_work, work, total_macs = np.zeros(model.config.num_layers), 0.0, 0.0, 0
+    for bucket in np.unique(padded):
+        plan, of_bucket = by_bucket[int(bucket)], lengths[padded == bucket]
+        counts = np.asarray(plan.example_counts(of_bucket.astype(np.int32)))
+        remaining += (counts / of_bucket[:, None]).sum(axis=0)
+        dense_work += len(of_bucket) * plan.length
+        work += len(of_bucket) * plan.length / expected_speedup(plan)
+        total_macs += len(of_bucket) * macs(model, plan)
+    return {
+        "expected_speedup": dense_work / work,
+        "macs": total_macs / len(lengths),
+        "remaining": (remaining / len(lengths)).tolist(),
+    }

@@ -1,0 +1,124 @@
+"""The folder of a run: whose it is, its log, and finding the newest one."""
+
+import contextlib
+import dataclasses
+import json
+from pathlib import Path
+
+from latadj_jax.settings import Settings, SettingsError, from_config
+
+SETTINGS_FILE = "settings.json"
+
+
+def claim_workdir(settings: Settings) -> Path:
+    """Makes the run's folder, or takes up the one that the same settings made.
+
+    Settings of the evaluation may change between runs.
+
+    Raises:
+      SettingsError: the folder belongs to other settings, or cannot be made.
+    """
+    workdir = Path(settings.workdir)
+    file = workdir / SETTINGS_FILE
+    mine = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if file.exists():
+        theirs = dataclasses.asdict(load_settings(workdir))
+        theirs = json.loads(json.dumps(theirs))
+        changed = [k for k in _differences(theirs, mine) if not k.startswith("eval.")]
+        if changed:
+            raise SettingsError(
+                f"{workdir} belongs to a run with other settings ({', '.join(changed)}); "
+                f"name another folder with --config.workdir, or delete it."
+            )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(mine, indent=2) + "\n")
+        temporary.replace(file)
+    except OSError as error:
+        raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
+    return workdir
+
+
+def load_settings(workdir: Path) -> Settings:
+    """The settings of the run in `workdir`.
+
+    Raises:
+      SettingsError: it is not the folder of a run.
+    """
+    file = workdir / SETTINGS_FILE
+    try:
+        return from_config(json.loads(file.read_text()))
+    except FileNotFoundError:
+        raise SettingsError(
+            f"{workdir} is not the folder of a run (no {SETTINGS_FILE}); "
+            f"make one: python train.py --config configs/quickstart.py"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise SettingsError(f"{file} cannot be read: {error}.") from None
+
+
+def newest_run(root: Path = Path("runs")) -> Path:
+    """The finished run in `root` whose model was written last.
+
+    Raises:
+      SettingsError: there is none.
+    """
+    models = list(root.glob("*/model/elimination.json"))
+    if not models:
+        raise SettingsError(
+            f"there is no finished run in {root}/; make one with: "
+            f"python train.py --config configs/quickstart.py"
+        )
+    return max(models, key=lambda file: file.stat().st_mtime).parent.parent
+
+
+def _differences(a: dict, b: dict, prefix: str = "") -> list[str]:
+    keys = []
+    for key in sorted(set(a) | set(b)):
+        if isinstance(a.get(key), dict) and isinstance(b.get(key), dict):
+            keys += _differences(a[key], b[key], f"{prefix}{key}.")
+        elif a.get(key) != b.get(key):
+            keys.append(prefix + key)
+    return keys
+
+
+class MetricsLog:
+    """metrics.jsonl: a JSON object a line; TensorBoard events too when asked for.
+
+    Going on from a checkpoint, the lines after it are dropped: their steps are done again.
+    """
+
+    def __init__(self, workdir: Path, start_step: int, tensorboard: bool = False):
+        file = workdir / "metrics.jsonl"
+        lines = []
+        if start_step and file.exists():
+            for line in file.read_text().split("\n"):
+                with contextlib.suppress(ValueError):  # a line cut short by the interruption
+                    if line and json.loads(line)["step"] <= start_step:
+                        lines.append(line + "\n")
+        file.write_text("".join(lines))
+        self._file = file.open("a")
+        self._tensorboard = _tensorboard(workdir) if tensorboard else None
+
+    def write(self, step: int, **values: float) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        if self._tensorboard:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._tensorboard:
+            self._tensorboard.close()
+
+
+def _tensorboard(workdir: Path):
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise SettingsError(
+            "config.train.tensorboard needs tensorboardX: pip install '.[tensorboard]'."
+        ) from None
+    return SummaryWriter(str(workdir / "tensorboard"))

@@ -1,0 +1,193 @@
+"""Fine-tuning with elimination on: one flat run from settings to a report."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+from tqdm import tqdm
+
+from latadj_jax import tasks
+from latadj_jax.api import Model, apply, from_pretrained, save_pretrained
+from latadj_jax.batch import collate, group
+from latadj_jax.calibration import calibrate
+from latadj_jax.checkpoint import Checkpoints
+from latadj_jax.evaluation import Encoded, buckets_of, calibration_batches, encoded, evaluate
+from latadj_jax.optim import learning_rate, make_optimizer
+from latadj_jax.plan import Plan
+from latadj_jax.profile import Profile
+from latadj_jax.report import write_report
+from latadj_jax.runs import MetricsLog, claim_workdir
+from latadj_jax.settings import Settings, TrainSettings
+from latadj_jax.text import load_examples, load_tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@struct.dataclass
+class TrainState:
+    step: jax.Array
+    params: dict
+    opt_state: optax.OptState
+
+
+def train(settings: Settings) -> dict:
+    """Loads, calibrates, fine-tunes, evaluates and reports, into `settings.workdir`.
+
+    Run again after an interruption it goes on from the newest checkpoint, to the same end.
+
+    Returns:
+      The evaluation's results, as in results.json.
+
+    Raises:
+      ValueError: settings, data or weights that cannot work, or a folder of another run.
+    """
+    workdir = claim_workdir(settings)
+
+    # ---- data -------------------------------------------------------------------------------
+    train_examples, eval_examples, labels = load_examples(
+        settings.data, settings.model.task, settings.seed
+    )
+    tokenizer = load_tokenizer(settings.model.source)
+    train_data = encoded(tokenizer, train_examples, settings.data)
+    eval_data = {
+        name: encoded(tokenizer, part, settings.data) for name, part in eval_examples.items()
+    }
+
+    # ---- model ------------------------------------------------------------------------------
+    model, params = load_model(settings, labels)
+    for part in (train_data, *eval_data.values()):
+        tasks.check_labels(model.task, part.labels, len(model.config.labels))
+    profile_file = workdir / "profile.json"
+    if settings.elimination.calibration_examples and not profile_file.exists():
+        profile = calibrated(model, params, train_data, settings)
+        profile.save(profile_file)
+    if profile_file.exists():
+        model = model.replace(profile=Profile.load(profile_file))
+
+    # ---- fine-tuning ------------------------------------------------------------------------
+    params = fine_tune(model, params, train_data, settings, workdir)
+
+    # ---- artefact, evaluation, report -------------------------------------------------------
+    save_pretrained(workdir / "model", model, params, tokenizer)
+    e, buckets = settings.elimination, buckets_of(settings.data, settings.elimination.count)
+    results = evaluate(
+        model, params, eval_data, settings.eval.alphas, settings.eval, buckets, e.count, e.strategy
+    )
+    write_report(workdir, results, model)
+    return results
+
+
+def load_model(settings: Settings, labels: tuple[str, ...]):
+    """The pretrained model with a head for `labels`, set up for training in float32."""
+    task, dropout = settings.model.task, settings.model.dropout
+    num_labels = 1 if task == "regression" else len(labels)
+    model, params = from_pretrained(
+        settings.model.source, task, num_labels, "float32", seed=settings.seed
+    )
+    config = model.config
+    if config.max_positions < settings.data.max_length:
+        raise ValueError(
+            f"config.data.max_length is {settings.data.max_length}, the model has "
+            f"{config.max_positions} positions; lower it."
+        )
+    config = config.replace(
+        labels=labels or config.labels,
+        hidden_dropout=dropout,
+        attention_dropout=dropout,
+        head_dropout=dropout,
+    )
+    alpha = None if settings.elimination.dense else settings.elimination.alpha
+    return model.replace(config=config, alpha=alpha, dtype=settings.model.dtype), params
+
+
+def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profile:
+    """Profile from a random part of the training data, before fine-tuning."""
+    rng = np.random.default_rng(settings.seed)
+    wanted = settings.elimination.calibration_examples
+    chosen = rng.permutation(len(data.examples))[:wanted]
+    examples = [data.examples[i] for i in chosen]
+    batches = list(calibration_batches(examples, settings.data, settings.eval.batch_size))
+    progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
+    return calibrate(model, params, progress, settings.elimination.fit)
+
+
+def fine_tune(model: Model, params, data: Encoded, settings: Settings, workdir: Path):
+    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`."""
+    t, e = settings.train, settings.elimination
+    buckets = buckets_of(settings.data, e.count)
+    plans = {b: model.plan(model.alpha, b, count=e.count, strategy=e.strategy) for b in buckets}
+    steps_per_epoch = -(-len(data.examples) // t.batch_size)
+    total_steps = t.max_steps or max(1, round(t.epochs * steps_per_epoch))
+    optimizer, schedule = make_optimizer(t, total_steps), learning_rate(t, total_steps)
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    # Dropout draws nearly all random bits; "rbg" compiles and draws faster than threefry.
+    key = jax.random.key(settings.seed, impl="rbg")
+    losses = []  # of the steps since the last line of the log, still on the device
+
+    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        start = checkpoints.newest or 0
+        if start:
+            state = checkpoints.restore(start, state)
+            log.info("Going on from step %d of %d.", start, total_steps)
+        with (
+            closing(MetricsLog(workdir, start, t.tensorboard)) as metrics_log,
+            tqdm(total=total_steps, initial=start, desc="train", unit="step") as progress,
+        ):
+            batches = training_batches(data, buckets, t, settings.seed, start, total_steps)
+            for step, batch in batches:
+                plan = plans[batch["input_ids"].shape[1]]
+                state, loss = train_step(model, optimizer, plan, state, batch, key)
+                losses.append(loss)
+                progress.update()
+                if step % t.log_every == 0 or step == total_steps:
+                    mean_loss = float(np.mean(jax.device_get(losses)))
+                    if not np.isfinite(mean_loss):
+                        raise FloatingPointError(
+                            f"the loss is {mean_loss} at step {step}; lower "
+                            f"config.train.learning_rate. The last checkpoint is of step "
+                            f"{checkpoints.newest or 0}."
+                        )
+                    epoch, rate = step / steps_per_epoch, float(schedule(step - 1))
+                    metrics_log.write(step, loss=mean_loss, learning_rate=rate, epoch=epoch)
+                    progress.set_postfix(loss=f"{mean_loss:.3f}")
+                    losses = []
+                if step % t.checkpoint_every == 0 or step == total_steps:
+                    checkpoints.save(step, state)
+    return state.params
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
+def train_step(model: Model, optimizer, plan: Plan, state: TrainState, batch, key: jax.Array):
+    """One update, with gradients through the word-vectors that are kept: (state, loss)."""
+    streams = jax.random.split(jax.random.fold_in(key, state.step))
+    rngs = {"dropout": streams[0], "eliminate": streams[1]}
+
+    def loss_fn(params):
+        logits = apply(model, params, batch, plan=plan, train=True, rngs=rngs).logits
+        return tasks.loss(model.task, logits, batch["labels"], batch["weights"])
+
+    loss, grads = jax.value_and_grad(loss_fn)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(state.step + 1, params, opt_state), loss
+
+
+def training_batches(
+    data: Encoded, buckets, t: TrainSettings, seed: int, start: int, total_steps: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """(step, batch) for the steps after `start`; the order depends only on the seed and epoch."""
+    lengths = [len(example["input_ids"]) for example in data.examples]
+    steps_per_epoch = -(-len(lengths) // t.batch_size)
+    for epoch in range(start // steps_per_epoch, -(-total_steps // steps_per_epoch)):
+        order = group(lengths, buckets, t.batch_size, np.random.default_rng([seed, epoch]))
+        for n, (indices, bucket) in enumerate(order, start=epoch * steps_per_epoch + 1):
+            if start < n <= total_steps:
+                yield n, collate(data.examples, data.labels, indices, bucket, t.batch_size)

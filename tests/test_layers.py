@@ -1,0 +1,161 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latadj_jax.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LayerNorm,
+    attend,
+    attention_probs,
+    random_bytes,
+    split_heads,
+)
+
+
+def drop(rate, x, seed=0, train=True):
+    return Dropout(rate).apply({}, x, train, rngs={"dropout": jax.random.key(seed)})
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.15, 0.5, 0.9])
+def test_dropout_zeroes_its_share_and_keeps_the_expectation(rate):
+    """Fails where the rate or the scale is off by more than the rounding to 1/256."""
+    x = jnp.ones((500, 403))
+    y = np.asarray(drop(rate, x))
+    four_std = 4 * (rate * (1 - rate) / y.size) ** 0.5
+    assert abs((y == 0).mean() - rate) < 0.5 / 256 + four_std
+    assert abs(y.mean() - 1) < four_std / (1 - rate)
+    assert len(np.unique(y)) == 2  # 0, and one scale for all
+
+
+def test_dropout_decides_each_element_by_itself():
+    """Four elements share a random word: fails where neighbours, rows or words share a decision."""
+    kept = np.asarray(drop(0.5, jnp.ones((400, 402)))) > 0
+    kept = kept - kept.mean()
+    for rows, columns in [(0, 1), (0, 2), (0, 3), (0, 4), (1, 0), (1, 1)]:
+        shifted = np.roll(kept, (rows, columns), axis=(0, 1))
+        assert abs((kept * shifted).mean()) < 5 * 0.25 / kept.size**0.5
+
+
+def test_dropout_is_decided_by_its_key():
+    x = jnp.ones((8, 30))
+    np.testing.assert_array_equal(drop(0.5, x, seed=1), drop(0.5, x, seed=1))
+    assert not np.array_equal(drop(0.5, x, seed=1), drop(0.5, x, seed=2))
+
+
+def test_dropout_does_nothing_outside_of_training_and_needs_no_key_then():
+    x = jnp.ones((3, 5))
+    np.testing.assert_array_equal(Dropout(0.5).apply({}, x, False), x)
+    np.testing.assert_array_equal(Dropout(0.0).apply({}, x, True), x)
+
+
+def test_dropout_keeps_dtype_and_gradient():
+    x = jnp.full((4, 7), 2.0, jnp.bfloat16)
+    assert drop(0.5, x).dtype == jnp.bfloat16
+    x = jnp.full((4, 7), 2.0)
+    gradient = jax.grad(lambda x: drop(0.5, x).sum())(x)
+    np.testing.assert_allclose(gradient * x, drop(0.5, x))
+
+
+def test_random_bytes_are_uniform():
+    counts = np.bincount(np.asarray(random_bytes(jax.random.key(0), (64, 1023))).ravel())
+    assert len(counts) == 256
+    expected = 64 * 1023 / 256
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < 255 + 5 * (2 * 255) ** 0.5
+
+
+def random_qkv(batch=2, length=5, heads=3, width=4):
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 1.5, (3, batch, length, heads, width)).astype(np.float32)
+
+
+def test_attention_equals_plain_loops():
+    """Fails with a wrong scale, heads mixed up, or keys seen that the mask hides."""
+    q, k, v = random_qkv()
+    mask = np.ones((2, 1, 5), bool)
+    mask[0, 0, 3:] = mask[1, 0, :2] = False
+    probs = attention_probs(q, k, mask)
+    out = attend(probs, v)
+    for b in range(2):
+        seen = np.flatnonzero(mask[b, 0])
+        for i in range(5):
+            for h in range(3):
+                weights = np.array([np.exp(q[b, i, h] @ k[b, j, h] / 2.0) for j in seen])
+                weights /= weights.sum()
+                expected = np.zeros(5)
+                expected[seen] = weights
+                np.testing.assert_allclose(probs[b, h, i], expected, atol=1e-6)
+                head = sum(w * v[b, j, h] for w, j in zip(weights, seen, strict=True))
+                np.testing.assert_allclose(out[b, i, 4 * h : 4 * h + 4], head, atol=1e-5)
+
+
+def test_attention_mask_may_differ_per_query():
+    q, k, _ = random_qkv()
+    causal = np.tril(np.ones((1, 5, 5), bool))
+    probs = np.asarray(attention_probs(q, k, causal))
+    assert (probs[..., ~causal[0]] == 0).all()
+    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-6)
+
+
+def test_a_query_that_sees_nothing_stays_finite():
+    """A NaN in a padding row would reach every gradient."""
+    q, k, _ = random_qkv()
+    assert np.isfinite(attention_probs(q, k, np.zeros((2, 1, 5), bool))).all()
+
+
+def test_attention_probabilities_are_float32_in_half_precision():
+    q, k, v = random_qkv().astype(jnp.bfloat16)
+    probs = attention_probs(q, k, np.ones((2, 1, 5), bool))
+    assert probs.dtype == jnp.float32
+    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-6)
+    assert attend(probs, v).dtype == jnp.bfloat16
+
+
+def test_attend_takes_fewer_queries_than_keys():
+    q, k, v = random_qkv()
+    probs = attention_probs(q, k, np.ones((2, 1, 5), bool))
+    np.testing.assert_allclose(attend(probs[:, :, 1:3], v), attend(probs, v)[:, 1:3], atol=1e-6)
+
+
+def test_split_heads_gives_each_head_neighbouring_columns():
+    assert split_heads(jnp.arange(6).reshape(1, 1, 6), 2).tolist() == [[[[0, 1, 2], [3, 4, 5]]]]
+
+
+def test_layer_norm_equals_float64_far_from_zero():
+    """Fails with the variance as E[x^2] - E[x]^2, which cancels."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(0, 1, (2, 3, 64)) + 1000).astype(np.float32)
+    scale, bias = rng.normal(1, 0.3, (2, 64)).astype(np.float32)
+    y = LayerNorm(1e-3).apply({"params": {"norm": {"scale": scale, "bias": bias}}}, x)
+    x = x.astype(np.float64)
+    centred = x - x.mean(-1, keepdims=True)
+    expected = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + bias
+    np.testing.assert_allclose(y, expected, atol=1e-3)
+
+
+def test_layer_norm_computes_in_float32_and_returns_what_came():
+    x = jnp.linspace(-3, 3, 64, dtype=jnp.bfloat16).reshape(1, 1, 64)
+    norm = LayerNorm(1e-12)
+    params = norm.init(jax.random.key(0), x)
+    y = norm.apply(params, x)
+    assert y.dtype == jnp.bfloat16
+    exact = norm.apply(params, x.astype(jnp.float32))
+    np.testing.assert_array_equal(y, exact.astype(jnp.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("name", "at_one", "at_minus_one"),
+    [
+        ("gelu", 0.8413447, -0.1586553),
+        ("gelu_new", 0.8411920, -0.1588080),
+        ("gelu_pytorch_tanh", 0.8411920, -0.1588080),
+        ("relu", 1.0, 0.0),
+        ("silu", 0.7310586, -0.2689414),
+    ],
+)
+def test_activations_at_one_and_minus_one(name, at_one, at_minus_one):
+    """Exact and approximate GELU differ in the fourth digit: enough to break parity."""
+    y = ACTIVATIONS[name](jnp.array([1.0, -1.0]))
+    np.testing.assert_allclose(y, [at_one, at_minus_one], atol=2e-6)

@@ -1,0 +1,377 @@
+"""The promises that every family keeps: dense parity, batch invariance, static shapes, purity.
+
+One line in `tiny.FAMILIES` brings a family into all of it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from jax.sharding import NamedSharding, PartitionSpec
+
+import latadj_jax
+from latadj_jax import Profile, make_plan
+
+STATIC = ("model", "alpha", "plan", "count", "restore", "train", "return_scores")
+KINDS = [(family, task) for family in tiny.FAMILIES for task in tiny.TASKS[family]]
+each_kind = pytest.mark.parametrize(("family", "task"), KINDS)
+each_family = pytest.mark.parametrize("family", tiny.FAMILIES)
+BATCH, LENGTH = 4, 16
+
+
+def changes_of(task):
+    """Tasks differ in the head only: one goes through all layers, the others compile one."""
+    return {} if task == "classification" else {"num_hidden_layers": 1}
+
+
+def make(family, task="classification"):
+    return tiny.make(family, task, **changes_of(task))
+
+
+# 1. Dense is exact.
+
+
+def hf_class(task):
+    pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    if task == "features":
+        return transformers.AutoModel
+    return transformers.AutoModelForSequenceClassification
+
+
+def random_torch_model(family, task):
+    """A Hugging Face model with random weights of a size at which everything matters."""
+    import torch
+    import transformers
+
+    config = transformers.AutoConfig.for_model(**tiny.hf_config(family, task, **changes_of(task)))
+    model = hf_class(task).from_config(config)
+    rng = np.random.default_rng(1)
+    for name, parameter in model.named_parameters():
+        leaf = name.rsplit(".", 1)[1]
+        if leaf == "weight":
+            leaf = "scale" if "Norm" in name else "embedding" if "embeddings" in name else "kernel"
+        drawn = tiny.draw(leaf, tuple(parameter.shape), rng)
+        parameter.data = torch.from_numpy(drawn)
+    return model
+
+
+def run_torch(model, batch):
+    """Its hidden states, pooled vector (or None) and logits (or None)."""
+    import torch
+
+    inputs = {key: torch.from_numpy(np.asarray(value, np.int64)) for key, value in batch.items()}
+    # It counts positions from the start of the row, we from the first valid token.
+    start = inputs["attention_mask"].argmax(dim=1, keepdim=True)
+    rows = torch.arange(inputs["input_ids"].shape[1])
+    inputs["position_ids"] = (rows - start).clamp(min=0)
+    with torch.no_grad():
+        out = model.eval()(**inputs, output_hidden_states=True)
+    hidden = out.hidden_states[-1].numpy()
+    pooled, logits = out.get("pooler_output"), out.get("logits")
+    return hidden, *(None if x is None else x.numpy() for x in (pooled, logits))
+
+
+def assert_same_as_torch(out, theirs, batch):
+    hidden, pooled, logits = theirs
+    valid = batch["attention_mask"] > 0
+    np.testing.assert_array_equal(np.asarray(out.positions) >= 0, valid)
+    np.testing.assert_allclose(out.hidden[valid], hidden[valid], rtol=0, atol=1e-4)
+    assert (logits is None) == (out.logits is None)
+    at_start = valid[:, 0]  # its heads read column 0, whether a token is there or not
+    assert at_start.any()
+    for ours, other in ((out.pooled, pooled), (out.logits, logits)):
+        if other is not None:
+            np.testing.assert_allclose(ours[at_start], other[at_start], rtol=0, atol=1e-4)
+
+
+@each_kind
+def test_dense_equals_hugging_face_on_its_random_weights(family, task, tmp_path):
+    """All paddings at once; weights go from torch's file to our parameters."""
+    theirs = random_torch_model(family, task) if hf_class(task) else None
+    theirs.save_pretrained(tmp_path)
+    model, params = latadj_jax.from_pretrained(tmp_path)
+    assert model.task == task
+    batch, _ = tiny.mixed_batch()
+    out = latadj_jax.apply(model, params, batch)
+    assert_same_as_torch(out, run_torch(theirs, batch), batch)
+
+
+@each_kind
+def test_hugging_face_loads_what_was_saved_and_agrees(family, task, tmp_path):
+    """One artefact (promise 6): the same weights and config, read by somebody else."""
+    model, params = make(family, task)
+    latadj_jax.save_pretrained(tmp_path / "model", model.replace(alpha=0.7), params)
+    theirs, report = hf_class(task).from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not any(report.values()), report
+    batch, _ = tiny.mixed_batch()
+    out = latadj_jax.apply(model, params, batch)
+    assert_same_as_torch(out, run_torch(theirs, batch), batch)
+    names = [theirs.config.id2label[i] for i in range(theirs.config.num_labels)]
+    assert tuple(names) == model.config.labels
+
+
+def test_dense_equals_hugging_face_on_real_weights(minilm_folder):
+    theirs = hf_class("features").from_pretrained(minilm_folder)
+    model, params = latadj_jax.from_pretrained(minilm_folder)
+    ids = np.random.default_rng(0).integers(1000, 30000, (2, 24)).astype(np.int32)
+    mask = (np.arange(24) < [[24], [13]]).astype(np.int32)
+    batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids % 2}
+    assert_same_as_torch(latadj_jax.apply(model, params, batch), run_torch(theirs, batch), batch)
+
+
+@pytest.mark.parametrize(("alpha", "profile"), [(5.0, tiny.PROFILE), (1.0, Profile.constant(3))])
+def test_alpha_that_keeps_everything_is_dense(alpha, profile):
+    model, params = make("bert")
+    batch, _ = tiny.mixed_batch()
+    dense = latadj_jax.apply(model, params, batch)
+    kept = latadj_jax.apply(model.replace(profile=profile), params, batch, alpha)
+    jax.tree.map(np.testing.assert_array_equal, kept, dense)
+
+
+def test_a_cut_that_removes_nothing_changes_nothing():
+    """Rates under 1 that round up to every word-vector: the cut runs, and takes all."""
+    model, params = make("bert")
+    batch, slots = tiny.mixed_batch()
+    dense = latadj_jax.apply(model, params, batch)
+    model = model.replace(profile=Profile.constant(3, 1 - 1e-9))
+    kept = latadj_jax.apply(model, params, batch, 1.0)
+    np.testing.assert_allclose(kept.logits, dense.logits, atol=1e-6)
+    for row, at in enumerate(slots):
+        assert kept.positions[row, : len(at)].tolist() == at.tolist()
+        np.testing.assert_allclose(kept.hidden[row, : len(at)], dense.hidden[row, at], atol=1e-5)
+
+
+# 2. Batch invariance.
+
+
+def examples_of(task):
+    """Two lengths where it is worth the compilations, else one."""
+    lengths = (12, 5, 12, 5) if task == "classification" else (12, 12, 12, 12)
+    return [tiny.example(n, seed) for seed, n in enumerate(lengths)]
+
+
+PADDINGS = {
+    "right": lambda n, length: np.arange(n),
+    "left": lambda n, length: np.arange(length - n, length),
+    "both sides": lambda n, length: np.arange(n) + (length - n) // 2,
+}
+
+
+@functools.cache
+def alone(family, task, alpha, number):
+    """What one example gives by itself, without padding."""
+    model, params = make(family, task)
+    batch = {key: value[None] for key, value in examples_of(task)[number].items()}
+    return run(model, params, batch, alpha)
+
+
+def run(model, params, batch, alpha, **options):
+    plan = model.plan(alpha, batch["input_ids"].shape[1], **options)
+    return jax.tree.map(np.asarray, latadj_jax.apply(model, params, batch, plan=plan))
+
+
+def assert_row_is(out, row, start, reference):
+    """Row `row` of `out` is the example of `reference`, whose first token lies at `start`."""
+    kept = reference.positions[0] >= 0
+    expected = reference.positions[0][kept] + start
+    np.testing.assert_array_equal(out.positions[row][out.positions[row] >= 0], expected)
+    present = out.positions[row] >= 0
+    np.testing.assert_allclose(out.hidden[row][present], reference.hidden[0][kept], atol=2e-5)
+    for name in ("pooled", "logits"):
+        if (value := getattr(reference, name)) is not None:
+            np.testing.assert_allclose(getattr(out, name)[row], value[0], atol=2e-5)
+
+
+MATRIX = [
+    pytest.param(family, task, alpha, padding, LENGTH, 1, id=f"{family}-{task}-{alpha}-{padding}")
+    for family, task in KINDS
+    for alpha in ((None, 1.0) if task == "classification" else (1.0,))
+    for padding in PADDINGS
+] + [
+    pytest.param(family, "classification", 1.0, "left", length, multiple, id=f"{family}-{what}")
+    for family in tiny.FAMILIES
+    for length, multiple, what in ((24, 1, "larger bucket"), (16, 5, "rounded buffers"))
+]
+
+
+@pytest.mark.parametrize(("family", "task", "alpha", "padding", "length", "multiple_of"), MATRIX)
+def test_output_does_not_depend_on_padding_bucket_or_companions(
+    family, task, alpha, padding, length, multiple_of
+):
+    model, params = make(family, task)
+    examples = examples_of(task)
+    slots = [PADDINGS[padding](len(e["input_ids"]), length) for e in examples]
+    batch = tiny.lay_out(examples, slots, length, filling=7)
+    out = run(model, params, batch, alpha, multiple_of=multiple_of)
+    for row, at in enumerate(slots):
+        assert_row_is(out, row, at[0], alone(family, task, alpha, row))
+
+
+@each_family
+def test_a_hole_in_the_mask_is_no_word_vector(family):
+    """What stands in a hole changes nothing, and a hole does not count."""
+    model, params = make(family)
+    batch, slots = tiny.mixed_batch()
+    other = {**batch, "input_ids": np.where(batch["attention_mask"], batch["input_ids"], 55)}
+    out, same = (run(model, params, b, 1.0) for b in (batch, other))
+    jax.tree.map(np.testing.assert_array_equal, out, same)
+    assert (out.positions[3] >= 0).sum() == model.plan(1.0, LENGTH).table[len(slots[3]), -1]
+
+
+@each_family
+def test_padded_counts_follow_the_bucket(family):
+    """`count="padded"`: padding goes first, so shorter examples keep more than of their own."""
+    model, params = make(family)
+    batch, slots = tiny.mixed_batch()
+    out = latadj_jax.apply(model, params, batch, 1.0, count="padded")
+    last = make_plan(tiny.PROFILE, 1.0, LENGTH).counts[-1]
+    kept = (np.asarray(out.positions) >= 0).sum(axis=1)
+    assert kept.tolist() == [min(len(at), last) for at in slots]
+    assert last > make_plan(tiny.PROFILE, 1.0, LENGTH).table[9, -1]
+
+
+@each_family
+def test_output_has_the_shapes_it_says(family):
+    model, params = make(family)
+    batch, _ = tiny.mixed_batch()
+    out = latadj_jax.apply(model, params, batch, 1.0, return_scores=True)
+    plan = model.plan(1.0, LENGTH)
+    assert out.logits.shape == (BATCH, 3)
+    assert out.hidden.shape == (BATCH, plan.sizes[-1], 32)
+    assert out.pooled.shape == (BATCH, 32)
+    assert out.positions.shape == (BATCH, plan.sizes[-1])
+    assert out.positions.dtype == jnp.int32
+    into = (LENGTH, *plan.sizes[:-1])
+    assert [s.shape for s in out.scores] == [(BATCH, n) for n in into]
+    assert latadj_jax.apply(model, params, batch, 1.0).scores is None
+
+
+# 4. Static shapes.
+
+
+@each_family
+def test_one_compilation_per_bucket_batch_and_alpha_and_none_after(family, count_compilations):
+    model, params = tiny.make(family, num_hidden_layers=1)
+    apply = jax.jit(latadj_jax.apply, static_argnames=STATIC)
+    rng = np.random.default_rng(0)
+
+    def sweep():
+        for shape in ((1, 8), (3, 8), (3, 16)):
+            ids = rng.integers(0, tiny.VOCAB, shape).astype(np.int32)
+            mask = np.arange(shape[1]) < rng.integers(1, shape[1] + 1, (shape[0], 1))
+            for alpha in (None, 0.5):
+                apply(model, params, {"input_ids": ids, "attention_mask": mask}, alpha)
+
+    before = count_compilations()
+    sweep()
+    assert count_compilations() - before <= 3 * 2
+    warm = count_compilations()
+    assert warm > before  # else nothing is counted
+    sweep()
+    sweep()
+    assert count_compilations() == warm
+
+
+@each_family
+def test_apply_outside_of_jit_compiles_nothing_after_warm_up(family, count_compilations):
+    model, params = tiny.make(family, num_hidden_layers=1)
+    for seed in range(3):
+        batch, _ = tiny.mixed_batch()
+        batch["input_ids"] = (batch["input_ids"] + seed) % tiny.VOCAB
+        # A new model, plan and batch of equal value are the same program.
+        latadj_jax.apply(model.replace(alpha=None), params, batch, 0.5)
+        if seed == 0:
+            warm = count_compilations()
+    assert warm > 0
+    assert count_compilations() == warm
+
+
+# 4. Purity: jit, grad, vmap, sharding. Two layers, both cut, at alpha 0.8.
+
+
+def make_two_layers(family):
+    return tiny.make(family, "classification", num_hidden_layers=2)
+
+
+@each_family
+def test_apply_under_jit_is_apply(family):
+    model, params = make_two_layers(family)
+    batch, _ = tiny.mixed_batch()
+    out = jax.jit(latadj_jax.apply, static_argnames=STATIC)(
+        model, params, batch, 0.8, return_scores=True
+    )
+    plain = latadj_jax.apply(model, params, batch, 0.8, return_scores=True)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
+
+
+@each_family
+def test_gradient_is_the_slope_and_reaches_what_was_removed(family):
+    """What a layer removes has spoken once more there: it has a gradient, padding has none."""
+    model, params = tiny.make(family, "classification", num_hidden_layers=1)
+    ids = np.arange(1, 17, dtype=np.int32)[None]  # no token twice
+    batch = {"input_ids": ids, "attention_mask": (ids <= 12).astype(np.int32)}
+
+    def loss(params):
+        return latadj_jax.apply(model, params, batch, 0.8).logits.sum()
+
+    value_and_grad = jax.jit(jax.value_and_grad(loss))
+    _, gradient = value_and_grad(params)
+    words = np.abs(gradient["embeddings"]["word"]["embedding"]).max(axis=1)
+    assert (words[1:13] > 1e-6).all()
+    assert (words[13:] == 0).all()
+
+    rng = np.random.default_rng(3)
+    step = jax.tree.map(lambda x: 1e-4 * rng.normal(size=x.shape).astype(np.float32), params)
+    ahead, _ = value_and_grad(jax.tree.map(jnp.add, params, step))
+    behind, _ = value_and_grad(jax.tree.map(jnp.subtract, params, step))
+    slope = sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, step)))
+    np.testing.assert_allclose((ahead - behind) / 2, slope, rtol=0.02)
+
+
+@each_family
+def test_vmap_is_a_loop(family):
+    model, params = make_two_layers(family)
+    batch, _ = tiny.mixed_batch()
+    apply = functools.partial(latadj_jax.apply, model, alpha=0.8)
+    flipped = {key: value[::-1] for key, value in batch.items()}
+    both = {key: np.stack([batch[key], flipped[key]]) for key in batch}
+    out = jax.vmap(lambda b: apply(params=params, batch=b))(both)
+    for n, one in enumerate((batch, flipped)):
+        expected = apply(params=params, batch=one)
+        got = jax.tree.map(lambda x, n=n: x[n], out)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, expected)
+
+
+@each_family
+def test_batch_over_several_devices_is_the_batch_on_one(family):
+    model, params = make_two_layers(family)
+    batch, _ = tiny.mixed_batch()
+    assert jax.device_count() == 4
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    out = jax.jit(latadj_jax.apply, static_argnames=STATIC)(
+        model, jax.device_put(params, everywhere), jax.device_put(batch, rows), 0.8
+    )
+    assert out.hidden.sharding.is_equivalent_to(rows, 3)
+    plain = latadj_jax.apply(model, params, batch, 0.8)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
+
+
+@each_family
+def test_no_host_callback_is_traced(family):
+    """A call back to Python would stop every device at every layer."""
+    model, params = make_two_layers(family)
+    batch, _ = tiny.mixed_batch()
+    apply = functools.partial(latadj_jax.apply, model, alpha=0.8, train=True, return_scores=True)
+    jaxpr = jax.make_jaxpr(lambda p, b, key: apply(params=p, batch=b, rngs={"dropout": key}))(
+        params, batch, jax.random.key(0)
+    )
+    text = str(jaxpr)
+    assert "top_k" in text  # the elimination is in there
+    for primitive in ("callback", "infeed", "outfeed"):
+        assert primitive not in text

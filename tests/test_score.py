@@ -1,0 +1,92 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from latadj_jax.score import attention_context_contribution, score_vector
+
+
+def random_attention(batch=3, heads=4, length=7, seed=0):
+    """Attention probabilities with padding at the right, at the left and in the middle.
+
+    What queries of padding hold is noise: rows that sum to anything.
+    """
+    rng = np.random.default_rng(seed)
+    valid_BL = np.ones((batch, length), bool)
+    valid_BL[0, 5:] = valid_BL[1, :3] = valid_BL[2, 2:4] = False
+    logits = rng.normal(0, 2, (batch, heads, length, length))
+    logits[~np.broadcast_to(valid_BL[:, None, None, :], logits.shape)] = -np.inf
+    probs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    noise = rng.uniform(0, 5, probs.shape)
+    probs = np.where(valid_BL[:, None, :, None], probs, noise)
+    return probs.astype(np.float32), valid_BL
+
+
+def test_score_of_the_docstring_example():
+    probs = jnp.array([[[[0.5, 0.25, 0.25], [0.7, 0.2, 0.1], [0.6, 0.2, 0.2]]]])
+    scores = score_vector(probs, jnp.ones((1, 3), bool))
+    np.testing.assert_allclose(scores, [[1.8, 0.65, 0.55]], atol=1e-6)
+
+
+def test_score_is_a_column_sum_not_a_row_sum():
+    """All queries attend to the second key: it has everything."""
+    probs = jnp.zeros((1, 1, 4, 4)).at[..., 1].set(1.0)
+    np.testing.assert_array_equal(score_vector(probs, jnp.ones((1, 4), bool)), [[0, 4, 0, 0]])
+
+
+def test_score_averages_over_heads():
+    probs = jnp.stack([jnp.eye(2), jnp.array([[1.0, 0.0], [1.0, 0.0]])])[None]
+    np.testing.assert_allclose(score_vector(probs, jnp.ones((1, 2), bool)), [[1.5, 0.5]])
+
+
+def test_score_equals_plain_loops():
+    probs, valid = random_attention()
+    batch, heads, length, _ = probs.shape
+    expected = np.zeros((batch, length))
+    for b in range(batch):
+        for j in range(length):
+            for i in range(length):
+                if valid[b, i] and valid[b, j]:
+                    expected[b, j] += sum(probs[b, h, i, j] for h in range(heads)) / heads
+    np.testing.assert_allclose(score_vector(probs, valid), expected, atol=1e-5)
+
+
+def test_padding_does_not_vote():
+    """A padding query that attends to one key must not lift that key."""
+    probs, valid = random_attention()
+    shouting = probs.copy()
+    shouting[~np.broadcast_to(valid[:, None, :], probs.shape[:3])] = 100.0
+    np.testing.assert_array_equal(score_vector(shouting, valid), score_vector(probs, valid))
+
+
+def test_padding_does_not_score():
+    probs, valid = random_attention()
+    leaky = probs + np.float32(0.1)  # as if keys of padding were not masked
+    assert (np.asarray(score_vector(leaky, valid))[~valid] == 0).all()
+
+
+def test_score_is_one_on_average_over_valid_positions():
+    probs, valid = random_attention()
+    sums = np.asarray(score_vector(probs, valid)).sum(axis=1)
+    np.testing.assert_allclose(sums / valid.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_score_is_float32_for_half_precision_attention():
+    """A sum of bfloat16 over many queries would lose small shares."""
+    probs = jnp.full((1, 2, 300, 300), 1 / 300, jnp.bfloat16)
+    scores = score_vector(probs, jnp.ones((1, 300), bool))
+    assert scores.dtype == jnp.float32
+    np.testing.assert_allclose(scores, float(jnp.bfloat16(1 / 300)) * 300, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "valid", "median"),
+    [
+        ([1.8, 0.65, 0.55], [1, 1, 1], 0.65),
+        ([2.5, 0.9, 0.4, 0.2], [1, 1, 1, 1], 0.65),  # an even number: the mean of the middle two
+        ([0.0, 1.8, 0.65, 0.55, 0.0], [0, 1, 1, 1, 0], 0.65),  # the zeros are padding
+        ([1.0, 0.0, 0.0], [1, 0, 0], 1.0),
+    ],
+)
+def test_acc_is_the_median_over_valid_positions(scores, valid, median):
+    acc = attention_context_contribution(jnp.array([scores]), jnp.array([valid], bool))
+    np.testing.assert_allclose(acc, [median], atol=1e-6)

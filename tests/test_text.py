@@ -1,0 +1,401 @@
+import json
+import logging as std_logging
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from latadj_jax import text
+from latadj_jax.settings import DataSettings
+from latadj_jax.text import DataError, Examples, encode, load_examples
+
+CLASSIFY = "classification"
+
+
+def write(path, content: str | bytes):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+def folder(tmp_path, train, dev="text\tlabel\nfine\t1\n"):
+    write(tmp_path / "train.tsv", train)
+    write(tmp_path / "dev.tsv", dev)
+    return str(tmp_path)
+
+
+def train_of(path, task=CLASSIFY, **settings):
+    return load_examples(DataSettings(path=path, **settings), task)[0]
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def test_tsv_keeps_line_separators_and_lone_quotes_of_a_text(tmp_path):
+    train = 'text\tlabel\nnext\x85line\u2028here\t1\n" lone quote\t0\r\nit\'s "so" \t1'
+    examples = train_of(folder(tmp_path, "\ufeff" + train))  # a BOM is no part of a column name
+    assert examples.texts == [("next\x85line\u2028here",), ('" lone quote',), ('it\'s "so" ',)]
+    np.testing.assert_array_equal(examples.labels, [1, 0, 1])
+    assert examples.labels.dtype == np.int32
+
+
+def test_crlf_is_no_part_of_a_text(tmp_path):
+    train = "label\ttext\r\n1\ta\r\n\r\n0\tb\r\n"
+    assert train_of(folder(tmp_path, train)).texts == [("a",), ("b",)]
+
+
+def test_quoted_tsv(tmp_path):
+    train = 'text\tlabel\n"a ""quoted""\ttab\nand line"\t1\nplain\t0\n'
+    examples = train_of(folder(tmp_path, train), local_quoting=True)
+    assert examples.texts == [('a "quoted"\ttab\nand line',), ("plain",)]
+
+
+def test_csv_is_quoted_and_crlf(tmp_path):
+    write(tmp_path / "train.csv", 'label,text\r\nx,"a, b\x85\r\nc"\r\n\r\ny,d\r\n')
+    write(tmp_path / "dev.csv", "text,label\na,x\n")
+    train, evals, names = load_examples(
+        DataSettings(path=str(tmp_path), train_file="train.csv", eval_files=("dev.csv",)), CLASSIFY
+    )
+    assert train.texts == [("a, b\x85\r\nc",), ("d",)]
+    assert evals["dev"].texts == [("a",)]  # each file has its own order of columns
+    assert names == ("x", "y")
+
+
+def test_json_lines(tmp_path):
+    rows = [{"text": "a\x85b", "label": 1}, {"text": "cut \ud83d", "label": 0.0}]
+    ascii_lines = "\n".join(json.dumps(row) for row in rows)
+    write(tmp_path / "train.jsonl", ascii_lines + "\n\n")
+    write(tmp_path / "dev.jsonl", json.dumps(rows[0], ensure_ascii=False))
+    files = {"train_file": "train.jsonl", "eval_files": ("dev.jsonl",)}
+    train, evals, _ = load_examples(DataSettings(path=str(tmp_path), **files), CLASSIFY)
+    assert train.texts == [("a\x85b",), ("cut ?",)]  # half an emoji cannot be tokenized
+    np.testing.assert_array_equal(train.labels, [1, 0])
+    assert evals["dev"].texts == [("a\x85b",)]
+
+
+def test_no_header_and_pairs(tmp_path):
+    path = folder(tmp_path, "id\t1\tleft\t\nid\t0\t\tright\n", "id\t1\ta\tb\n")
+    train, evals, _ = load_examples(
+        DataSettings(
+            path=path,
+            local_header=False,
+            local_text_columns=("2", "3"),
+            local_label_column="1",
+        ),
+        CLASSIFY,
+    )
+    assert train.texts == [("left", ""), ("", "right")]  # one empty side of a pair is kept
+    assert evals["dev"].texts == [("a", "b")]
+
+
+def test_broken_bytes_are_replaced_and_counted(tmp_path, caplog):
+    path = folder(tmp_path, b"text\tlabel\ncaf\xe9 \xef\xbf\xbd\t1\n\xff\t0\n")
+    with caplog.at_level(std_logging.WARNING, logger="absl"):
+        assert train_of(path).texts == [("caf\ufffd \ufffd",), ("\ufffd",)]
+    assert "2 broken characters" in caplog.text  # not the U+FFFD that the file already held
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("body\tlabel\na\t1\n", r"train\.tsv has no column 'text'; it has: body, label\."),
+        ("text\tlabel\na\t1\nb\t1\tc\n", r"train\.tsv, row 3: 3 fields, not 2"),
+        ("text\tlabel\na\t1\n \t1\n", r"row 3: the text is empty"),
+        ("text\tlabel\n", "holds no examples"),
+        ("", "holds no examples"),
+        ("text\tlabel\na\t1\n\nb\t\n", "row 4: the label is empty"),
+        ("text\tlabel\na\t1\nb\t1\n", "every label is '1'"),
+        ("text\tlabel\na\t1\n".encode("utf-16"), "is UTF-16"),
+    ],
+)
+def test_a_broken_file_names_the_place(tmp_path, train, message):
+    with pytest.raises(DataError, match=message):
+        train_of(folder(tmp_path, train))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", 'text,label\na,1\n"never closed,0\nb,1\nc,0\n', r"a\.csv, row 3: unexpected end"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', "row 2: not JSON"),
+        ("a.jsonl", "[1]\n", "row 1: not a JSON object"),
+        ("a.jsonl", '{"text": "a", "labels": 1}\n', "no column 'label'; it has: text, labels"),
+        ("a.jsonl", '{"text": null, "label": 1}\n', "row 1: a text is not a string"),
+        ("a.xlsx", "", r"must end in \.tsv, \.csv or \.jsonl"),
+    ],
+)
+def test_a_broken_single_file_names_the_place(tmp_path, name, content, message):
+    with pytest.raises(DataError, match=message):
+        train_of(write(tmp_path / name, content))
+
+
+def test_a_missing_file_or_folder_is_named(tmp_path, monkeypatch):
+    folder(tmp_path, "text\tlabel\na\t1\n")
+    with pytest.raises(DataError, match=r"has no file 'val\.tsv'; it has: dev\.tsv, train\.tsv"):
+        train_of(str(tmp_path), eval_files=("val.tsv",))
+    monkeypatch.chdir(tmp_path)
+    for path in ("./nowhere", "nowhere"):
+        with pytest.raises(ValueError, match=r"no such folder|no folder or file"):
+            train_of(path)
+
+
+# ---- labels -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("label", ["positive", "1", "1.0", " positive "])
+def test_names_and_ids_are_the_same_label(tmp_path, label):
+    path = folder(tmp_path, f"text\tlabel\na\t{label}\nb\tnegative\n")
+    assert train_of(path, labels=("negative", "positive")).labels.tolist() == [1, 0]
+
+
+def test_label_names_are_read_from_the_training_data(tmp_path):
+    path = folder(tmp_path, "text\tlabel\na\t10\nb\t9\nc\t9\n", "text\tlabel\na\t10\n")
+    train, evals, names = load_examples(DataSettings(path=path), CLASSIFY)
+    assert names == ("9", "10")  # numbers in numeric order
+    assert train.labels.tolist() == [1, 0, 0]
+    assert evals["dev"].labels.tolist() == [1]
+
+
+def test_numbers_that_are_names_are_never_ids(tmp_path):
+    path = folder(tmp_path, "text\tlabel\na\t0\nb\t1\n")
+    with pytest.raises(DataError, match=r"row 2: label '0' is not one of 1 \(0\), 2 \(1\)"):
+        train_of(path, labels=("1", "2"))
+
+
+@pytest.mark.parametrize("label", ["2", "-1", "neutral", "", "0.5"])
+def test_a_label_outside_names_row_value_and_what_is_allowed(tmp_path, label):
+    path = folder(tmp_path, "text\tlabel\na\t1\nb\t0\n", f"text\tlabel\na\t1\nb\t{label}\n")
+    message = rf"dev\.tsv, row 3: label '{label}' is not one of negative \(0\), positive \(1\)"
+    with pytest.raises(DataError, match=message):
+        train_of(path, labels=("negative", "positive"))
+
+
+def test_regression(tmp_path):
+    path = folder(tmp_path, "text\tlabel\na\t2.5\nb\t-1\n")
+    train, evals, names = load_examples(DataSettings(path=path), "regression")
+    assert (train.labels.dtype, names) == (np.float32, ())
+    assert train.labels.tolist() == [2.5, -1.0]
+    assert evals["dev"].labels.tolist() == [1.0]
+
+
+@pytest.mark.parametrize("label", ["nan", "inf", "", "high"])
+def test_a_target_that_is_no_number_raises(tmp_path, label):
+    path = folder(tmp_path, f"text\tlabel\na\t2.5\nb\t{label}\n")
+    with pytest.raises(DataError, match=f"row 3: label '{label}' is not a finite number"):
+        train_of(path, "regression")
+
+
+# ---- one file, and subsets ----------------------------------------------------------------------
+
+
+def single(tmp_path, rows, **settings):
+    lines = "".join(f"{body}\t{label}\n" for body, label in rows)
+    path = write(tmp_path / "all.tsv", "text\tlabel\n" + lines)
+    return load_examples(
+        DataSettings(path=path, **settings), CLASSIFY, seed=settings.get("seed", 0)
+    )
+
+
+def pairs_of(examples):
+    return set(zip(examples.texts, examples.labels.tolist(), strict=True))
+
+
+ROWS = [(f"text {i}", "rare" if i % 5 == 0 else "often") for i in range(100)]
+
+
+def test_one_file_is_split_in_the_shares_of_the_labels(tmp_path):
+    train, evals, names = single(tmp_path, ROWS, eval_fraction=0.2)
+    assert (names, list(evals)) == (("often", "rare"), ["test"])
+    assert np.bincount(evals["test"].labels).tolist() == [16, 4]
+    assert np.bincount(train.labels).tolist() == [64, 16]
+    assert len(pairs_of(train) | pairs_of(evals["test"])) == 100
+
+
+def test_the_split_depends_on_the_rows_only(tmp_path):
+    path = write(tmp_path / "a.tsv", "text\tlabel\n" + "".join(f"{t}\t{n}\n" for t, n in ROWS))
+    data = DataSettings(path=path)
+    first, second = (load_examples(data, CLASSIFY, seed)[1]["test"] for seed in (0, 1))
+    assert first.texts == second.texts
+    _, backwards, _ = single(tmp_path, ROWS[::-1])
+    assert pairs_of(backwards["test"]) == pairs_of(first)
+
+
+@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a b", "A  B", "a b ", "c", "C", "d", "e"]), st.sampled_from("xy")
+        ),
+        min_size=10,
+        max_size=40,
+    ),
+    st.sampled_from([0.1, 0.5, 0.9]),
+)
+def test_no_text_is_on_both_sides_of_the_split(tmp_path, rows, fraction):
+    rows += [("only x", "x"), ("only y", "y"), ("more x", "x"), ("more y", "y")]
+    train, evals, _ = single(tmp_path, rows, eval_fraction=fraction)
+    sides = [
+        {" ".join(t.lower().split()) for (t,) in part.texts} for part in (train, evals["test"])
+    ]
+    assert not sides[0] & sides[1]
+    assert len(train) + len(evals["test"]) == len(rows)
+
+
+def test_a_swapped_pair_is_the_same_pair(tmp_path):
+    rows = [(f"{i}", f"other {i}") for i in range(10)]
+    lines = [f"{a}\t{b}\t{i % 2}\n" for i, (a, b) in enumerate(rows)]
+    lines += [f"{b}\t{a}\t{i % 2}\n" for i, (a, b) in enumerate(rows)]
+    path = write(tmp_path / "a.tsv", "a\tb\tlabel\n" + "".join(lines))
+    data = DataSettings(path=path, text_columns=("a", "b"), eval_fraction=0.5)
+    train, evals, _ = load_examples(data, CLASSIFY)
+    assert not {frozenset(t) for t in train.texts} & {frozenset(t) for t in evals["test"].texts}
+
+
+def test_too_few_rows_to_split(tmp_path):
+    with pytest.raises(DataError, match="too few to hold out"):
+        single(tmp_path, [("a", "x"), ("b", "y")])
+
+
+def test_subsets_are_drawn_and_stay_the_same(tmp_path):
+    # Labels that alternate: every second example would give one label only.
+    rows = "text\tlabel\n" + "".join(f"t{i}\t{i % 2}\n" for i in range(100))
+    path = folder(tmp_path, rows, rows)
+    data = DataSettings(path=path, max_train_examples=50, max_eval_examples=50)
+    (train0, evals0, _), (train1, evals1, _) = (load_examples(data, CLASSIFY, s) for s in (0, 1))
+    assert len(train0) == len(evals0["dev"]) == 50
+    assert train0.texts == load_examples(data, CLASSIFY, 0)[0].texts
+    assert train0.texts != train1.texts
+    assert evals0["dev"].texts == evals1["dev"].texts  # whatever the seed
+    assert len(set(evals0["dev"].texts)) == 50
+    assert 10 < evals0["dev"].labels.sum() < 40
+    np.testing.assert_array_equal(train0.labels, [int(t[1:]) % 2 for (t,) in train0.texts])
+
+
+def test_a_limit_above_the_size_takes_all(tmp_path):
+    path = folder(tmp_path, "text\tlabel\na\t1\nb\t0\n")
+    assert len(train_of(path, max_train_examples=5)) == 2
+
+
+def test_subset_of_examples():
+    part = Examples([("a",), ("b",), ("c",)], np.float32([1, 2, 3])).subset([2, 0])
+    assert part.texts == [("c",), ("a",)]
+    np.testing.assert_array_equal(part.labels, np.float32([3, 1]))
+    assert len(part.subset([])) == 0
+
+
+# ---- the hub ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    import datasets
+
+    def use(label_feature, labels, **splits):
+        features = datasets.Features({"text": datasets.Value("string"), "label": label_feature})
+
+        def load_dataset(name, config=None, *, split):
+            if split not in splits:
+                raise ValueError(f'Unknown split "{split}".\nmore')
+            rows = {"text": splits[split], "label": labels[: len(splits[split])]}
+            return datasets.Dataset.from_dict(rows, features)
+
+        monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+
+    use.datasets = datasets
+    return use
+
+
+def test_hub_labels_are_ids_even_where_their_names_are_numbers(hub):
+    hub(hub.datasets.ClassLabel(names=["2", "1"]), [0, 1], train=["a", "b"], validation=["c"])
+    train, evals, names = load_examples(DataSettings(hub="x/y"), CLASSIFY)
+    assert names == ("2", "1")
+    assert train.labels.tolist() == [0, 1]
+    assert (evals["validation"].texts, evals["validation"].labels.tolist()) == ([("c",)], [0])
+
+
+def test_a_hub_split_without_labels_says_so(hub):
+    hub(hub.datasets.ClassLabel(names=["no", "yes"]), [-1], train=["a"], validation=["b"])
+    with pytest.raises(DataError, match=r"x/y/z train, row 0: label -1 .* without labels hold -1"):
+        load_examples(DataSettings(hub="x/y", hub_config="z"), CLASSIFY)
+
+
+def test_a_hub_column_that_is_missing_is_named(hub):
+    hub(hub.datasets.Value("float32"), [0.5], train=["a"])
+    with pytest.raises(
+        DataError, match=r"no column 'body'; it has: text, label\. Set config\.data\.t"
+    ):
+        load_examples(DataSettings(hub="x/y", text_columns=("body",)), CLASSIFY)
+
+
+def test_a_hub_that_fails_is_one_sentence_with_the_way_out(hub):
+    hub(hub.datasets.Value("float32"), [0.5], train=["a"])
+    with pytest.raises(DataError) as caught:
+        load_examples(DataSettings(hub="x/y"), "regression")
+    message = str(caught.value)
+    assert "x/y validation could not be loaded" in message
+    assert 'Unknown split "validation")' in message
+    assert "--config.data.path" in message
+    assert "\n" not in message
+    assert caught.value.__suppress_context__
+
+
+# ---- tokens -------------------------------------------------------------------------------------
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##c"]
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    write(path / "config.json", json.dumps({"model_type": "bert", "architectures": ["BertModel"]}))
+    write(path / "vocab.txt", "\n".join(WORDS) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(model_folder):
+    return text.load_tokenizer(str(model_folder))
+
+
+def test_encode_single_texts(tokenizer):
+    encoded = encode(tokenizer, [("a bc",), ("B",)], 8, True)
+    assert [list(row) for row in encoded] == [["input_ids", "token_type_ids"]] * 2
+    assert [row["input_ids"].tolist() for row in encoded] == [[2, 5, 6, 8, 3], [2, 6, 3]]
+    assert {array.dtype for row in encoded for array in row.values()} == {np.dtype(np.int32)}
+
+
+def test_encode_pairs(tokenizer):
+    (row,) = encode(tokenizer, [("a", "b c")], 8, False)
+    assert row["input_ids"].tolist() == [2, 5, 3, 6, 7, 3]
+    assert row["token_type_ids"].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_truncation_cuts_the_longer_side(tokenizer):
+    (row,) = encode(tokenizer, [("a", "b b b b b b")], 6, True)
+    assert row["input_ids"].tolist() == [2, 5, 3, 6, 6, 3]
+
+
+def test_too_long_without_truncation_names_what_and_the_fix(tokenizer):
+    texts = [("a",), ("a b c",), ("a b c a",)]
+    with pytest.raises(DataError, match=r"2 of 3 texts .*\(4 tokens\).* has 6, .* example 1 ") as e:
+        encode(tokenizer, texts, 4, False)
+    assert "truncate=True" in str(e.value)
+    assert len(encode(tokenizer, texts, 6, False)) == 3  # exactly as long is not too long
+
+
+def test_encode_of_nothing(tokenizer):
+    assert encode(tokenizer, [], 8, True) == []
+
+
+def test_a_folder_without_tokenizer_files_is_refused(tmp_path, model_folder):
+    write(tmp_path / "config.json", (model_folder / "config.json").read_bytes())
+    with pytest.raises(DataError, match=r"has no tokenizer; needed is one of: tokenizer\.json"):
+        text.load_tokenizer(str(tmp_path))
+
+
+def test_a_broken_tokenizer_is_one_sentence(tmp_path, model_folder):
+    write(tmp_path / "config.json", (model_folder / "config.json").read_bytes())
+    write(tmp_path / "tokenizer.json", "{")
+    with pytest.raises(DataError, match=r"The tokenizer of .* cannot be read"):
+        text.load_tokenizer(str(tmp_path))

@@ -1,0 +1,242 @@
+"""Whole runs: what they leave, that they learn and resume exactly, and what they refuse."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import tiny_run
+
+import latadj_jax
+from latadj_jax import training
+from latadj_jax.evaluation import evaluate_run
+from latadj_jax.optim import learning_rate
+from latadj_jax.settings import SettingsError, TrainSettings
+from latadj_jax.text import load_tokenizer
+
+
+def log_of(workdir) -> list[dict]:
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+
+
+def params_of(workdir):
+    return latadj_jax.from_pretrained(Path(workdir) / "model")[1]
+
+
+def equal(a, b) -> bool:
+    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_promotion():
+    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One finished run and its settings."""
+    settings = tiny_run.settings(tmp_path_factory.mktemp("run"), train={"max_steps": 60})
+    return settings, training.train(settings)
+
+
+def test_run_leaves_artefact_report_log_and_pictures(run):
+    workdir = Path(run[0].workdir)
+    for name in ("report.md", "metrics.jsonl", "results.json", "speed.png", "acc.png"):
+        assert (workdir / name).stat().st_size > 100, name
+    model, _ = latadj_jax.from_pretrained(workdir / "model")
+    assert (model.task, model.alpha, model.config.labels) == (
+        "classification",
+        0.9,
+        ("bad", "good"),
+    )
+    assert len(model.profile.acc) == 3
+    assert model.profile == latadj_jax.Profile.load(workdir / "profile.json")
+    assert load_tokenizer(str(workdir / "model"))("good word3")["input_ids"] == [2, 5, 10, 3]
+
+
+def test_fine_tuning_learns_with_elimination_on(run):
+    settings, results = run
+    losses = [line["loss"] for line in log_of(settings.workdir)]
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
+    accuracy = {row["alpha"]: row["metrics"]["test"]["accuracy"] for row in results["rows"]}
+    assert accuracy[0.9] > 0.8
+
+
+def test_rows_hold_work_that_falls_with_alpha(run):
+    rows = run[1]["rows"]
+    assert [row["alpha"] for row in rows] == [None, 0.9, 0.7]
+    assert (rows[0]["expected_speedup"], rows[0]["measured_speedup"]) == (1, 1)
+    assert rows[0]["remaining"] == [1, 1, 1]
+    assert rows[0]["macs"] > rows[1]["macs"] > rows[2]["macs"]
+    assert 1 < rows[1]["expected_speedup"] < rows[2]["expected_speedup"]
+    assert all(np.diff(row["remaining"]).max() <= 0 for row in rows[1:])
+
+
+def test_report_has_a_line_for_each_alpha(run):
+    report = (Path(run[0].workdir) / "report.md").read_text()
+    for row in run[1]["rows"]:
+        name = "dense" if row["alpha"] is None else f"{row['alpha']:g}"
+        assert f"| {name} | {row['metrics']['test']['accuracy']:.4f} |" in report
+
+
+def test_eval_gives_the_same_quality_as_the_run(run):
+    settings, results = run
+    again = evaluate_run(Path(settings.workdir), [0.7])
+    assert [row["alpha"] for row in again["rows"]] == [None, 0.7]
+    assert again["rows"][1]["metrics"] == results["rows"][2]["metrics"]
+    assert again["rows"][1]["macs"] == results["rows"][2]["macs"]
+    default = evaluate_run(Path(settings.workdir))
+    assert [row["alpha"] for row in default["rows"]] == [None, 0.9]
+
+
+def test_same_command_gives_the_same_numbers(tmp_path):
+    first = tiny_run.settings(tmp_path)
+    second = tiny_run.settings(tmp_path, workdir=str(tmp_path / "again"))
+    other = tiny_run.settings(tmp_path, workdir=str(tmp_path / "other"), seed=1)
+    for settings in (first, second, other):
+        training.train(settings)
+    assert log_of(first.workdir) == log_of(second.workdir)
+    assert equal(params_of(first.workdir), params_of(second.workdir))
+    assert log_of(first.workdir) != log_of(other.workdir)
+
+
+class Killed(BaseException):
+    """Not an Exception, so that nothing on the way catches it."""
+
+
+def test_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    """Fails if data order, dropout, optimizer state, profile or log depend on the interruption."""
+    whole = tiny_run.settings(tmp_path, train={"checkpoint_every": 4})
+    training.train(whole)
+    broken = tiny_run.settings(
+        tmp_path, train={"checkpoint_every": 4}, workdir=str(tmp_path / "broken")
+    )
+
+    step_of_train, calls = training.train_step, []
+
+    def dies_at_the_seventh(*args):
+        calls.append(1)
+        if len(calls) == 7:
+            raise Killed
+        return step_of_train(*args)
+
+    monkeypatch.setattr(training, "train_step", dies_at_the_seventh)
+    with pytest.raises(Killed):
+        training.train(broken)
+    monkeypatch.undo()
+    assert [line["step"] for line in log_of(broken.workdir)] == [2, 4, 6]
+    training.train(broken)
+    assert log_of(broken.workdir) == log_of(whole.workdir)
+    assert equal(params_of(broken.workdir), params_of(whole.workdir))
+
+
+def test_finished_run_is_not_trained_again(run, monkeypatch):
+    monkeypatch.setattr(training, "train_step", None)
+    again = training.train(run[0])
+    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in run[1]["rows"]]
+
+
+def test_every_example_is_seen_once_an_epoch(tmp_path):
+    lengths = np.random.default_rng(0).integers(1, 25, 61)
+    data = training.Encoded(
+        [{"input_ids": np.full(n, i, np.int32)} for i, n in enumerate(lengths)], np.arange(61)
+    )
+    t = TrainSettings(batch_size=8)
+    epochs = [[], []]
+    for step, batch in training.training_batches(data, (16, 24), t, 0, 0, 16):
+        seen = batch["labels"][batch["weights"] > 0]
+        assert (batch["input_ids"][batch["weights"] > 0, 0] == seen).all()
+        epochs[(step - 1) // 8].extend(seen.tolist())
+    assert sorted(epochs[0]) == sorted(epochs[1]) == list(range(61))
+    assert epochs[0] != epochs[1]
+    late = list(training.training_batches(data, (16, 24), t, 0, 11, 16))
+    assert [step for step, _ in late] == [12, 13, 14, 15, 16]
+    whole = list(training.training_batches(data, (16, 24), t, 0, 0, 16))[11:]
+    for (_, resumed), (_, uninterrupted) in zip(late, whole, strict=True):
+        np.testing.assert_array_equal(resumed["input_ids"], uninterrupted["input_ids"])
+
+
+def test_regression_run(tmp_path):
+    scores = tmp_path / "scores.csv"
+    text = Path(tiny_run.csv(tmp_path)).read_text()
+    scores.write_text(text.replace(",good", ",1.5").replace(",bad", ",0.0"))
+    settings = tiny_run.settings(
+        tmp_path,
+        model={"task": "regression"},
+        data={"path": str(scores)},
+        eval={"metrics": ("pearson", "spearman")},
+    )
+    results = training.train(settings)
+    model, params = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
+    assert (model.task, params["classifier"]["kernel"].shape) == ("regression", (32, 1))
+    assert set(results["rows"][0]["metrics"]["test"]) == {"pearson", "spearman"}
+
+
+@pytest.mark.parametrize(
+    "elimination", [{"dense": True}, {"count": "padded"}, {"strategy": "random"}]
+)
+def test_other_ways_of_training(tmp_path, elimination):
+    settings = tiny_run.settings(tmp_path, elimination=elimination, train={"max_steps": 3})
+    results = training.train(settings)
+    assert len(results["rows"]) == 3
+    model, _ = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
+    assert model.alpha == (None if elimination.get("dense") else 0.9)
+
+
+def test_learning_rate_warms_up_and_decays():
+    schedule = learning_rate(TrainSettings(learning_rate=1.0, warmup=0.2), 10)
+    np.testing.assert_allclose([schedule(n) for n in range(11)], [0, 0.5, *np.linspace(1, 0, 9)])
+
+
+# ---- what is refused --------------------------------------------------------------------------
+
+
+def test_folder_of_another_run_is_refused(run):
+    settings, _ = run
+    changed = tiny_run.from_config(
+        {**json.loads((Path(settings.workdir) / "settings.json").read_text()), "seed": 5}
+    )
+    with pytest.raises(SettingsError, match=r"belongs to a run with other settings \(seed\)"):
+        training.train(changed)
+    assert json.loads((Path(settings.workdir) / "settings.json").read_text())["seed"] == 0
+
+
+def test_label_beyond_the_head_is_refused(tmp_path):
+    settings = tiny_run.settings(tmp_path, data={"labels": ("good", "fine")})
+    with pytest.raises(ValueError, match="'bad' is not one of good"):
+        training.train(settings)
+
+
+def test_max_length_beyond_the_positions_is_refused(tmp_path):
+    settings = tiny_run.settings(tmp_path, data={"max_length": 41})
+    with pytest.raises(ValueError, match="max_length is 41, the model has 40 positions"):
+        training.train(settings)
+
+
+def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
+    data = {"max_length": 10, "buckets": ()}
+    with pytest.raises(ValueError, match=r"longer than config\.data\.max_length"):
+        training.train(tiny_run.settings(tmp_path, data=data))
+    shutil.rmtree(tmp_path / "runs")
+    settings = tiny_run.settings(tmp_path, data={**data, "truncate": True}, train={"max_steps": 1})
+    assert training.train(settings)["rows"]
+
+
+def test_loss_that_is_no_number_stops_the_run(tmp_path):
+    settings = tiny_run.settings(tmp_path, train={"learning_rate": 1e30, "clip_norm": 1e30})
+    with pytest.raises(FloatingPointError, match=r"lower config\.train\.learning_rate"):
+        training.train(settings)
+    assert not (Path(settings.workdir) / "model").exists()
+
+
+def test_no_run_is_one_sentence(tmp_path):
+    from latadj_jax.runs import newest_run
+
+    with pytest.raises(SettingsError, match=r"no finished run in .*train.py --config"):
+        newest_run(tmp_path)
+    with pytest.raises(SettingsError, match="not the folder of a run"):
+        evaluate_run(tmp_path)
