@@ -3,24 +3,27 @@
     python train.py --config configs/quickstart.py
     python train.py --config configs/bert_sst2.py --config.data.path=$DATA/glue/sst2
 
-Run again, the same command goes on from the newest checkpoint.
+Run again, the same command goes on from the newest checkpoint. Every setting of
+latadj_jax/settings.py is a flag.
 """
 
 import logging
 import sys
 
 import absl.logging
-from absl import app, flags
+from absl import app
 from ml_collections import config_flags
 
 from latadj_jax.report import table
-from latadj_jax.settings import from_config
+from latadj_jax.settings import SettingsError, check_key, from_config
 from latadj_jax.training import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
 
 
 def main(_) -> None:
+    absl.logging.set_verbosity(absl.logging.WARNING)  # orbax tells much
+    logging.getLogger("latadj_jax").setLevel(logging.INFO)
     try:
         settings = from_config(_CONFIG.value.to_dict())
         results = train(settings)
@@ -29,8 +32,20 @@ def main(_) -> None:
     print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """absl's parser, but a config or key that is not there is one sentence."""
+    try:
+        for argument in argv[1:]:
+            if argument.startswith("--config."):
+                check_key(argument.removeprefix("--").split("=")[0])
+        rest = app.parse_flags_with_usage(argv)
+        if _CONFIG.value is None:
+            raise SettingsError("name a config, e.g. --config configs/quickstart.py")
+        _CONFIG.value.to_dict()  # raises, late, what kept the file from being read
+        return rest
+    except (SettingsError, OSError) as error:
+        sys.exit(f"train.py: {' '.join(str(error).split())}")
+
+
 if __name__ == "__main__":
-    absl.logging.set_verbosity(absl.logging.WARNING)  # orbax tells much
-    logging.getLogger("latadj_jax").setLevel(logging.INFO)
-    flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latadj_jax import convert
-from latadj_jax.batch import check_inputs
+from latadj_jax.batch import cast_inputs, check_inputs
 from latadj_jax.bert import Bert
 from latadj_jax.config import BertConfig, ConfigError, config_from_hf, label_names
 from latadj_jax.outputs import Output
@@ -173,8 +174,8 @@ def apply(
       ValueError: input that cannot work, before any compilation.
     """
     ranges = model.module.input_ranges(model.config)
-    inputs = check_inputs(batch, ranges, model.config.max_positions)
-    length = inputs["input_ids"].shape[1]
+    check_inputs(batch, ranges, model.config.max_positions)
+    length = np.shape(batch["input_ids"])[1]
     if plan is None:
         plan = model.plan(alpha, length, count=count)
     elif alpha is not None:
@@ -188,6 +189,7 @@ def apply(
     for name, needed in (("dropout", train), ("eliminate", plan.strategy == "random")):
         if needed and name not in rngs:
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
+    inputs = cast_inputs(batch, ranges)
     out = _forward(model.module, plan, restore, train, params, inputs, rngs)
     return out if return_scores else out.replace(scores=None)
 
@@ -201,7 +203,8 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     """Writes one artefact: config.json, model.safetensors, elimination.json.
 
     Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
-    the default alpha. Files appear only once all of them are written.
+    the default alpha. A folder that was there is replaced only once everything is written; other
+    files in it stay.
 
     Args:
       tokenizer: a transformers tokenizer, to be saved along.
@@ -209,24 +212,57 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
+    _check_params(model, params)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         if tokenizer is not None:
-            tokenizer.save_pretrained(temporary)
-        convert.save_tensors(
-            model.config.model_type, model.task, params, temporary / "model.safetensors"
-        )
-        _write_json(temporary / "elimination.json", _elimination(model))
-        _write_json(temporary / "config.json", _hf_config(model, params))
-        path.mkdir(exist_ok=True)
-        for stale in (*path.glob("*.safetensors"), *path.glob("*.index.json")):
-            if stale.name != "model.safetensors":
-                stale.unlink()
-        for file in sorted(temporary.iterdir()):
-            os.replace(file, path / file.name)
+            tokenizer.save_pretrained(new)
+        convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
+        _write_json(new / "elimination.json", _elimination(model))
+        _write_json(new / "config.json", _hf_config(model, params))
+        new.chmod(0o777 & ~_umask())  # mkdtemp lets only its owner in
+        _swap_in(new, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _check_params(model: Model, params) -> None:
+    have, want = (
+        {jax.tree_util.keystr(k, simple=True, separator="/"): v.shape for k, v in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (params, param_shapes(model)))
+    )
+    if different := sorted(k for k in {*have, *want} if have.get(k) != want.get(k)):
+        raise ValueError(
+            f"params are not this model's: {different[0]} is {have.get(different[0], 'missing')}, "
+            f"the model has {want.get(different[0], 'none')}; {len(different)} differ in all."
+        )
+
+
+def _swap_in(new: Path, path: Path) -> None:
+    """Puts the folder `new` in the place of `path`; what else `path` held goes along."""
+    if not path.exists():
+        new.rename(path)
+        return
+    for file in path.iterdir():
+        stale = file.suffix == ".safetensors" or file.name.endswith(".index.json")
+        if not stale and not (new / file.name).exists():
+            copy = shutil.copytree if file.is_dir() else shutil.copy2
+            copy(file, new / file.name)
+    old = new.with_name(f"{new.name}-old")
+    path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _hf_config(model: Model, params) -> dict:

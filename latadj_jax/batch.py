@@ -96,8 +96,8 @@ def collate(
 
 def check_inputs(
     batch: Mapping[str, jax.Array], ranges: Mapping[str, int], max_positions: int
-) -> dict[str, jax.Array]:
-    """The model's inputs, as int32 and a bool mask, checked; traced values pass unlooked at.
+) -> None:
+    """Refuses what a model cannot read; traced values pass unlooked at. Compiles nothing.
 
     Args:
       batch: `input_ids` [B, T], optionally `attention_mask` and the other keys of `ranges`.
@@ -119,20 +119,22 @@ def check_inputs(
             f"input_ids is {shape[1]} tokens long, the model has {max_positions} positions; "
             f"truncate it."
         )
-    inputs = {}
     for key in known:
         if key in batch:
             _check_array(key, batch[key], shape, ranges.get(key))
-            inputs[key] = jnp.asarray(batch[key]).astype(jnp.int32)
     mask = batch.get("attention_mask")
     if mask is not None and _is_concrete(mask):
         has_token_B = (np.asarray(mask) != 0).any(axis=1)
         if not has_token_B.all():
             row = int(np.argmin(has_token_B))
             raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
-    mask = jnp.ones(shape, bool) if mask is None else jnp.asarray(mask).astype(bool)
-    inputs["attention_mask"] = mask
-    return inputs
+
+
+def cast_inputs(batch: Mapping[str, jax.Array], ranges: Mapping[str, int]) -> dict[str, jax.Array]:
+    """The inputs that the model reads: int32, and a bool mask."""
+    inputs = {key: _cast(batch[key], jnp.int32) for key in ranges if key in batch}
+    mask = batch.get("attention_mask", np.ones(np.shape(batch["input_ids"]), bool))
+    return {**inputs, "attention_mask": _cast(mask, bool)}
 
 
 def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None) -> None:
@@ -151,6 +153,13 @@ def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None
                 f"{key} holds {low}..{high}, the model knows 0..{num_values - 1}: "
                 f"was it made by this model's own tokenizer?"
             )
+
+
+def _cast(array, dtype) -> jax.Array:
+    """On the host where it is a host array: that compiles nothing."""
+    if isinstance(array, jax.Array):
+        return array.astype(dtype)
+    return jnp.asarray(np.asarray(array, dtype))
 
 
 def _is_concrete(x) -> bool:

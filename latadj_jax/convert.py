@@ -24,15 +24,15 @@ BERT = {
     "embeddings/word": "embeddings.word_embeddings",
     "embeddings/position": "embeddings.position_embeddings",
     "embeddings/token_type": "embeddings.token_type_embeddings",
-    "embeddings/norm/norm": "embeddings.LayerNorm",
+    "embeddings/norm": "embeddings.LayerNorm",
     "layer_{n}/query": "encoder.layer.{n}.attention.self.query",
     "layer_{n}/key": "encoder.layer.{n}.attention.self.key",
     "layer_{n}/value": "encoder.layer.{n}.attention.self.value",
     "layer_{n}/attention_out": "encoder.layer.{n}.attention.output.dense",
-    "layer_{n}/attention_norm/norm": "encoder.layer.{n}.attention.output.LayerNorm",
+    "layer_{n}/attention_norm": "encoder.layer.{n}.attention.output.LayerNorm",
     "layer_{n}/ff_in": "encoder.layer.{n}.intermediate.dense",
     "layer_{n}/ff_out": "encoder.layer.{n}.output.dense",
-    "layer_{n}/ff_norm/norm": "encoder.layer.{n}.output.LayerNorm",
+    "layer_{n}/ff_norm": "encoder.layer.{n}.output.LayerNorm",
     "pooler": "pooler.dense",
     "classifier": "classifier",
 }
@@ -79,7 +79,7 @@ def _shards(folder: Path, name: str) -> list[Path]:
         return []
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise WeightsError(f"{index} is no weight index: it has no 'weight_map'.") from None
     for shard in names:
         if not (folder / shard).exists():

@@ -48,9 +48,19 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        # E[x^2] - E[x]^2 loses digits that parity with torch needs.
-        norm = nn.LayerNorm(self.eps, dtype=jnp.float32, use_fast_variance=False, name="norm")
-        return norm(x_BLD).astype(x_BLD.dtype)
+        width = x_BLD.shape[-1:]
+        scale_D = self.param("scale", nn.initializers.ones, width).astype(jnp.float32)
+        bias_D = self.param("bias", nn.initializers.zeros, width).astype(jnp.float32)
+        wide_BLD = x_BLD.astype(jnp.float32)
+        centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
+        variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
+        normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
+        return (normed_BLD * _wide(scale_D, x_BLD) + _wide(bias_D, x_BLD)).astype(x_BLD.dtype)
+
+
+def _wide(x_D: jax.Array, like: jax.Array) -> jax.Array:
+    """`x` with the axes of `like` in front, to broadcast by intent."""
+    return x_D.reshape(*[1] * (like.ndim - 1), -1)
 
 
 class Dropout(nn.Module):

@@ -8,28 +8,31 @@ from pathlib import Path
 from latadj_jax.settings import Settings, SettingsError, from_config
 
 SETTINGS_FILE = "settings.json"
+PROFILE_FILE = "profile.json"
 
 
 def claim_workdir(settings: Settings) -> Path:
     """Makes the run's folder, or takes up the one that the same settings made.
 
-    Settings of the evaluation may change between runs.
+    Settings of the evaluation may change between runs. A folder of other settings is taken over
+    only if nothing was trained in it yet.
 
     Raises:
       SettingsError: the folder belongs to other settings, or cannot be made.
     """
     workdir = Path(settings.workdir)
     file = workdir / SETTINGS_FILE
-    mine = json.loads(json.dumps(dataclasses.asdict(settings)))
+    mine = _as_json(settings)
     if file.exists():
-        theirs = dataclasses.asdict(load_settings(workdir))
-        theirs = json.loads(json.dumps(theirs))
-        changed = [k for k in _differences(theirs, mine) if not k.startswith("eval.")]
-        if changed:
+        changed = _differences(_as_json(load_settings(workdir)), mine)
+        changed = [key for key in changed if not key.startswith("eval.")]
+        if changed and any((workdir / "checkpoints").glob("[0-9]*")):
             raise SettingsError(
                 f"{workdir} belongs to a run with other settings ({', '.join(changed)}); "
                 f"name another folder with --config.workdir, or delete it."
             )
+        if changed:
+            (workdir / PROFILE_FILE).unlink(missing_ok=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         temporary = file.with_suffix(".tmp")
@@ -71,6 +74,10 @@ def newest_run(root: Path = Path("runs")) -> Path:
             f"python train.py --config configs/quickstart.py"
         )
     return max(models, key=lambda file: file.stat().st_mtime).parent.parent
+
+
+def _as_json(settings: Settings) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def _differences(a: dict, b: dict, prefix: str = "") -> list[str]:

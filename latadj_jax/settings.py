@@ -6,11 +6,13 @@ impossible values raise here, in one sentence, before anything is loaded.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-TASKS = ("features", "classification", "regression")
-COUNTS = ("valid", "padded")
+from latadj_jax.eliminate import STRATEGIES
+from latadj_jax.plan import COUNTS
+from latadj_jax.profile import FITS
+
 METRICS = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
@@ -109,6 +111,15 @@ def default_config():
     return cfg.lock()
 
 
+def check_key(key: str) -> None:
+    """Raises SettingsError unless `key`, as in "config.train.batch_size", is a setting."""
+    values, where = default_config().to_dict(), "config"
+    for name in key.split(".")[1:]:
+        if not isinstance(values, dict) or name not in values:
+            raise _unknown(f"{where}.{name}", where, values if isinstance(values, dict) else ())
+        values, where = values[name], f"{where}.{name}"
+
+
 def from_config(config: Mapping[str, Any]) -> Settings:
     """Checked, frozen settings of a ConfigDict (or nested dict).
 
@@ -124,9 +135,7 @@ def _build(cls, values: Mapping[str, Any], where: str):
     fields = {f.name: f for f in dataclasses.fields(cls)}
     unknown = sorted(set(values) - set(fields))
     if unknown:
-        raise SettingsError(
-            f"{where}.{unknown[0]} is not a setting; {where} has: {', '.join(fields)}."
-        )
+        raise _unknown(f"{where}.{unknown[0]}", where, fields)
     built = {}
     for name, value in values.items():
         default = fields[name].default
@@ -136,6 +145,11 @@ def _build(cls, values: Mapping[str, Any], where: str):
         else:
             built[name] = _coerce(key, default, value)
     return cls(**built)
+
+
+def _unknown(key: str, where: str, present: Iterable[str]) -> SettingsError:
+    has = f"{where} has: {', '.join(present)}" if present else f"{where} holds no others"
+    return SettingsError(f"{key} is not a setting; {has}.")
 
 
 def _coerce(key: str, default: Any, value: Any) -> Any:
@@ -174,12 +188,16 @@ def _check(s: Settings) -> None:
 
     need(bool(s.workdir), "workdir", s.workdir, "the folder that results go to")
     not_negative("seed", s.seed)
-    one_of("model.task", s.model.task, TASKS[1:])
+    one_of("model.task", s.model.task, tuple(METRICS))
     one_of("model.dtype", s.model.dtype, ("float32", "bfloat16"))
     need(0 <= s.model.dropout < 1, "model.dropout", s.model.dropout, "in [0, 1)")
 
     d = s.data
-    need(bool(d.hub or d.path), "data.hub", d.hub, "a data set id, or config.data.path a folder")
+    if not (d.hub or d.path):
+        raise SettingsError(
+            "config.data names no data: set config.data.path to a file or folder, or "
+            "config.data.hub to a data set id."
+        )
     need(len(d.text_columns) in (1, 2), "data.text_columns", d.text_columns, "one or two columns")
     need(len(d.local_text_columns) <= 2, "data.local_text_columns", d.local_text_columns, "0 to 2")
     need(0 < d.eval_fraction < 1, "data.eval_fraction", d.eval_fraction, "between 0 and 1")
@@ -198,6 +216,8 @@ def _check(s: Settings) -> None:
     e = s.elimination
     positive("elimination.alpha", e.alpha)
     one_of("elimination.count", e.count, COUNTS)
+    one_of("elimination.strategy", e.strategy, STRATEGIES)
+    one_of("elimination.fit", e.fit, tuple(FITS))
     not_negative("elimination.calibration_examples", e.calibration_examples)
 
     t = s.train

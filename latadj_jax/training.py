@@ -23,7 +23,7 @@ from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
 from latadj_jax.report import write_report
-from latadj_jax.runs import MetricsLog, claim_workdir
+from latadj_jax.runs import PROFILE_FILE, MetricsLog, claim_workdir
 from latadj_jax.settings import Settings, TrainSettings
 from latadj_jax.text import load_examples, load_tokenizer
 
@@ -64,7 +64,7 @@ def train(settings: Settings) -> dict:
     model, params = load_model(settings, labels)
     for part in (train_data, *eval_data.values()):
         tasks.check_labels(model.task, part.labels, len(model.config.labels))
-    profile_file = workdir / "profile.json"
+    profile_file = workdir / PROFILE_FILE
     if settings.elimination.calibration_examples and not profile_file.exists():
         profile = calibrated(model, params, train_data, settings)
         profile.save(profile_file)

@@ -113,7 +113,7 @@ def dense(x, weights):
 
 def norm(x, weights, eps):
     x = x - x.mean()
-    return x / np.sqrt((x**2).mean() + eps) * weights["norm"]["scale"] + weights["norm"]["bias"]
+    return x / np.sqrt((x**2).mean() + eps) * weights["scale"] + weights["bias"]
 
 
 def to_float64(tree):

