@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +53,8 @@ class Model:
                 f"task {self.task!r} is not one of {self.config.model_type}'s: "
                 f"{', '.join(module.tasks)}."
             )
+        if self.task == "classification" and len(self.config.labels) < 2:
+            raise ValueError("a classification needs two labels or more; pass num_labels.")
         if self.profile is None:
             object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
         if self.profile.num_layers != self.config.num_layers:
@@ -112,8 +115,8 @@ def from_pretrained(
         num_labels = 1 if _task_of(hf) != "regression" else None
     tensors = convert.read_tensors(folder)
     if num_labels is not None and num_labels != len(config.labels):
-        if num_labels < 1:
-            raise ValueError(f"num_labels must be at least 1; it is {num_labels}.")
+        if not isinstance(num_labels, int) or num_labels < 1:
+            raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels}.")
         config = config.replace(labels=label_names(num_labels))
         # Asked for by number: the checkpoint's head has another one and is left behind.
         tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
@@ -190,7 +193,11 @@ def apply(
         if needed and name not in rngs:
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
     inputs = cast_inputs(batch, ranges)
-    out = _forward(model.module, plan, restore, train, params, inputs, rngs)
+    try:
+        out = _forward(model.module, plan, restore, train, params, inputs, rngs)
+    except (flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError):
+        _check_params(model, params)  # says in one sentence what differs
+        raise
     return out if return_scores else out.replace(scores=None)
 
 
@@ -203,8 +210,8 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     """Writes one artefact: config.json, model.safetensors, elimination.json.
 
     Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
-    the default alpha. A folder that was there is replaced only once everything is written; other
-    files in it stay.
+    the default alpha. Earlier weights in the folder are replaced only once everything is written;
+    its other files stay.
 
     Args:
       tokenizer: a transformers tokenizer, to be saved along.
@@ -213,18 +220,38 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
     _check_params(model, params)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    # Inside of it: on the same disk whatever `path` is, a link or a mount point.
+    new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
     try:
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
         convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
         _write_json(new / "elimination.json", _elimination(model))
         _write_json(new / "config.json", _hf_config(model, params))
-        new.chmod(0o777 & ~_umask())  # mkdtemp lets only its owner in
-        _swap_in(new, path)
+        _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
+        made = False
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        if made:
+            path.rmdir()
+
+
+def _move_in(files: list[Path], path: Path, old: Path) -> None:
+    """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
+    stale = [*path.glob("*.safetensors"), *path.glob("*.index.json")]
+    replaced = {*stale, *(path / f.name for f in files if (path / f.name).exists())}
+    moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
+    done = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
 
 
 def _check_params(model: Model, params) -> None:
@@ -257,12 +284,6 @@ def _swap_in(new: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _hf_config(model: Model, params) -> dict:

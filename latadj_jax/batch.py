@@ -43,6 +43,8 @@ def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, 
         if not 1 <= n <= length:
             raise ValueError(f"example {row} has {n} tokens; the batch holds 1 to {length}.")
         for key in keys:
+            if key not in example or len(example[key]) != n:
+                raise ValueError(f"example {row} needs {key!r} of {n} tokens, as the first has.")
             batch[key][row, :n] = example[key]
         batch["attention_mask"][row, :n] = True
     return batch

@@ -68,8 +68,10 @@ class BertConfig:
 
     def to_hf(self) -> dict[str, Any]:
         """The Hugging Face config of this model: what was read, with this config's values."""
+        read = json.loads(self.hf)
+        read.pop("num_labels", None)  # id2label says it
         return {
-            **json.loads(self.hf),
+            **read,
             "model_type": self.model_type,
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,

@@ -74,7 +74,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        threshold = round(self.rate * 256)
+        threshold = min(round(self.rate * 256), 255)
         if not train or threshold == 0:
             return x
         keep = random_bytes(self.make_rng("dropout"), x.shape) >= jnp.uint8(threshold)

@@ -109,20 +109,20 @@ def make_plan(
     Source: arXiv 2201.03327, section 3.
     """
     check_alpha(alpha)
-    if isinstance(length, bool) or not isinstance(length, numbers.Integral) or length < 1:
-        raise ValueError(f"length must be an integer of at least 1; it is {length!r}.")
+    for name, value, least in (
+        ("length", length, 1),
+        ("protected", protected, 0),
+        ("multiple_of", multiple_of, 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+            raise ValueError(f"{name} must be an integer of at least {least}; it is {value!r}.")
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
-    if protected < 0 or multiple_of < 1:
-        raise ValueError(
-            f"protected must be at least 0 and multiple_of at least 1; "
-            f"they are {protected} and {multiple_of}."
-        )
     scale = math.inf if alpha is None else float(alpha)
     rates = tuple(min(1.0, scale * ep) for ep in profile.rates)
-    return Plan(int(length), rates, max(1, protected), count, strategy, multiple_of)
+    return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
 
 
 def check_alpha(alpha: float | None) -> None:

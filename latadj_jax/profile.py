@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 
 DEFAULT_FIT = "quadratic"
 
@@ -97,7 +97,10 @@ class Profile:
 
 
 def _floats(name: str, values, high: float = np.inf, optional: bool = False) -> tuple[float, ...]:
-    array = np.asarray(values, dtype=np.float64)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be numbers, one per layer; it is {values!r}.") from None
     if array.ndim != 1 or (array.size == 0 and not optional):
         raise ValueError(f"{name} must be a sequence of numbers, one per layer.")
     if not (np.isfinite(array).all() and (array > 0).all() and (array <= high).all()):
@@ -118,7 +121,7 @@ def _exponential(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
     if len(acc) == 1:
         return acc
     b, a = np.polyfit(layer, np.log(acc), 1)
-    (a, b), _ = curve_fit(lambda x, a, b: np.exp(a + b * x), layer, acc, p0=(a, b))
+    a, b = least_squares(lambda ab: np.exp(ab[0] + ab[1] * layer) - acc, (a, b)).x
     return np.exp(a + b * layer)
 
 

@@ -341,17 +341,8 @@ def contents(folder):
     return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-@pytest.mark.parametrize(
-    ("failure", "earlier"),
-    [
-        *(
-            (failure, earlier)
-            for failure in ("tokenizer", "weights", "move 1")
-            for earlier in (0, 1)
-        ),
-        ("move 2", 1),  # the earlier folder is already out of the way
-    ],
-)
+@pytest.mark.parametrize("earlier", [False, True], ids=["new", "over an earlier one"])
+@pytest.mark.parametrize("failure", ["tokenizer", "weights", "move 1", "move 2", "move 3"])
 def test_a_failing_save_leaves_what_was_there(tmp_path, monkeypatch, earlier, failure):
     """Nothing half-written, no mixture of two models, no temporary folder."""
     if earlier:
@@ -384,3 +375,19 @@ def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is a file"):
         save_pretrained(tmp_path / "m", *tiny.make())
     assert (tmp_path / "m").read_text() == "mine"
+
+
+def test_saving_through_a_link_fills_the_folder_behind_it(tmp_path):
+    """Fails where the link is replaced by a folder, or something stays beside it."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    save_pretrained(tmp_path / "link", *tiny.make())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
+    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == FILES
+
+
+def test_saving_into_the_working_directory(tmp_path, monkeypatch):
+    """The folder must stay the one that the process stands in."""
+    monkeypatch.chdir(tmp_path)
+    save_pretrained(".", *tiny.make())
+    assert sorted(os.listdir()) == FILES
