@@ -53,6 +53,7 @@ def plot_speed(results: dict, file: Path) -> None:
     axis.set(xlabel="speedup over dense (points are labelled with alpha)", ylabel=metric)
     axis.set_title(f"{metric} against speed, one checkpoint")
     axis.grid(alpha=0.3)
+    axis.margins(0.08, 0.12)
     axis.legend()
     _save(figure, file)
 

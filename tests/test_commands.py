@@ -1,0 +1,77 @@
+"""train.py and eval.py as a user runs them: bad input is one sentence and exit code 1."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder, *arguments) -> subprocess.CompletedProcess:
+    script, *rest = arguments
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": "1"}
+    command = [sys.executable, str(ROOT / script), *rest]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+CSV = f"--config={ROOT}/configs/text_csv.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--config=none.py"], "none.py"),
+        ([CSV, "--config.train.lr=1"], "train.py: config.train.lr is not a setting"),
+        ([CSV, "--config.elimination.alpha=0"], "config.elimination.alpha must be greater than 0"),
+    ],
+)
+def test_train_refuses_in_one_sentence(tmp_path, arguments, sentence):
+    """Fails with a traceback, or if anything was written before."""
+    if "elimination" in str(arguments):
+        arguments = [*arguments, f"--config.data.path={tiny_run.csv(tmp_path)}"]
+    result = run(tmp_path, "train.py", *arguments)
+    last = result.stderr.strip().split("\n")[-1]
+    assert result.returncode == 1
+    assert sentence in last
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.glob("runs/*/checkpoints"))
+
+
+def test_train_then_eval(tmp_path):
+    """The two commands of the README, on a tiny model and CSV."""
+    arguments = [
+        CSV,
+        f"--config.model.source={tiny_run.source(tmp_path)}",
+        f"--config.data.path={tiny_run.csv(tmp_path)}",
+        "--config.data.max_length=24",
+        "--config.data.buckets=(24,)",
+        "--config.train.max_steps=2",
+        "--config.eval.alphas=(0.9,)",
+        "--config.eval.timing_repeats=1",
+    ]
+    trained = run(tmp_path, "train.py", *arguments)
+    assert trained.returncode == 0, trained.stderr
+    assert "| dense |" in trained.stdout
+    assert "runs/text_csv/report.md" in trained.stdout
+    assert "2/2" in trained.stderr  # the progress bar
+    evaluated = run(tmp_path, "eval.py", "--alpha", "0.8,0.95")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert all(f"| {alpha} |" in evaluated.stdout for alpha in ("dense", "0.8", "0.95"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "there is no finished run in runs/"),
+        (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
+    ],
+)
+def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
+    result = run(tmp_path, "eval.py", *arguments)
+    assert result.returncode == 1
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
