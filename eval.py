@@ -9,6 +9,7 @@ Without --workdir it takes the newest run in runs/, without --alpha the run's ow
 import sys
 from pathlib import Path
 
+import absl.logging
 from absl import app, flags
 
 from latadj_jax.evaluation import evaluate_run
@@ -20,6 +21,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
 
 
 def main(_) -> None:
+    absl.logging.set_verbosity(absl.logging.WARNING)
     try:
         workdir = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
         results = evaluate_run(workdir, [parse_alpha(text) for text in _ALPHA.value])
