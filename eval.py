@@ -20,12 +20,14 @@ _ALPHA = flags.DEFINE_list("alpha", [], "speedup coefficients, comma-separated")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
 
 
-def main(_) -> None:
+def main(argv: list[str]) -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
     try:
+        if len(argv) > 1:
+            raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
         workdir = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
         results = evaluate_run(workdir, [parse_alpha(text) for text in _ALPHA.value])
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     print(f"{workdir}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
 

@@ -27,7 +27,7 @@ def main(_) -> None:
     try:
         settings = from_config(_CONFIG.value.to_dict())
         results = train(settings)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"train.py: {error}")
     print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")
 
@@ -36,9 +36,11 @@ def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, but a config or key that is not there is one sentence."""
     try:
         for argument in argv[1:]:
-            if argument.startswith("--config."):
-                check_key(argument.removeprefix("--").split("=")[0])
+            if argument.lstrip("-").startswith("config."):
+                check_key(argument.lstrip("-").split("=")[0])
         rest = app.parse_flags_with_usage(argv)
+        if len(rest) > 1:
+            raise SettingsError(f"{rest[1]!r} is no flag; settings are --config.KEY=VALUE")
         if _CONFIG.value is None:
             raise SettingsError("name a config, e.g. --config configs/quickstart.py")
         _CONFIG.value.to_dict()  # raises, late, what kept the file from being read

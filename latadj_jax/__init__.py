@@ -5,11 +5,12 @@ Axis letters in names of arrays, e.g. `x_BLD`:
   F feed-forward width, V vocabulary, I queries, J keys.
 """
 
-from latadj_jax.api import Model, apply, from_pretrained, init_params, save_pretrained
+from latadj_jax.api import Model, apply, from_pretrained, init_params
 from latadj_jax.calibration import calibrate
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
 from latadj_jax.profile import Profile
+from latadj_jax.saving import save_pretrained
 
 __all__ = [
     "Model",

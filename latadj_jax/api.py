@@ -1,11 +1,9 @@
-"""The library's front door: load a model, apply it, save it."""
+"""The library's front door: load a model, apply it."""
 
 import dataclasses
 import functools
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -65,6 +63,8 @@ class Model:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
         check_alpha(self.alpha)
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
 
     def replace(self, **changes) -> "Model":
         """A copy with other values, e.g. `model.replace(profile=profile, alpha=0.9)`."""
@@ -107,20 +107,23 @@ def from_pretrained(
     Raises:
       ValueError: one sentence that names what is missing, unreadable or does not fit.
     """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
+    if num_labels is not None and (not isinstance(num_labels, int) or num_labels < 1):
+        raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels}.")
     folder = resolve(os.fspath(source))
     hf = _read_json(folder / "config.json")
     config = config_from_hf(hf)
     task = task or _task_of(hf)
     if task == "regression" and num_labels is None:
         num_labels = 1 if _task_of(hf) != "regression" else None
-    tensors = convert.read_tensors(folder)
-    if num_labels is not None and num_labels != len(config.labels):
-        if not isinstance(num_labels, int) or num_labels < 1:
-            raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels}.")
+    new_head = num_labels is not None and num_labels != len(config.labels)
+    if new_head:
         config = config.replace(labels=label_names(num_labels))
-        # Asked for by number: the checkpoint's head has another one and is left behind.
+    model = Model(config, task, dtype=dtype, **_read_elimination(folder, config.num_layers))
+    tensors = convert.read_tensors(folder)
+    if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
         tensors = {name: t for name, t in tensors.items() if not name.startswith("classifier.")}
-    model = Model(config, task, dtype=dtype, **_read_elimination(folder))
     params = convert.merge(
         config.model_type, param_shapes(model), tensors, dtype, seed, config.initializer_range
     )
@@ -181,6 +184,8 @@ def apply(
     length = np.shape(batch["input_ids"])[1]
     if plan is None:
         plan = model.plan(alpha, length, count=count)
+    elif not isinstance(plan, Plan):
+        raise ValueError(f"plan must be a Plan, as make_plan gives it; it is {plan!r}.")
     elif alpha is not None:
         raise ValueError("alpha and plan were both given; a plan already holds its alpha.")
     elif (plan.length, plan.num_layers) != (length, model.config.num_layers):
@@ -194,67 +199,20 @@ def apply(
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
     inputs = cast_inputs(batch, ranges)
     try:
-        out = _forward(model.module, plan, restore, train, params, inputs, rngs)
+        return _forward(model.module, plan, restore, train, return_scores, params, inputs, rngs)
     except (flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError):
-        _check_params(model, params)  # says in one sentence what differs
+        check_params(model, params)  # says in one sentence what differs
         raise
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
+    out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
     return out if return_scores else out.replace(scores=None)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
-def _forward(module, plan, restore, train, params, inputs, rngs):
-    return module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
-
-
-def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
-    """Writes one artefact: config.json, model.safetensors, elimination.json.
-
-    Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
-    the default alpha. Earlier weights in the folder are replaced only once everything is written;
-    its other files stay.
-
-    Args:
-      tokenizer: a transformers tokenizer, to be saved along.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
-    _check_params(model, params)
-    made = not path.exists()
-    path.mkdir(parents=True, exist_ok=True)
-    # Inside of it: on the same disk whatever `path` is, a link or a mount point.
-    new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
-    try:
-        if tokenizer is not None:
-            tokenizer.save_pretrained(new)
-        convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
-        _write_json(new / "elimination.json", _elimination(model))
-        _write_json(new / "config.json", _hf_config(model, params))
-        _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
-        made = False
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if made:
-            path.rmdir()
-
-
-def _move_in(files: list[Path], path: Path, old: Path) -> None:
-    """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
-    stale = [*path.glob("*.safetensors"), *path.glob("*.index.json")]
-    replaced = {*stale, *(path / f.name for f in files if (path / f.name).exists())}
-    moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
-    done = []
-    try:
-        for source, target in moves:
-            source.rename(target)
-            done.append((source, target))
-    except OSError:
-        for source, target in reversed(done):
-            target.rename(source)
-        raise
-
-
-def _check_params(model: Model, params) -> None:
+def check_params(model: Model, params) -> None:
+    """Raises ValueError unless `params` has the names and shapes of the model's parameters."""
     have, want = (
         {jax.tree_util.keystr(k, simple=True, separator="/"): v.shape for k, v in leaves}
         for leaves in map(jax.tree.leaves_with_path, (params, param_shapes(model)))
@@ -266,53 +224,18 @@ def _check_params(model: Model, params) -> None:
         )
 
 
-def _swap_in(new: Path, path: Path) -> None:
-    """Puts the folder `new` in the place of `path`; what else `path` held goes along."""
-    if not path.exists():
-        new.rename(path)
-        return
-    for file in path.iterdir():
-        stale = file.suffix == ".safetensors" or file.name.endswith(".index.json")
-        if not stale and not (new / file.name).exists():
-            copy = shutil.copytree if file.is_dir() else shutil.copy2
-            copy(file, new / file.name)
-    old = new.with_name(f"{new.name}-old")
-    path.rename(old)
-    try:
-        new.rename(path)
-    except OSError:
-        old.rename(path)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _hf_config(model: Model, params) -> dict:
-    hf = model.config.to_hf()
-    hf["architectures"] = [
-        "BertModel" if model.task == "features" else "BertForSequenceClassification"
-    ]
-    hf["dtype"] = str(jax.tree.leaves(params)[0].dtype)
-    hf.pop("torch_dtype", None)  # the older name of dtype
-    if model.task != "features":
-        single = "single_label_classification"
-        hf["problem_type"] = single if model.task == "classification" else "regression"
-    return hf
-
-
 def _task_of(hf: Mapping) -> str:
     architecture = (hf.get("architectures") or ["BertModel"])[0]
     if not architecture.endswith("ForSequenceClassification"):
         return "features"
+    if hf.get("problem_type") == "multi_label_classification":
+        raise ConfigError("problem_type 'multi_label_classification' is not implemented.")
     labels = hf.get("id2label") or range(hf.get("num_labels", 2))
     regression = hf.get("problem_type") == "regression" or len(labels) == 1
     return "regression" if regression else "classification"
 
 
-def _elimination(model: Model) -> dict:
-    return {"format": 1, "alpha": model.alpha, "profile": model.profile.to_dict()}
-
-
-def _read_elimination(folder: Path) -> dict:
+def _read_elimination(folder: Path, num_layers: int) -> dict:
     file = folder / "elimination.json"
     if not file.exists():
         return {}
@@ -320,7 +243,11 @@ def _read_elimination(folder: Path) -> dict:
     try:
         if values["format"] != 1:
             raise ValueError(f"its format is {values['format']}, this version reads 1")
-        return {"alpha": values["alpha"], "profile": Profile.from_dict(values["profile"])}
+        profile = Profile.from_dict(values["profile"])
+        if profile.num_layers != num_layers:
+            raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
+        check_alpha(values["alpha"])
+        return {"alpha": values["alpha"], "profile": profile}
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} cannot be used: {error}.") from None
 
@@ -335,7 +262,3 @@ def _read_json(file: Path) -> dict:
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold a JSON object.")
     return values
-
-
-def _write_json(file: Path, values: dict) -> None:
-    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

@@ -109,6 +109,8 @@ def check_inputs(
       ValueError: one sentence that names the key and the fix.
     """
     known = (*ranges, "attention_mask")
+    if not isinstance(batch, Mapping):
+        raise ValueError(f"batch must be a dict of arrays; it is of type {type(batch).__name__}.")
     if unknown := sorted(set(batch) - {*known, *PASSENGERS}):
         raise ValueError(f"batch has an unknown key {unknown[0]!r}; it may have {known}.")
     if "input_ids" not in batch:
@@ -126,6 +128,8 @@ def check_inputs(
             _check_array(key, batch[key], shape, ranges.get(key))
     mask = batch.get("attention_mask")
     if mask is not None and _is_concrete(mask):
+        if not np.isin(np.asarray(mask), (0, 1)).all():
+            raise ValueError("attention_mask must hold 1 for tokens and 0 for padding only.")
         has_token_B = (np.asarray(mask) != 0).any(axis=1)
         if not has_token_B.all():
             row = int(np.argmin(has_token_B))
@@ -146,8 +150,9 @@ def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None
         )
     if num_values is None:
         return
-    if not jnp.issubdtype(jnp.result_type(array), jnp.integer):
-        raise ValueError(f"{key} must be integers; they are {jnp.result_type(array)}.")
+    dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise ValueError(f"{key} must be integers; they are {dtype}.")
     if _is_concrete(array):
         low, high = int(np.min(array)), int(np.max(array))
         if low < 0 or high >= num_values:
@@ -165,4 +170,7 @@ def _cast(array, dtype) -> jax.Array:
 
 
 def _is_concrete(x) -> bool:
-    return not isinstance(x, jax.core.Tracer)
+    """Whether this process can look at the values: not traced, not spread over processes."""
+    if isinstance(x, jax.core.Tracer):
+        return False
+    return not isinstance(x, jax.Array) or x.is_fully_addressable

@@ -27,9 +27,11 @@ def calibrate(
 
     Source: arXiv 2201.03327, section 3.
     """
+    if isinstance(batches, Mapping):
+        raise ValueError("batches must be a list of batches; it is one batch: put it in a list.")
     acc = [_acc(model, params, batch) for batch in batches]
-    if not acc:
-        raise ValueError("calibration needs at least one batch; there is none.")
+    if not sum(map(len, acc)):
+        raise ValueError("calibration needs at least one batch with an example; there is none.")
     return Profile.from_acc(np.concatenate(acc).mean(axis=0, dtype=np.float64), fit)
 
 

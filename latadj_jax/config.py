@@ -46,8 +46,8 @@ class BertConfig:
             )
         if hf.get("is_decoder"):
             raise ConfigError("is_decoder is set: a BERT decoder is not implemented.")
-        hidden_dropout = float(hf.get("hidden_dropout_prob", 0.1))
-        head_dropout = hf.get("classifier_dropout")
+        hidden_dropout = _number(hf, "hidden_dropout_prob", 0.1)
+        head_dropout = hf.get("classifier_dropout")  # None: as the hidden states
         return cls(
             vocab_size=_size(hf, "vocab_size"),
             hidden_size=_size(hf, "hidden_size"),
@@ -57,11 +57,13 @@ class BertConfig:
             max_positions=_size(hf, "max_position_embeddings"),
             type_vocab_size=_size(hf, "type_vocab_size", 2),
             activation=hf.get("hidden_act", "gelu"),
-            norm_eps=float(hf.get("layer_norm_eps", 1e-12)),
+            norm_eps=_number(hf, "layer_norm_eps", 1e-12),
             hidden_dropout=hidden_dropout,
-            attention_dropout=float(hf.get("attention_probs_dropout_prob", 0.1)),
-            head_dropout=hidden_dropout if head_dropout is None else float(head_dropout),
-            initializer_range=float(hf.get("initializer_range", 0.02)),
+            attention_dropout=_number(hf, "attention_probs_dropout_prob", 0.1),
+            head_dropout=(
+                hidden_dropout if head_dropout is None else _number(hf, "classifier_dropout", 0.0)
+            ),
+            initializer_range=_number(hf, "initializer_range", 0.02),
             labels=_labels(hf),
             hf=json.dumps(hf, sort_keys=True),
         )
@@ -130,11 +132,23 @@ def _size(hf: Mapping[str, Any], key: str, default: int | None = None) -> int:
     return value
 
 
+def _number(hf: Mapping[str, Any], key: str, default: float) -> float:
+    value = hf.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigError(f"config.json: {key} must be a number of at least 0; it is {value!r}.")
+    return float(value)
+
+
 def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
     names = hf.get("id2label")
-    if names:
+    if not names:
+        return label_names(_size(hf, "num_labels", 2))
+    try:
         return tuple(str(name) for _, name in sorted(names.items(), key=lambda kv: int(kv[0])))
-    return label_names(hf.get("num_labels", 2))
+    except (AttributeError, ValueError):
+        raise ConfigError(
+            f"config.json: id2label must map ids to names; it is {names!r}."
+        ) from None
 
 
 def label_names(num_labels: int) -> tuple[str, ...]:

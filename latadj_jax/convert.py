@@ -139,11 +139,14 @@ def merge(
     """
     tensors = {_canonical(family, name): array for name, array in tensors.items()}
     missing, misshaped, new, flat = [], [], [], {}
+    names = {path: _torch_name(family, path) for path in flax.traverse_util.flatten_dict(expected)}
+    # A head may be new as a whole; half of one was lost.
+    there = {path[0] for path, name in names.items() if name in tensors}
     for path, leaf in flax.traverse_util.flatten_dict(expected).items():
-        name = _torch_name(family, path)
+        name = names[path]
         array = tensors.pop(name, None)
         if array is None:
-            if path[0] in HEADS[family]:
+            if path[0] in HEADS[family] and path[0] not in there:
                 new.append(name)
                 flat[path] = _new_leaf(path, leaf.shape, seed, init_std, dtype)
             else:
@@ -164,7 +167,7 @@ def merge(
     if problems:
         raise WeightsError(f"the weights do not fit this {family} config; {'; '.join(problems)}.")
     if new:
-        log.info("New, not in the checkpoint: %s", ", ".join(new))
+        log.warning("Drawn anew, as the checkpoint lacks them: %s", ", ".join(new))
     return flax.traverse_util.unflatten_dict(flat)
 
 

@@ -1,8 +1,8 @@
 """Evaluation of one model at several alphas: quality, expected and measured speed."""
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -19,7 +19,7 @@ from latadj_jax.settings import DataSettings, EvalSettings
 from latadj_jax.text import Examples, encode, load_examples, load_tokenizer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
     """Token ids of each example, unpadded, and its labels [N]."""
 
@@ -96,12 +96,15 @@ def evaluate(
     Returns:
       {"metrics", "num_layers", "rows"}; a row per alpha (None is dense) with its `metrics` by part,
       `expected_speedup` and `macs` (per example, at its padded length), `measured_speedup` over
-      dense (median times of the same batches, taken in turns), `ms_per_example`, and
-      `remaining`: the mean share of an example's own word-vectors left after each layer.
+      dense and `ms_per_example` (median time of one batch of each bucket, in turns, times the
+      number of its batches), and `remaining`: the mean share of an example's own word-vectors
+      left after each layer.
 
     Raises:
       ValueError: no examples, labels out of range, or an alpha that cannot work.
     """
+    if not parts:
+        raise ValueError("there is no evaluation data.")
     for name, part in parts.items():
         if not part.examples:
             raise ValueError(f"the evaluation data {name!r} holds no examples.")
@@ -119,7 +122,8 @@ def evaluate(
         for name, part in parts.items():
             label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
             predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
-            scores[name] = metrics.compute(settings.metrics, part.labels, predicted)
+            num_labels = len(model.config.labels)
+            scores[name] = metrics.compute(settings.metrics, part.labels, predicted, num_labels)
         rows.append(
             {
                 "alpha": alpha,
@@ -157,7 +161,10 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
     settings = load_settings(workdir)
     model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
     tokenizer = load_tokenizer(str(workdir / "model"))
-    _, evals, _ = load_examples(settings.data, settings.model.task, settings.seed)
+    # The model's labels: what the data's own would be today may be in another order.
+    labels = model.config.labels if model.task == "classification" else ()
+    data = dataclasses.replace(settings.data, labels=labels)
+    _, evals, _ = load_examples(data, model.task, settings.seed)
     parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
     count, strategy = settings.elimination.count, settings.elimination.strategy
     default = () if model.alpha is None else (model.alpha,)

@@ -12,10 +12,14 @@ def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(sklearn.metrics.accuracy_score(labels, predictions))
 
 
-def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """F1 in [0, 1]: of class 1 where only 0 and 1 occur (GLUE), else the mean over the classes."""
-    binary = np.isin(labels, (0, 1)).all() and np.isin(predictions, (0, 1)).all()
-    average = "binary" if binary else "macro"
+def f1(labels: np.ndarray, predictions: np.ndarray, num_labels: int | None = None) -> float:
+    """F1 in [0, 1]: of class 1 where there are two classes (GLUE), else the mean over the classes.
+
+    Without `num_labels`, there are two where only 0 and 1 occur.
+    """
+    if num_labels is None:
+        num_labels = 1 + max(1, int(np.max(labels)), int(np.max(predictions)))
+    average = "binary" if num_labels == 2 else "macro"
     return float(sklearn.metrics.f1_score(labels, predictions, average=average, zero_division=0))
 
 
@@ -51,11 +55,17 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -> dict[str, float]:
+def compute(
+    names: Sequence[str],
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    num_labels: int | None = None,
+) -> dict[str, float]:
     """The named metrics, in the order asked for; the first is the headline.
 
     Args:
       labels, predictions: one number per example, [N]: class ids, or values for a regression.
+      num_labels: the number of classes, for `f1`.
 
     Raises:
       ValueError: an unknown metric, no examples, shapes that differ, or a value that is not finite.
@@ -73,7 +83,8 @@ def compute(names: Sequence[str], labels: np.ndarray, predictions: np.ndarray) -
     for what, values in (("labels", labels), ("predictions", predictions)):
         if bad := int((~np.isfinite(values)).sum()):
             raise ValueError(f"{bad} of {len(values)} {what} are not finite numbers.")
-    return {name: METRICS[name](labels, predictions) for name in names}
+    extra = {"f1": {"num_labels": num_labels}}
+    return {name: METRICS[name](labels, predictions, **extra.get(name, {})) for name in names}
 
 
 def _constant(values: np.ndarray) -> bool:

@@ -181,8 +181,8 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
     def at(alpha: float) -> float:
         return expected_speedup(make_plan(profile, alpha, length, protected=protected))
 
-    if not (math.isfinite(speedup) and speedup >= 1):
-        raise ValueError(f"speedup must be at least 1; it is {speedup}.")
+    if not isinstance(speedup, numbers.Real) or not (math.isfinite(speedup) and speedup >= 1):
+        raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
     low, high = 1e-6, 1.0 / min(profile.rates)
     if at(low) < speedup:
         raise ValueError(

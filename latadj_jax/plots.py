@@ -75,4 +75,6 @@ def _save(figure, file: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: {__doc__.strip().splitlines()[-1]}")
     plot_run(Path(sys.argv[1]))

@@ -82,6 +82,8 @@ class Profile:
         """Reads a profile that `save` wrote; ValueError says what is wrong with any other file."""
         try:
             return cls.from_dict(json.loads(Path(path).read_text()))
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a profile: it is not JSON ({error}).") from None
 
@@ -93,6 +95,8 @@ class Profile:
         known = {f.name for f in dataclasses.fields(cls)}
         if not isinstance(values, dict) or "rates" not in values or set(values) - known:
             raise ValueError(f"a profile has the keys rates and optionally {sorted(known)}.")
+        if not isinstance(values.get("fit", ""), str):
+            raise ValueError(f"fit must be a name; it is {values['fit']!r}.")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

@@ -52,8 +52,9 @@ def how(results: dict) -> str:
     """What the numbers of the table are."""
     sizes = ", ".join(f"{name}: {n}" for name, n in results["examples"].items())
     return (
-        f"{sizes} examples. Measured: median wall-clock time in batches of "
-        f"{results['batch_size']}, {results['dtype']}, dense and pruned in turns, on "
+        f"{sizes} examples. Measured: median wall-clock time of a batch of "
+        f"{results['batch_size']} at each padded length, {results['dtype']}, dense and pruned in "
+        f"turns, weighted by the number of batches, on "
         f"{results['device']}, jax {results['jax']}. Expected speedup and multiply-accumulates "
         f"(MACs) are those of the padded lengths that were run; counts follow each example's "
         f"{results['count']} length, strategy {results['strategy']}."

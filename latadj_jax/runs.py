@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 
@@ -11,32 +12,43 @@ SETTINGS_FILE = "settings.json"
 PROFILE_FILE = "profile.json"
 
 
-def claim_workdir(settings: Settings) -> Path:
-    """Makes the run's folder, or takes up the one that the same settings made.
+def check_workdir(settings: Settings) -> list[str]:
+    """The settings that differ from those of the run in the folder, if there is one.
 
-    Settings of the evaluation may change between runs. A folder of other settings is taken over
-    only if nothing was trained in it yet.
+    Settings of the evaluation may change between runs. A folder of other settings may be taken
+    over only if nothing was trained in it yet.
+
+    Raises:
+      SettingsError: something was trained in the folder with other settings.
+    """
+    workdir = Path(settings.workdir)
+    if not (workdir / SETTINGS_FILE).exists():
+        return []
+    changed = _differences(_as_json(load_settings(workdir)), _as_json(settings))
+    changed = [key for key in changed if not key.startswith("eval.")]
+    trained = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("model/elimination.json")]
+    if changed and trained:
+        raise SettingsError(
+            f"{workdir} belongs to a run with other settings ({', '.join(changed)}); "
+            f"name another folder with --config.workdir, or delete it."
+        )
+    return changed
+
+
+def claim_workdir(settings: Settings) -> Path:
+    """Makes the run's folder, or takes it up again; `check_workdir` says which.
 
     Raises:
       SettingsError: the folder belongs to other settings, or cannot be made.
     """
     workdir = Path(settings.workdir)
-    file = workdir / SETTINGS_FILE
-    mine = _as_json(settings)
-    if file.exists():
-        changed = _differences(_as_json(load_settings(workdir)), mine)
-        changed = [key for key in changed if not key.startswith("eval.")]
-        if changed and any((workdir / "checkpoints").glob("[0-9]*")):
-            raise SettingsError(
-                f"{workdir} belongs to a run with other settings ({', '.join(changed)}); "
-                f"name another folder with --config.workdir, or delete it."
-            )
-        if changed:
-            (workdir / PROFILE_FILE).unlink(missing_ok=True)
+    if check_workdir(settings):
+        (workdir / PROFILE_FILE).unlink(missing_ok=True)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        file = workdir / SETTINGS_FILE
         temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(mine, indent=2) + "\n")
+        temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
         temporary.replace(file)
     except OSError as error:
         raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
@@ -57,7 +69,9 @@ def load_settings(workdir: Path) -> Settings:
             f"{workdir} is not the folder of a run (no {SETTINGS_FILE}); "
             f"make one: python train.py --config configs/quickstart.py"
         ) from None
-    except json.JSONDecodeError as error:
+    except SettingsError as error:
+        raise SettingsError(f"{file} cannot be used: {error}") from None
+    except (ValueError, TypeError, AttributeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from None
 
 
@@ -121,11 +135,15 @@ class MetricsLog:
             self._tensorboard.close()
 
 
-def _tensorboard(workdir: Path):
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError:
+def require_tensorboard() -> None:
+    """Raises SettingsError where tensorboardX is not installed."""
+    if importlib.util.find_spec("tensorboardX") is None:
         raise SettingsError(
             "config.train.tensorboard needs tensorboardX: pip install '.[tensorboard]'."
-        ) from None
+        )
+
+
+def _tensorboard(workdir: Path):
+    from tensorboardX import SummaryWriter  # an extra
+
     return SummaryWriter(str(workdir / "tensorboard"))

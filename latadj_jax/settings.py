@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from latadj_jax.eliminate import STRATEGIES
-from latadj_jax.plan import COUNTS
+from latadj_jax.plan import COUNTS, check_alpha
 from latadj_jax.profile import FITS
 
 METRICS = {
@@ -55,7 +55,7 @@ class DataSettings:
     labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
     max_length: int = 128  # tokens
     truncate: bool = False  # whether a text longer than max_length is cut, or refused
-    buckets: tuple[int, ...] = ()  # padded lengths; () = powers of two up to max_length
+    buckets: tuple[int, ...] = ()  # padded lengths; () = 16, 24, 32, 48, ... max_length
     max_train_examples: int = 0  # 0 = all
     max_eval_examples: int = 0
 
@@ -67,7 +67,7 @@ class EliminationSettings:
     count: str = "valid"
     strategy: str = "score"
     fit: str = "quadratic"
-    calibration_examples: int = 512  # 0 = no calibration: profile 1 everywhere
+    calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +187,7 @@ def _check(s: Settings) -> None:
         need(math.isfinite(value) and value >= 0, key, value, "0 or greater")
 
     need(bool(s.workdir), "workdir", s.workdir, "the folder that results go to")
-    not_negative("seed", s.seed)
+    need(0 <= s.seed < 2**32, "seed", s.seed, "in [0, 2^32)")
     one_of("model.task", s.model.task, tuple(METRICS))
     one_of("model.dtype", s.model.dtype, ("float32", "bfloat16"))
     need(0 <= s.model.dropout < 1, "model.dropout", s.model.dropout, "in [0, 1)")
@@ -202,6 +202,9 @@ def _check(s: Settings) -> None:
     need(len(d.local_text_columns) <= 2, "data.local_text_columns", d.local_text_columns, "0 to 2")
     need(0 < d.eval_fraction < 1, "data.eval_fraction", d.eval_fraction, "between 0 and 1")
     need(len(set(d.labels)) == len(d.labels), "data.labels", d.labels, "all different")
+    need(len(d.labels) != 1, "data.labels", d.labels, "two names or more, or () to read them")
+    need(bool(d.eval_files), "data.eval_files", d.eval_files, "one file or more")
+    need(bool(d.eval_splits), "data.eval_splits", d.eval_splits, "one split or more")
     need(d.max_length >= 3, "data.max_length", d.max_length, "at least 3")
     for bucket in d.buckets:
         need(
@@ -232,8 +235,10 @@ def _check(s: Settings) -> None:
     positive("train.log_every", t.log_every)
 
     for alpha in s.eval.alphas:
-        ok = isinstance(alpha, (int, float)) and math.isfinite(alpha) and alpha > 0
-        need(ok, "eval.alphas", s.eval.alphas, "numbers greater than 0")
+        try:
+            check_alpha(alpha)
+        except ValueError as error:
+            raise SettingsError(f"config.eval.alphas: {error}") from None
     need(bool(s.eval.metrics), "eval.metrics", s.eval.metrics, "at least one metric")
     for metric in s.eval.metrics:
         one_of(f"eval.metrics of a {s.model.task}", metric, METRICS[s.model.task])

