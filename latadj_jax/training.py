@@ -172,7 +172,7 @@ def fine_tune(model: Model, params, data: Encoded, settings: Settings, workdir: 
     return state.params
 
 
-_norm = jax.jit(optax.global_norm)
+_norm = jax.jit(optax.tree.norm)
 
 
 def _check_finite(what: str, value: jax.Array | float, step: int) -> None:

@@ -118,7 +118,7 @@ def check(max_positions=40, **batch):
 
 def test_inputs_become_int32_and_a_bool_mask():
     ids = np.array([[1, 2, 3]], np.int64)
-    inputs = check(input_ids=ids, attention_mask=np.array([[1.0, 2.0, 0.0]]))
+    inputs = check(input_ids=ids, attention_mask=np.array([[1.0, 1.0, 0.0]]))
     assert inputs["input_ids"].dtype == np.int32
     assert inputs["attention_mask"].tolist() == [[True, True, False]]
     assert check(input_ids=ids)["attention_mask"].tolist() == [[True, True, True]]
@@ -163,3 +163,9 @@ def test_traced_inputs_are_checked_by_shape_only():
     assert out["attention_mask"].all()
     with pytest.raises(ValueError, match="shape of input_ids"):
         jax.jit(lambda i, m: check(input_ids=i, attention_mask=m))(ids, mask[:, :2])
+
+
+def test_a_mask_of_other_values_is_refused():
+    """An additive mask (0 and -1e9) would otherwise keep just what it hides."""
+    with pytest.raises(ValueError, match="1 for tokens and 0 for padding"):
+        check(input_ids=np.ones((1, 3), int), attention_mask=np.array([[0.0, 0.0, -1e9]]))

@@ -24,6 +24,7 @@ ORDER = [
     "bert",
     "convert",
     "api",
+    "saving",
     "metrics",
     "settings",
     "tables",

@@ -1,7 +1,6 @@
 """Whole runs: what they leave, that they learn and resume exactly, and what they refuse."""
 
 import json
-import shutil
 from pathlib import Path
 
 import jax
@@ -91,6 +90,19 @@ def test_eval_gives_the_same_quality_as_the_run(run):
     assert again["rows"][1]["macs"] == results["rows"][2]["macs"]
     default = evaluate_run(Path(settings.workdir))
     assert [row["alpha"] for row in default["rows"]] == [None, 0.9]
+
+
+def test_eval_reads_labels_as_the_model_learned_them(run):
+    """Fails if ids follow today's data: sorted anew, "good" would become 0."""
+    settings, _ = run
+    data = Path(settings.data.path)
+    text = data.read_text()
+    try:
+        data.write_text(text.replace(",bad\n", ",zbad\n"))
+        with pytest.raises(ValueError, match="label 'zbad' is not one of bad"):
+            evaluate_run(Path(settings.workdir))
+    finally:
+        data.write_text(text)
 
 
 def test_same_command_gives_the_same_numbers(tmp_path):
@@ -221,16 +233,17 @@ def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
     data = {"max_length": 10, "buckets": ()}
     with pytest.raises(ValueError, match=r"longer than config\.data\.max_length"):
         training.train(tiny_run.settings(tmp_path, data=data))
-    shutil.rmtree(tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
     settings = tiny_run.settings(tmp_path, data={**data, "truncate": True}, train={"max_steps": 1})
     assert training.train(settings)["rows"]
 
 
 def test_loss_that_is_no_number_stops_the_run(tmp_path):
-    settings = tiny_run.settings(tmp_path, train={"learning_rate": 1e30, "clip_norm": 1e30})
+    settings = tiny_run.settings(tmp_path, train={"learning_rate": 1e30, "checkpoint_every": 3})
     with pytest.raises(FloatingPointError, match=r"lower config\.train\.learning_rate"):
         training.train(settings)
     assert not (Path(settings.workdir) / "model").exists()
+    assert not list(Path(settings.workdir).glob("checkpoints/[0-9]*"))
 
 
 def test_no_run_is_one_sentence(tmp_path):

@@ -1,0 +1,26 @@
+"""What a saved model may and may not lose."""
+
+import pytest
+import tiny
+from safetensors.numpy import load_file, save_file
+
+from latadj_jax import from_pretrained, save_pretrained
+
+
+def test_half_a_head_is_not_drawn_anew(tmp_path):
+    """Fails where a trained bias gets a random kernel beside it."""
+    save_pretrained(tmp_path, *tiny.make("bert", "classification"))
+    file = tmp_path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["classifier.weight"]
+    save_file(tensors, file)
+    with pytest.raises(ValueError, match=r"missing: classifier\.weight"):
+        from_pretrained(tmp_path)
+
+
+def test_other_weights_in_the_folder_stay(tmp_path):
+    (tmp_path / "adapter.safetensors").write_text("mine")
+    (tmp_path / "model-00001-of-00002.safetensors").write_text("an earlier model's")
+    save_pretrained(tmp_path, *tiny.make())
+    assert (tmp_path / "adapter.safetensors").read_text() == "mine"
+    assert not (tmp_path / "model-00001-of-00002.safetensors").exists()
