@@ -38,4 +38,5 @@ def get_config() -> ConfigDict:
     cfg.train.learning_rate = 1e-4
     cfg.eval.metrics = ("accuracy", "f1")
     cfg.eval.alphas = (1.0, 0.95, 0.9, 0.8, 0.7)
+    cfg.eval.timing_repeats = 15
     return cfg

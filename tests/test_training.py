@@ -12,6 +12,7 @@ import latadj_jax
 from latadj_jax import training
 from latadj_jax.evaluation import evaluate_run
 from latadj_jax.optim import learning_rate
+from latadj_jax.runs import MetricsLog
 from latadj_jax.settings import SettingsError, TrainSettings
 from latadj_jax.text import load_tokenizer
 
@@ -253,3 +254,12 @@ def test_no_run_is_one_sentence(tmp_path):
         newest_run(tmp_path)
     with pytest.raises(SettingsError, match="not the folder of a run"):
         evaluate_run(tmp_path)
+
+
+def test_tensorboard_events_hold_the_loss(tmp_path):
+    pytest.importorskip("tensorboardX")
+    log = MetricsLog(tmp_path, 0, tensorboard=True)
+    log.write(1, loss=0.5)
+    log.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"loss" in events.read_bytes()
