@@ -114,9 +114,10 @@ def from_pretrained(
     folder = resolve(os.fspath(source))
     hf = _read_json(folder / "config.json")
     config = config_from_hf(hf)
-    task = task or _task_of(hf)
-    if task == "regression" and num_labels is None:
-        num_labels = 1 if _task_of(hf) != "regression" else None
+    own_task = _task_of(hf)
+    task = task or own_task
+    if num_labels is None and task == "regression" and own_task != "regression":
+        num_labels = 1
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
         config = config.replace(labels=label_names(num_labels))
@@ -164,7 +165,7 @@ def apply(
     (batch shape, plan), and not again.
 
     Args:
-      batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (nonzero = valid, padding on
+      batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (1 = token, 0 = padding, on
         either side) and `token_type_ids` [B, T].
       alpha: speedup coefficient, a Python number greater than 0; smaller is faster.
       plan: in place of alpha and count: counts decided before, see `make_plan`.

@@ -35,16 +35,16 @@ def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, 
     """
     if not examples:
         raise ValueError("a batch needs at least one example; it has none.")
-    keys = ("input_ids", *(k for k in ("token_type_ids",) if k in examples[0]))
+    keys = [key for key in ("input_ids", "token_type_ids") if key in examples[0]]
     batch = {key: np.zeros((len(examples), length), np.int32) for key in keys}
     batch["attention_mask"] = np.zeros((len(examples), length), bool)
     for row, example in enumerate(examples):
         n = len(example["input_ids"])
         if not 1 <= n <= length:
             raise ValueError(f"example {row} has {n} tokens; the batch holds 1 to {length}.")
+        if {key: len(ids) for key, ids in example.items()} != dict.fromkeys(keys, n):
+            raise ValueError(f"example {row} must have {' and '.join(keys)}, of one length.")
         for key in keys:
-            if key not in example or len(example[key]) != n:
-                raise ValueError(f"example {row} needs {key!r} of {n} tokens, as the first has.")
             batch[key][row, :n] = example[key]
         batch["attention_mask"][row, :n] = True
     return batch

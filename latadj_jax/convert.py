@@ -139,14 +139,14 @@ def merge(
     """
     tensors = {_canonical(family, name): array for name, array in tensors.items()}
     missing, misshaped, new, flat = [], [], [], {}
-    names = {path: _torch_name(family, path) for path in flax.traverse_util.flatten_dict(expected)}
+    leaves = flax.traverse_util.flatten_dict(expected)
     # A head may be new as a whole; half of one was lost.
-    there = {path[0] for path, name in names.items() if name in tensors}
-    for path, leaf in flax.traverse_util.flatten_dict(expected).items():
-        name = names[path]
+    present = {path[0] for path in leaves if _torch_name(family, path) in tensors}
+    for path, leaf in leaves.items():
+        name = _torch_name(family, path)
         array = tensors.pop(name, None)
         if array is None:
-            if path[0] in HEADS[family] and path[0] not in there:
+            if path[0] in HEADS[family] and path[0] not in present:
                 new.append(name)
                 flat[path] = _new_leaf(path, leaf.shape, seed, init_std, dtype)
             else:

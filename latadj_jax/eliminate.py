@@ -41,6 +41,7 @@ def select(
     """Indices of the `count` best word-vectors, in their original order.
 
     Protected ones come first whatever their rank, invalid ones never; of equals the earlier stays.
+    No gradient flows into the ranking: it flows through what is kept.
 
         ranking  1.8 0.6 0.5 1.1,  all valid, 0 protected,  count 2, size 3   ->   0 3 4
 
@@ -49,8 +50,6 @@ def select(
       valid_BL, protected_BL: bool; protected word-vectors are valid.
       count_B: int32, at most the number of valid word-vectors.
       size: K, at least every count, at most L.
-
-    No gradient flows into the ranking: it flows through what is kept.
 
     Returns:
       int32 [B, K], ascending; L (one past the end) where the buffer holds nothing.

@@ -26,12 +26,13 @@ class Encoded:
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
 
-    def batches(self, buckets: Sequence[int], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
-        """Every example once, in batches of few shapes; fillers have weight 0."""
+    def batches(
+        self, buckets: Sequence[int], batch_size: int
+    ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """Every example once, in batches of few shapes: (indices, batch); fillers weigh 0."""
         lengths = [len(example["input_ids"]) for example in self.examples]
         for indices, bucket in group(lengths, buckets, batch_size):
-            batch = collate(self.examples, self.labels, indices, bucket, batch_size)
-            yield {**batch, "indices": indices}
+            yield indices, collate(self.examples, self.labels, indices, bucket, batch_size)
 
 
 def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
@@ -52,9 +53,8 @@ def calibration_batches(
     examples: list[dict[str, np.ndarray]], data: DataSettings, batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches for `calibrate`, which needs no labels."""
-    encoded = Encoded(examples, np.zeros(len(examples), np.int32))
-    for batch in encoded.batches(buckets_of(data, "valid"), batch_size):
-        batch.pop("indices")
+    unlabelled = Encoded(examples, np.zeros(len(examples), np.int32))
+    for _, batch in unlabelled.batches(buckets_of(data, "valid"), batch_size):
         yield batch
 
 
@@ -69,8 +69,7 @@ def predict(
     """
     predictions = np.zeros(len(data.examples), np.asarray(data.labels).dtype)
     batches = list(data.batches(sorted(plans), batch_size))
-    for batch in tqdm(batches, desc=progress, unit="batch", leave=False):
-        indices = batch.pop("indices")
+    for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         logits = np.asarray(apply(model, params, batch, plan=plan, rngs=_rngs(plan)).logits)
         predictions[indices] = tasks.predictions(model.task, logits)[: len(indices)]
@@ -185,8 +184,7 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
 def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> dict:
     """Time of the whole data at each alpha: a batch of each bucket, times their number."""
     of_bucket: dict[int, list] = {}
-    for batch in data.batches(sorted(plans[None]), settings.batch_size):
-        batch.pop("indices")
+    for _, batch in data.batches(sorted(plans[None]), settings.batch_size):
         of_bucket.setdefault(batch["input_ids"].shape[1], []).append(batch)
     total_ms = dict.fromkeys(plans, 0.0)
     for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):

@@ -22,6 +22,10 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
 
     Args:
       tokenizer: a transformers tokenizer, to be saved along.
+
+    Raises:
+      ValueError: `path` is a file, or `params` are not this model's.
+      OSError: the disk is full or the folder cannot be written; what was there is there still.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():

@@ -75,13 +75,9 @@ def train(settings: Settings) -> dict:
         tasks.check_labels(model.task, part.labels, len(model.config.labels))
     workdir = claim_workdir(settings)
     profile_file = workdir / PROFILE_FILE
-    if not settings.elimination.calibration_examples:
-        model = model.replace(profile=None)
-    if settings.elimination.calibration_examples and not profile_file.exists():
-        profile = calibrated(model, params, train_data, settings)
-        profile.save(profile_file)
-    if settings.elimination.calibration_examples:
-        model = model.replace(profile=Profile.load(profile_file))
+    if not profile_file.exists():
+        calibrated(model, params, train_data, settings).save(profile_file)
+    model = model.replace(profile=Profile.load(profile_file))
 
     # ---- fine-tuning ------------------------------------------------------------------------
     params = fine_tune(model, params, train_data, settings, workdir)
@@ -120,9 +116,11 @@ def load_model(settings: Settings, labels: tuple[str, ...]):
 
 
 def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profile:
-    """Profile from a random part of the training data, before fine-tuning."""
-    rng = np.random.default_rng(settings.seed)
+    """Profile from a random part of the training data, before fine-tuning; 1 if none is wanted."""
     wanted = settings.elimination.calibration_examples
+    if not wanted:
+        return Profile.constant(model.config.num_layers)
+    rng = np.random.default_rng(settings.seed)
     chosen = rng.permutation(len(data.examples))[:wanted]
     examples = [data.examples[i] for i in chosen]
     batches = list(calibration_batches(examples, settings.data, settings.eval.batch_size))
