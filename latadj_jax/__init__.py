@@ -5,8 +5,10 @@ Axis letters in names of arrays, e.g. `x_BLD`:
   F feed-forward width, V vocabulary, I queries, J keys.
 """
 
-from latadj_jax.api import Model, apply, from_pretrained, init_params
+from latadj_jax.api import apply, from_pretrained
 from latadj_jax.calibration import calibrate
+from latadj_jax.generation import continuation_logits, generate, stream
+from latadj_jax.model import Model, init_params
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
 from latadj_jax.profile import Profile
@@ -19,12 +21,15 @@ __all__ = [
     "Profile",
     "apply",
     "calibrate",
+    "continuation_logits",
     "expected_speedup",
     "from_pretrained",
+    "generate",
     "init_params",
     "layer_macs",
     "macs",
     "make_plan",
     "save_pretrained",
     "solve_alpha",
+    "stream",
 ]

@@ -127,7 +127,7 @@ def check_inputs(
         if key in batch:
             _check_array(key, batch[key], shape, ranges.get(key))
     mask = batch.get("attention_mask")
-    if mask is not None and _is_concrete(mask):
+    if mask is not None and is_concrete(mask):
         if not np.isin(np.asarray(mask), (0, 1)).all():
             raise ValueError("attention_mask must hold 1 for tokens and 0 for padding only.")
         has_token_B = (np.asarray(mask) != 0).any(axis=1)
@@ -153,7 +153,7 @@ def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None
     dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"{key} must be integers; they are {dtype}.")
-    if _is_concrete(array):
+    if is_concrete(array):
         low, high = int(np.min(array)), int(np.max(array))
         if low < 0 or high >= num_values:
             raise ValueError(
@@ -169,7 +169,7 @@ def _cast(array, dtype) -> jax.Array:
     return jnp.asarray(np.asarray(array, dtype))
 
 
-def _is_concrete(x) -> bool:
+def is_concrete(x) -> bool:
     """Whether this process can look at the values: not traced, not spread over processes."""
     if isinstance(x, jax.core.Tracer):
         return False

@@ -93,7 +93,6 @@ class Bert(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     protected = 1  # CLS
-    tasks = ("features", "classification", "regression")
 
     def setup(self):
         cfg = self.cfg

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 import jax
 import numpy as np
 
-from latadj_jax.api import Model, apply
+from latadj_jax.api import apply
+from latadj_jax.model import Model
 from latadj_jax.profile import DEFAULT_FIT, Profile
 from latadj_jax.score import attention_context_contribution
 

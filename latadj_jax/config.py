@@ -1,44 +1,35 @@
-"""Frozen model configs, read from a Hugging Face config."""
+"""The families' frozen configs."""
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+from latadj_jax.hf_config import ConfigError, HfConfig, activation_name, field, flag, number, size
+from latadj_jax.rotary import Rope
 
 
-class ConfigError(ValueError):
-    """A model config that cannot be used; the message names the key."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(HfConfig):
+    """BERT encoder, as Hugging Face's BertConfig."""
 
-
-@dataclasses.dataclass(frozen=True)
-class BertConfig:
-    """BERT encoder; sizes in word-vectors, heads and widths as in Hugging Face's BertConfig.
-
-    `hf` is the JSON text that it was read from: keys that are not used here survive saving.
-    """
-
-    vocab_size: int = 30522
-    hidden_size: int = 768
-    num_layers: int = 12
-    num_heads: int = 12
-    intermediate_size: int = 3072
-    max_positions: int = 512
-    type_vocab_size: int = 2
-    activation: str = "gelu"
-    norm_eps: float = 1e-12
-    hidden_dropout: float = 0.1
-    attention_dropout: float = 0.1
-    head_dropout: float = 0.1
-    initializer_range: float = 0.02
-    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
-    hf: str = dataclasses.field(default="{}", repr=False, compare=False)
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("hidden_size", size)
+    num_layers: int = field("num_hidden_layers", size)
+    num_heads: int = field("num_attention_heads", size)
+    intermediate_size: int = field("intermediate_size", size)
+    max_positions: int = field("max_position_embeddings", size)
+    type_vocab_size: int = field("type_vocab_size", size, 2)
+    activation: str = field("hidden_act", activation_name, "gelu")
+    norm_eps: float = field("layer_norm_eps", number, 1e-12)
+    hidden_dropout: float = field("hidden_dropout_prob", number, 0.1)
+    attention_dropout: float = field("attention_probs_dropout_prob", number, 0.1)
+    head_dropout: float = field("classifier_dropout", number, 0.1)
 
     model_type = "bert"
+    dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
 
-    @classmethod
-    def from_hf(cls, hf: Mapping[str, Any]) -> "BertConfig":
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
         if hf.get("position_embedding_type", "absolute") != "absolute":
             raise ConfigError(
                 f"position_embedding_type {hf['position_embedding_type']!r} is not implemented; "
@@ -46,69 +37,115 @@ class BertConfig:
             )
         if hf.get("is_decoder"):
             raise ConfigError("is_decoder is set: a BERT decoder is not implemented.")
-        hidden_dropout = _number(hf, "hidden_dropout_prob", 0.1)
-        head_dropout = hf.get("classifier_dropout")  # None: as the hidden states
-        return cls(
-            vocab_size=_size(hf, "vocab_size"),
-            hidden_size=_size(hf, "hidden_size"),
-            num_layers=_size(hf, "num_hidden_layers"),
-            num_heads=_size(hf, "num_attention_heads"),
-            intermediate_size=_size(hf, "intermediate_size"),
-            max_positions=_size(hf, "max_position_embeddings"),
-            type_vocab_size=_size(hf, "type_vocab_size", 2),
-            activation=hf.get("hidden_act", "gelu"),
-            norm_eps=_number(hf, "layer_norm_eps", 1e-12),
-            hidden_dropout=hidden_dropout,
-            attention_dropout=_number(hf, "attention_probs_dropout_prob", 0.1),
-            head_dropout=(
-                hidden_dropout if head_dropout is None else _number(hf, "classifier_dropout", 0.0)
-            ),
-            initializer_range=_number(hf, "initializer_range", 0.02),
-            labels=_labels(hf),
-            hf=json.dumps(hf, sort_keys=True),
-        )
+        if hf.get("classifier_dropout") is None:  # as the hidden states
+            return {**hf, "classifier_dropout": hf.get("hidden_dropout_prob", 0.1)}
+        return dict(hf)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPT2Config(HfConfig):
+    """GPT-2 decoder, as Hugging Face's GPT2Config."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("n_embd", size)
+    num_layers: int = field("n_layer", size)
+    num_heads: int = field("n_head", size)
+    intermediate_size: int = field("n_inner", size)
+    max_positions: int = field("n_positions", size, 1024)
+    activation: str = field("activation_function", activation_name, "gelu_new")
+    norm_eps: float = field("layer_norm_epsilon", number, 1e-5)
+    hidden_dropout: float = field("resid_pdrop", number, 0.1)
+    attention_dropout: float = field("attn_pdrop", number, 0.1)
+    embedding_dropout: float = field("embd_pdrop", number, 0.1)
+    tied: bool = field("tie_word_embeddings", flag, True)
+
+    model_type = "gpt2"
+    dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+            if hf.get(key):
+                raise ConfigError(f"{key} is set: it is not implemented.")
+        if not hf.get("scale_attn_weights", True):
+            raise ConfigError("scale_attn_weights is off: that is not implemented.")
+        if hf.get("n_inner") is None:
+            return {**hf, "n_inner": 4 * size(hf.get("n_embd"), "n_embd")}
+        return dict(hf)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LlamaConfig(HfConfig):
+    """Llama decoder, as Hugging Face's LlamaConfig."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("hidden_size", size)
+    num_layers: int = field("num_hidden_layers", size)
+    num_heads: int = field("num_attention_heads", size)
+    num_kv_heads: int = field("num_key_value_heads", size)
+    head_size: int = field("head_dim", size)
+    intermediate_size: int = field("intermediate_size", size)
+    max_positions: int = field("max_position_embeddings", size, 2048)
+    activation: str = field("hidden_act", activation_name, "silu")
+    norm_eps: float = field("rms_norm_eps", number, 1e-6)
+    rope: Rope = field("rope_parameters", Rope.from_hf)  # noqa: RUF009
+    attention_bias: bool = field("attention_bias", flag, False)
+    mlp_bias: bool = field("mlp_bias", flag, False)
+    attention_dropout: float = field("attention_dropout", number, 0.0)
+    tied: bool = field("tie_word_embeddings", flag, False)
+
+    model_type = "llama"
+    dropouts = ("attention_dropout",)
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        filled = dict(hf)
+        heads = size(hf.get("num_attention_heads"), "num_attention_heads")
+        if hf.get("num_key_value_heads") is None:
+            filled["num_key_value_heads"] = heads
+        if hf.get("head_dim") is None:
+            filled["head_dim"] = size(hf.get("hidden_size"), "hidden_size") // heads
+        # transformers 4 had rope_theta and rope_scaling in place of rope_parameters.
+        rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+        filled["rope_parameters"] = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
+        return filled
 
     def to_hf(self) -> dict[str, Any]:
-        """The Hugging Face config of this model: what was read, with this config's values."""
-        read = json.loads(self.hf)
-        read.pop("num_labels", None)  # id2label says it
-        return {
-            **read,
-            "model_type": self.model_type,
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "num_hidden_layers": self.num_layers,
-            "num_attention_heads": self.num_heads,
-            "intermediate_size": self.intermediate_size,
-            "max_position_embeddings": self.max_positions,
-            "type_vocab_size": self.type_vocab_size,
-            "hidden_act": self.activation,
-            "layer_norm_eps": self.norm_eps,
-            "hidden_dropout_prob": self.hidden_dropout,
-            "attention_probs_dropout_prob": self.attention_dropout,
-            "classifier_dropout": self.head_dropout,
-            "initializer_range": self.initializer_range,
-            "id2label": {str(i): name for i, name in enumerate(self.labels)},
-            "label2id": {name: i for i, name in enumerate(self.labels)},
-        }
+        hf = {**super().to_hf(), "rope_parameters": self.rope.to_hf()}
+        return {key: v for key, v in hf.items() if key not in ("rope_theta", "rope_scaling")}
 
     def __post_init__(self):
-        if self.hidden_size % self.num_heads:
+        super().__post_init__()
+        if self.num_heads % self.num_kv_heads:
             raise ConfigError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
-                f"{self.num_heads}."
+                f"num_attention_heads {self.num_heads} is no multiple of num_key_value_heads "
+                f"{self.num_kv_heads}."
             )
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"hidden_act {self.activation!r} is not implemented; "
-                f"one of {', '.join(ACTIVATIONS)} is."
-            )
-
-    def replace(self, **changes) -> "BertConfig":
-        return dataclasses.replace(self, **changes)
+        if self.head_size % 2:
+            raise ConfigError(f"head_dim {self.head_size} is odd: rotary positions need pairs.")
 
 
-CONFIGS = {"bert": BertConfig}
+# Tasks, and the Hugging Face class of each.
+ARCHITECTURES = {
+    "bert": {
+        "features": "BertModel",
+        "classification": "BertForSequenceClassification",
+        "regression": "BertForSequenceClassification",
+    },
+    "gpt2": {
+        "features": "GPT2Model",
+        "lm": "GPT2LMHeadModel",
+        "classification": "GPT2ForSequenceClassification",
+        "regression": "GPT2ForSequenceClassification",
+    },
+    "llama": {
+        "features": "LlamaModel",
+        "lm": "LlamaForCausalLM",
+        "classification": "LlamaForSequenceClassification",
+        "regression": "LlamaForSequenceClassification",
+    },
+}
+CONFIGS = {config.model_type: config for config in (BertConfig, GPT2Config, LlamaConfig)}
 
 
 def config_from_hf(hf: Mapping[str, Any]):
@@ -123,34 +160,3 @@ def config_from_hf(hf: Mapping[str, Any]):
             f"model_type {model_type!r} is not implemented; one of {', '.join(CONFIGS)} is."
         )
     return CONFIGS[model_type].from_hf(hf)
-
-
-def _size(hf: Mapping[str, Any], key: str, default: int | None = None) -> int:
-    value = hf.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigError(f"config.json: {key} must be an integer of at least 1; it is {value!r}.")
-    return value
-
-
-def _number(hf: Mapping[str, Any], key: str, default: float) -> float:
-    value = hf.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ConfigError(f"config.json: {key} must be a number of at least 0; it is {value!r}.")
-    return float(value)
-
-
-def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
-    names = hf.get("id2label")
-    if not names:
-        return label_names(_size(hf, "num_labels", 2))
-    try:
-        return tuple(str(name) for _, name in sorted(names.items(), key=lambda kv: int(kv[0])))
-    except (AttributeError, ValueError):
-        raise ConfigError(
-            f"config.json: id2label must map ids to names; it is {names!r}."
-        ) from None
-
-
-def label_names(num_labels: int) -> tuple[str, ...]:
-    """Names of labels that have none, as Hugging Face gives them."""
-    return tuple(f"LABEL_{i}" for i in range(num_labels))

@@ -1,10 +1,9 @@
 """Hugging Face weights to parameters and back.
 
-Readers give tensors under their torch names in torch layout ([out, in] kernels); one rename table
-per family says which module of ours each belongs to; `merge` loses nothing in silence.
+One rename table per family says which module of ours each tensor belongs to; `merge` loses nothing
+in silence.
 """
 
-import json
 import logging
 import re
 from collections.abc import Mapping
@@ -14,8 +13,9 @@ import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+
+from latadj_jax.weights import LEAVES, WeightsError
 
 log = logging.getLogger(__name__)
 
@@ -36,91 +36,50 @@ BERT = {
     "pooler": "pooler.dense",
     "classifier": "classifier",
 }
-RENAMES = {"bert": BERT}
-PREFIXES = {"bert": "bert."}  # of the base model inside a task model
-HEADS = {"bert": ("pooler", "classifier")}  # modules of ours that a checkpoint may lack
+GPT2 = {
+    "word": "wte",
+    "position": "wpe",
+    "layer_{n}/attention_norm": "h.{n}.ln_1",
+    "layer_{n}/query": "h.{n}.attn.c_attn.query",
+    "layer_{n}/key": "h.{n}.attn.c_attn.key",
+    "layer_{n}/value": "h.{n}.attn.c_attn.value",
+    "layer_{n}/attention_out": "h.{n}.attn.c_proj",
+    "layer_{n}/ff_norm": "h.{n}.ln_2",
+    "layer_{n}/ff_in": "h.{n}.mlp.c_fc",
+    "layer_{n}/ff_out": "h.{n}.mlp.c_proj",
+    "final_norm": "ln_f",
+    "head": "lm_head",
+    "classifier": "score",
+}
+LLAMA = {
+    "word": "embed_tokens",
+    "layer_{n}/attention_norm": "layers.{n}.input_layernorm",
+    "layer_{n}/query": "layers.{n}.self_attn.q_proj",
+    "layer_{n}/key": "layers.{n}.self_attn.k_proj",
+    "layer_{n}/value": "layers.{n}.self_attn.v_proj",
+    "layer_{n}/attention_out": "layers.{n}.self_attn.o_proj",
+    "layer_{n}/ff_norm": "layers.{n}.post_attention_layernorm",
+    "layer_{n}/gate": "layers.{n}.mlp.gate_proj",
+    "layer_{n}/up": "layers.{n}.mlp.up_proj",
+    "layer_{n}/down": "layers.{n}.mlp.down_proj",
+    "final_norm": "norm",
+    "head": "lm_head",
+    "classifier": "score",
+}
+RENAMES = {"bert": BERT, "gpt2": GPT2, "llama": LLAMA}
+PREFIXES = {"bert": "bert.", "gpt2": "transformer.", "llama": "model."}  # of the base model
+# Modules of ours that stand beside the base model, and those that a checkpoint may lack.
+BESIDE = ("classifier", "head")
+HEADS = {"bert": ("pooler", "classifier"), "gpt2": BESIDE, "llama": BESIDE}
+# GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor, side by side.
+CONV1D = {"gpt2": ("query", "key", "value", "attention_out", "ff_in", "ff_out")}
+FUSED = {"gpt2": ("attn.c_attn", ("query", "key", "value"))}
 # Tensors of theirs that may be left over: heads of other tasks, and buffers that are no weights.
-DROPPED = {"bert": re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$")}
-
-LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
-WEIGHT_FILES = ("model.safetensors", "flax_model.msgpack", "pytorch_model.bin")
-
-
-class WeightsError(ValueError):
-    """Weights that cannot be used; the message names the file or the tensors."""
-
-
-def read_tensors(folder: Path) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint folder, by torch name, in torch layout.
-
-    Reads model.safetensors, flax_model.msgpack or pytorch_model.bin (needs torch), the first that
-    is there, each also sharded with its `.index.json`.
-
-    Raises:
-      WeightsError: no weights, a shard that is missing, a file that is truncated or unreadable.
-    """
-    for name in WEIGHT_FILES:
-        files = _shards(folder, name)
-        if files:
-            read = {".safetensors": _read_safetensors, ".msgpack": _read_msgpack,
-                    ".bin": _read_torch}[Path(name).suffix]  # fmt: skip
-            tensors = {}
-            for file in files:
-                tensors.update(read(file))
-            return tensors
-    raise WeightsError(f"{folder} holds no weights: none of {', '.join(WEIGHT_FILES)} is there.")
-
-
-def _shards(folder: Path, name: str) -> list[Path]:
-    if (folder / name).exists():
-        return [folder / name]
-    index = folder / f"{name}.index.json"
-    if not index.exists():
-        return []
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise WeightsError(f"{index} is no weight index: it has no 'weight_map'.") from None
-    for shard in names:
-        if not (folder / shard).exists():
-            raise WeightsError(f"{folder} lacks the shard {shard} that {index.name} names.")
-    return [folder / shard for shard in names]
-
-
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
-
-
-def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
-    try:
-        tree = flax.serialization.msgpack_restore(file.read_bytes())
-        flat = flax.traverse_util.flatten_dict(tree)
-    except Exception as error:  # msgpack raises many kinds
-        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
-    tensors = {}
-    for (*module, leaf), array in flat.items():
-        array = np.asarray(array)
-        name = ".".join((*module, LEAVES.get(leaf, leaf)))
-        tensors[name] = array.T if leaf == "kernel" else array
-    return tensors
-
-
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError:
-        raise WeightsError(
-            f"{file} needs torch to be read: pip install torch, or save the model as safetensors."
-        ) from None
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle and zip raise many kinds
-        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
-    # NumPy knows no bfloat16, and float32 holds every half-precision value exactly.
-    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in state.items()}
+DROPPED = {
+    "bert": re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$"),
+    "gpt2": re.compile(r"lm_head\.|score\.|h\.\d+\.attn\.(masked_)?bias$"),
+    "llama": re.compile(r"lm_head\.|score\.|.*rotary_emb\.inv_freq$"),
+}
 
 
 def merge(
@@ -137,7 +96,7 @@ def merge(
     Raises:
       WeightsError: tensors missing, unexpected or of another shape, all listed.
     """
-    tensors = {_canonical(family, name): array for name, array in tensors.items()}
+    tensors = _split(family, {_canonical(family, n): array for n, array in tensors.items()})
     missing, misshaped, new, flat = [], [], [], {}
     leaves = flax.traverse_util.flatten_dict(expected)
     # A head may be new as a whole; half of one was lost.
@@ -152,7 +111,7 @@ def merge(
             else:
                 missing.append(name)
             continue
-        array = array.T if path[-1] == "kernel" else array
+        array = array.T if _is_transposed(family, path) else array
         if array.shape != leaf.shape:
             misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
             continue
@@ -176,11 +135,11 @@ def save_tensors(family: str, task: str, params, file: Path) -> None:
     tensors = {}
     for path, array in flax.traverse_util.flatten_dict(params).items():
         name = _torch_name(family, path)
-        if task != "features" and path[0] != "classifier":
+        if task != "features" and path[0] not in BESIDE:
             name = PREFIXES[family] + name
         array = np.asarray(array)
-        tensors[name] = np.ascontiguousarray(array.T if path[-1] == "kernel" else array)
-    save_file(tensors, file, metadata={"format": "pt"})
+        tensors[name] = np.ascontiguousarray(array.T if _is_transposed(family, path) else array)
+    save_file(_join(family, tensors), file, metadata={"format": "pt"})
 
 
 def _canonical(family: str, name: str) -> str:
@@ -197,6 +156,41 @@ def _torch_name(family: str, path: tuple[str, ...]) -> str:
         ours = ours.replace(f"layer_{number[0]}/", "layer_{n}/", 1)
     theirs = RENAMES[family][ours]
     return f"{theirs.format(n=number[0]) if number else theirs}.{LEAVES[leaf]}"
+
+
+def _split(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`tensors` with each fused one in parts, along its last axis."""
+    fused, parts = FUSED.get(family, ("no such name", ()))
+    split = {}
+    for name, array in tensors.items():
+        before, found, leaf = name.partition(f"{fused}.")
+        if found and array.shape[-1] % len(parts) == 0:
+            arrays = np.split(np.asarray(array), len(parts), axis=-1)
+            split |= {f"{before}{fused}.{p}.{leaf}": a for p, a in zip(parts, arrays, strict=True)}
+        else:
+            split[name] = array
+    return split
+
+
+def _join(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The other way round."""
+    fused, parts = FUSED.get(family, ("no such name", ()))
+    joined, of_fused = {}, {}
+    for name, array in tensors.items():
+        before, found, rest = name.partition(f"{fused}.")
+        if found:
+            part, leaf = rest.split(".")
+            of_fused.setdefault(f"{before}{fused}.{leaf}", {})[part] = array
+        else:
+            joined[name] = array
+    return joined | {
+        name: np.concatenate([arrays[part] for part in parts], axis=-1)
+        for name, arrays in of_fused.items()
+    }
+
+
+def _is_transposed(family: str, path: tuple[str, ...]) -> bool:
+    return path[-1] == "kernel" and path[-2] not in CONV1D.get(family, ())
 
 
 def _new_leaf(path: tuple[str, ...], shape, seed: int, std: float, dtype) -> jax.Array:

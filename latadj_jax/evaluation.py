@@ -10,9 +10,10 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax import metrics, tasks
-from latadj_jax.api import Model, apply, from_pretrained
+from latadj_jax.api import apply, from_pretrained
 from latadj_jax.batch import collate, default_buckets, group
 from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.model import Model
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.runs import load_settings
 from latadj_jax.settings import DataSettings, EvalSettings

@@ -37,6 +37,35 @@ def attend(probs_BHKL: jax.Array, v_BLHC: jax.Array) -> jax.Array:
     return out_BKHC.reshape(*out_BKHC.shape[:2], -1)
 
 
+def grouped_attention_probs(
+    q_BIHC: jax.Array, keys_BGJC: jax.Array, mask_BIJ: jax.Array
+) -> jax.Array:
+    """`attention_probs` where each of G key-value heads serves H / G query heads in a row.
+
+    Returns:
+      float32 [B, H, I, J].
+    """
+    batch, queries, heads, width = q_BIHC.shape
+    groups = keys_BGJC.shape[1]
+    # The heads of a group read the same keys: one product for all of them.
+    q_BGNC = (q_BIHC * width**-0.5).swapaxes(1, 2).reshape(batch, groups, -1, width)
+    logits_BGNJ = jnp.einsum("BGNC,BGJC->BGNJ", q_BGNC, keys_BGJC,
+                             preferred_element_type=jnp.float32)  # fmt: skip
+    logits_BHIJ = logits_BGNJ.reshape(batch, heads, queries, -1)
+    hidden = jnp.finfo(jnp.float32).min
+    return jax.nn.softmax(jnp.where(mask_BIJ[:, None], logits_BHIJ, hidden), axis=-1)
+
+
+def attend_grouped(probs_BHIJ: jax.Array, values_BGJC: jax.Array) -> jax.Array:
+    """Attention output [B, I, H * C]."""
+    batch, heads, queries, _ = probs_BHIJ.shape
+    _, groups, keys, width = values_BGJC.shape
+    probs_BGNJ = probs_BHIJ.astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
+    out_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", probs_BGNJ, values_BGJC)
+    out_BIHC = out_BGNC.reshape(batch, heads, queries, width).swapaxes(1, 2)
+    return out_BIHC.reshape(batch, queries, -1)
+
+
 def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:
     return x_BLD.reshape(*x_BLD.shape[:2], num_heads, -1)
 
@@ -56,6 +85,23 @@ class LayerNorm(nn.Module):
         variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
         return (normed_BLD * _wide(scale_D, x_BLD) + _wide(bias_D, x_BLD)).astype(x_BLD.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square, in float32, returned in the dtype that came in.
+
+    Source: Zhang and Sennrich, arXiv 1910.07467.
+    """
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        scale_D = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:]).astype(jnp.float32)
+        wide_BLD = x_BLD.astype(jnp.float32)
+        square_BL1 = jnp.square(wide_BLD).mean(axis=-1, keepdims=True)
+        normed_BLD = wide_BLD * jax.lax.rsqrt(square_BL1 + self.eps)
+        return (normed_BLD * _wide(scale_D, x_BLD)).astype(x_BLD.dtype)
 
 
 def _wide(x_D: jax.Array, like: jax.Array) -> jax.Array:

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from latadj_jax.api import Model
+from latadj_jax.model import Model
 from latadj_jax.plots import plot_run
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import jax
 
 from latadj_jax import convert
-from latadj_jax.api import Model, check_params
+from latadj_jax.config import ARCHITECTURES
+from latadj_jax.model import Model, check_params
 
 
 def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
@@ -68,12 +69,10 @@ def _move_in(files: list[Path], path: Path, old: Path) -> None:
 
 def _hf_config(model: Model, params) -> dict:
     hf = model.config.to_hf()
-    hf["architectures"] = [
-        "BertModel" if model.task == "features" else "BertForSequenceClassification"
-    ]
+    hf["architectures"] = [ARCHITECTURES[model.config.model_type][model.task]]
     hf["dtype"] = str(jax.tree.leaves(params)[0].dtype)
     hf.pop("torch_dtype", None)  # the older name of dtype
-    if model.task != "features":
+    if model.task in ("classification", "regression"):
         single = "single_label_classification"
         hf["problem_type"] = single if model.task == "classification" else "regression"
     return hf

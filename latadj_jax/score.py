@@ -30,6 +30,29 @@ def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
     return jnp.where(valid_BL, scores_BL, 0.0)
 
 
+def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+    """The Score Vector where a query sees no later key: each column's mean over who sees it.
+
+        SV[b, j] = sum_i valid[b, i] * mean_h P[b, h, i, j] / |{i >= j : valid[b, i]}|
+
+        P of one head, rows are queries       SV of three valid word-vectors
+            1.00
+            0.70 0.30                   ->    0.80 0.25 0.10
+            0.70 0.20 0.10
+
+    Args:
+      probs_BHLL: as for `score_vector`, 0 above the diagonal, in the order of
+        the text.
+
+    Returns:
+      float32 [B, L], 0 where nothing is valid.
+
+    Source: arXiv 2201.03327, eq. (8).
+    """
+    seen_by_BL = jnp.cumsum(valid_BL[:, ::-1], axis=1, dtype=jnp.int32)[:, ::-1]
+    return score_vector(probs_BHLL, valid_BL) / jnp.maximum(seen_by_BL, 1).astype(jnp.float32)
+
+
 def attention_context_contribution(scores_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
     """ACC: the median of the Score Vector over valid word-vectors.
 

@@ -14,11 +14,12 @@ from flax import struct
 from tqdm import tqdm
 
 from latadj_jax import tasks
-from latadj_jax.api import Model, apply, from_pretrained
+from latadj_jax.api import apply, from_pretrained
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.evaluation import Encoded, buckets_of, calibration_batches, encoded, evaluate
+from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
@@ -105,12 +106,7 @@ def load_model(settings: Settings, labels: tuple[str, ...]):
             f"config.data.max_length is {settings.data.max_length}, the model has "
             f"{config.max_positions} positions; lower it."
         )
-    config = config.replace(
-        labels=labels or config.labels,
-        hidden_dropout=dropout,
-        attention_dropout=dropout,
-        head_dropout=dropout,
-    )
+    config = config.replace(labels=labels or config.labels).with_dropout(dropout)
     alpha = None if settings.elimination.dense else settings.elimination.alpha
     return model.replace(config=config, alpha=alpha, dtype=settings.model.dtype), params
 

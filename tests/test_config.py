@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 import tiny
 
-from latadj_jax.config import BertConfig, ConfigError, config_from_hf
+from latadj_jax.config import BertConfig, config_from_hf
+from latadj_jax.hf_config import ConfigError
 
 HF = {
     "model_type": "bert",

@@ -13,7 +13,7 @@ import safetensors.numpy
 import tiny
 
 import latadj_jax
-from latadj_jax.convert import WeightsError, read_tensors
+from latadj_jax.weights import WeightsError, read_tensors
 
 
 def layer_tensors(n: int, d: int = 32, f: int = 48) -> dict[str, tuple[int, ...]]:

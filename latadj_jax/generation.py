@@ -1,0 +1,315 @@
+"""Text that follows a prompt: a pruned prompt, and a dense continuation on its smaller caches."""
+
+import functools
+import numbers
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from latadj_jax.batch import bucket_of, cast_inputs, check_inputs, default_buckets, is_concrete
+from latadj_jax.decoder import last_hidden, read_on, read_prompt, token_logits
+from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
+from latadj_jax.plan import Plan
+from latadj_jax.sampling import Draw, Sampling, next_token
+
+
+def continuation_logits(
+    model: Model,
+    params,
+    prompt: Mapping[str, jax.Array],
+    continuation: jax.Array,
+    alpha: float | None = None,
+    *,
+    plan: Plan | None = None,
+    count: str = "valid",
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> jax.Array:
+    """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
+
+    The prompt is read with elimination, ranked by its own queries only; the continuation is read
+    densely. So no logit depends on a later token.
+
+    Args:
+      prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
+      continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
+        (its padding) changes nothing before it.
+      alpha, plan, count, rngs: as for `apply`; they concern the prompt.
+
+    Returns:
+      float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    plan, rngs = _check(model, prompt, alpha, plan, count, rngs)
+    shape = np.shape(continuation)
+    if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
+        raise ValueError(
+            f"continuation must be [B, S] with the B of the prompt; it is {list(shape)}."
+        )
+    _check_positions(model, prompt, shape[1], "the continuation")
+    if shape[1]:  # else there is nothing to look at
+        check_inputs({"input_ids": continuation}, _ranges(model), model.config.max_positions)
+    inputs = cast_inputs(prompt, _ranges(model))
+    ids_BS = jnp.asarray(continuation, jnp.int32)
+    with checked_params(model, params):
+        return _continuation_logits(model.module, plan, params, inputs, ids_BS, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _continuation_logits(module, plan, params, inputs, ids_BS, rngs):
+    def run(decoder):
+        out, caches, lengths_B = read_prompt(decoder, inputs, plan, last_only=True)
+        hidden_BSD = last_hidden(out)[:, None]
+        if ids_BS.shape[1]:
+            slots = [cache.keys.shape[2] for cache in caches]
+            caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
+            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots)
+            hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
+        return token_logits(decoder, hidden_BSD)
+
+    return module.apply({"params": params}, method=run, rngs=rngs)
+
+
+def generate(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    alpha: float | None = None,
+    max_new_tokens: int = 64,
+    *,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop_tokens: Sequence[int] | None = None,
+    pad_token: int | None = None,
+    key: jax.Array | None = None,
+    plan: Plan | None = None,
+    count: str = "valid",
+    rngs: Mapping[str, jax.Array] | None = None,
+    buckets: Sequence[int] | None = None,
+) -> jax.Array:
+    """New tokens after each prompt, from one compiled loop over static caches.
+
+    Layer l's cache has room for its own N_{l-1} word-vectors of the prompt and for the new tokens.
+    Prompts and new tokens are padded to buckets (16, 24, 32, 48, ...): one compilation for each
+    pair of buckets, batch size and alpha, whatever the lengths, stop tokens and temperature.
+
+    Args:
+      batch: prompts: `input_ids` [B, T], optionally `attention_mask` [B, T], padded on either side.
+      alpha: of the prompt's elimination; None is dense.
+      max_new_tokens: how many tokens are returned.
+      temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
+      stop_tokens: ids after which a row ends; by default the end-of-sequence ids of the model's
+        config, () for none.
+      pad_token: what fills a row after its end; by default the config's, or the first stop token.
+      key: jax.random.key, for a temperature greater than 0.
+      plan: for T, in place of alpha and count; the prompts are not padded then.
+      buckets: lengths that prompts are padded to, in place of 16, 24, 32, 48, ...
+
+    Returns:
+      int32 [B, max_new_tokens], without the prompt; a stop token is the last of its row.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
+    start = _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
+                     buckets)  # fmt: skip
+    with checked_params(model, params):
+        tokens_BS = _generate(model.module, start.plan, start.room, params, start.inputs, draw,
+                              start.ends, jnp.int32(max_new_tokens), start.rngs)  # fmt: skip
+    return tokens_BS[:, :max_new_tokens]
+
+
+def stream(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    alpha: float | None = None,
+    max_new_tokens: int = 64,
+    *,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop_tokens: Sequence[int] | None = None,
+    pad_token: int | None = None,
+    key: jax.Array | None = None,
+    plan: Plan | None = None,
+    count: str = "valid",
+    rngs: Mapping[str, jax.Array] | None = None,
+    buckets: Sequence[int] | None = None,
+) -> Iterator[np.ndarray]:
+    """The columns of `generate`, int32 [B] each, as they come; ends when every row has.
+
+    Bad input is refused when it is called, before the first token is asked for.
+    """
+    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
+    start = _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
+                     buckets)  # fmt: skip
+
+    def tokens() -> Iterator[np.ndarray]:
+        with checked_params(model, params):
+            state = _first(model.module, start.plan, start.room, params, start.inputs, draw,
+                           start.ends, start.rngs)  # fmt: skip
+        for n in range(max_new_tokens):
+            yield np.asarray(state.token_B)
+            if n + 1 == max_new_tokens or bool(state.done_B.all()):
+                return
+            state = _next(model.module, start.plan, params, draw, start.ends, state)
+
+    return tokens()
+
+
+@struct.dataclass
+class Ends:
+    """What ends a row, and what fills it afterwards."""
+
+    stop_tokens: jax.Array  # int32, at least one: -1 where nothing stops
+    pad_token: jax.Array
+
+    def reached(self, token_B: jax.Array) -> jax.Array:
+        return (token_B[:, None] == self.stop_tokens[None, :]).any(axis=1)
+
+
+@struct.dataclass
+class State:
+    """Between two tokens of a generation."""
+
+    step: jax.Array  # how many tokens were chosen after the first
+    token_B: jax.Array  # the newest one
+    done_B: jax.Array
+    lengths_B: jax.Array  # positions of the prompt
+    caches: tuple
+
+
+class Start(struct.PyTreeNode):
+    """A checked and padded call."""
+
+    inputs: dict
+    ends: Ends
+    rngs: dict
+    plan: Plan = struct.field(pytree_node=False)
+    room: int = struct.field(pytree_node=False)  # slots for new tokens
+
+
+def _begin(decoder, plan, room, inputs, draw: Draw, ends: Ends) -> State:
+    """Reads the prompt and chooses the first token."""
+    out, caches, lengths_B = read_prompt(decoder, inputs, plan, last_only=True)
+    step = jnp.zeros((), jnp.int32)
+    token_B = next_token(token_logits(decoder, last_hidden(out)), draw, step)
+    caches = tuple(cache.with_room(room) for cache in caches)
+    return State(step, token_B, ends.reached(token_B), lengths_B, caches)
+
+
+def _go_on(decoder, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
+    """Reads the newest token and chooses the one after it."""
+    slots = [size + state.step for size in (plan.length, *plan.sizes[:-1])]
+    first_B = state.lengths_B + state.step
+    hidden_B1D, caches = read_on(decoder, state.token_B[:, None], first_B, state.caches, slots)
+    step = state.step + 1
+    token_B = next_token(token_logits(decoder, hidden_B1D[:, 0]), draw, step)
+    token_B = jnp.where(state.done_B, ends.pad_token, token_B)
+    return State(step, token_B, state.done_B | ends.reached(token_B), state.lengths_B, caches)
+
+
+def _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
+             buckets) -> Start:  # fmt: skip
+    """Checks a call, and pads its prompts on the right to a bucket."""
+    whole = isinstance(max_new_tokens, numbers.Integral) and not isinstance(max_new_tokens, bool)
+    if not whole or max_new_tokens < 1:
+        raise ValueError(
+            f"max_new_tokens must be an integer of at least 1; it is {max_new_tokens!r}."
+        )
+    given, rngs = _check(model, batch, alpha, plan, count, rngs)
+    _check_positions(model, batch, max_new_tokens, "max_new_tokens")
+    ends = _ends(model, stop_tokens, pad_token)
+    inputs = cast_inputs(batch, _ranges(model))
+    every = default_buckets(model.config.max_positions)
+    if plan is None and count == "valid":  # else counts are those of the length that was given
+        length = bucket_of(given.length, buckets or every)
+        wide = ((0, 0), (0, length - given.length))
+        inputs = {name: jnp.pad(array, wide) for name, array in inputs.items()}
+        given = resolve_plan(model, alpha, None, count, length)
+    return Start(inputs, ends, rngs, given, bucket_of(max_new_tokens, every))
+
+
+def _check(model, prompt, alpha, plan, count, rngs) -> tuple[Plan, dict]:
+    if model.task != "lm":
+        raise ValueError(
+            f"this needs a model of task 'lm', and this one's is {model.task!r}: load it with "
+            f"from_pretrained(source, task='lm')."
+        )
+    check_inputs(prompt, _ranges(model), model.config.max_positions)
+    plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
+    return plan, resolve_rngs(plan, False, rngs)
+
+
+def _ranges(model: Model) -> dict[str, int]:
+    return model.module.input_ranges(model.config)
+
+
+def _check_positions(model: Model, prompt, more: int, what: str) -> None:
+    """Raises ValueError where the longest prompt and `more` tokens pass the last position."""
+    length = np.shape(prompt["input_ids"])[1]
+    mask = prompt.get("attention_mask")
+    if mask is not None and is_concrete(mask):
+        valid_BT = np.asarray(mask) != 0
+        length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
+    if length + more > model.config.max_positions:
+        raise ValueError(
+            f"a prompt of {length} tokens and {more} of {what} pass the model's "
+            f"{model.config.max_positions} positions; shorten one of them."
+        )
+
+
+def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:
+    vocab_size = model.config.vocab_size
+    own = [n for n in model.config.token_ids("eos_token_id") if n < vocab_size]
+    stops = own if stop_tokens is None else list(stop_tokens)
+    pad = pad_token
+    if pad is None:
+        known = [n for n in model.config.token_ids("pad_token_id") if n < vocab_size]
+        pad = [*known, *stops, *own, 0][0]
+    for name, token in (*(("stop_tokens", stop) for stop in stops), ("pad_token", pad)):
+        if not isinstance(token, numbers.Integral) or not 0 <= token < vocab_size:
+            raise ValueError(
+                f"{name} holds {token!r}, which is outside of the vocabulary: 0..{vocab_size - 1}."
+            )
+    # A round number of them: another list of stop tokens compiles nothing.
+    stops = [*stops, *[-1] * (-len(stops) % 8 or 8 * (not stops))]
+    return Ends(jnp.asarray(stops, jnp.int32), jnp.int32(pad))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _generate(module, plan, room, params, inputs, draw, ends, max_new_tokens, rngs):
+    variables = {"params": params}
+    state = module.apply(variables, plan, room, inputs, draw, ends, method=_begin, rngs=rngs)
+    tokens_BS = jnp.full((state.token_B.shape[0], room), ends.pad_token, jnp.int32)
+    tokens_BS = tokens_BS.at[:, 0].set(state.token_B)
+
+    def unfinished(carry):
+        state, _ = carry
+        return (state.step + 1 < max_new_tokens) & ~state.done_B.all()
+
+    def body(carry):
+        state, tokens_BS = carry
+        state = module.apply(variables, plan, draw, ends, state, method=_go_on)
+        return state, tokens_BS.at[:, state.step].set(state.token_B)
+
+    _, tokens_BS = jax.lax.while_loop(unfinished, body, (state, tokens_BS))
+    return tokens_BS
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _first(module, plan, room, params, inputs, draw, ends, rngs):
+    variables = {"params": params}
+    return module.apply(variables, plan, room, inputs, draw, ends, method=_begin, rngs=rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _next(module, plan, params, draw, ends, state):
+    return module.apply({"params": params}, plan, draw, ends, state, method=_go_on)

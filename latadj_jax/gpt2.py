@@ -1,0 +1,100 @@
+"""GPT-2 decoder with elimination of word-vectors from the prompt, and its heads.
+
+Hidden states are normed before each block (pre-norm); positions are learned and added once.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from latadj_jax.config import GPT2Config
+from latadj_jax.decoder import LayerCache, cut_and_attend, run
+from latadj_jax.eliminate import Cut
+from latadj_jax.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LayerNorm,
+    split_heads,
+)
+from latadj_jax.outputs import Output
+from latadj_jax.plan import Plan
+
+
+class GPT2Layer(nn.Module):
+    """Attention, cut, output projection, feed-forward; keys and values of all that entered."""
+
+    cfg: GPT2Config
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(
+        self, x_BLD, positions_BL, cut: Cut | None = None, cache=None, slot=0, train=False
+    ):
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.initializer_range)
+
+        def dense(width, name):
+            return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+
+        normed_BLD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
+        k_BLHC, v_BLHC = (
+            split_heads(dense(cfg.hidden_size, name)(normed_BLD), cfg.num_heads)
+            for name in ("key", "value")
+        )
+        new = LayerCache(k_BLHC.swapaxes(1, 2), v_BLHC.swapaxes(1, 2), positions_BL)
+        query = dense(cfg.hidden_size, "query")
+
+        def queries(normed_BLD, positions_BL):
+            return split_heads(query(normed_BLD), cfg.num_heads)
+
+        key = self.make_rng("eliminate") if cut and cut.strategy == "random" else None
+        dropout = partial(Dropout(cfg.attention_dropout), train=train)
+        heads_BKD, x_BLD, positions_BL, scores_BL, cache = cut_and_attend(
+            queries, normed_BLD, x_BLD, new, cache, slot, cut, key, dropout
+        )
+        attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
+        x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
+
+        normed_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
+        wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(normed_BKD))
+        narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
+        x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
+        return x_BKD, positions_BL, scores_BL, cache
+
+
+class GPT2(nn.Module):
+    """GPT-2 for one task: "features", "lm", "classification" or "regression"."""
+
+    cfg: GPT2Config
+    task: str
+    dtype: jnp.dtype = jnp.float32
+
+    protected = 1  # the last token of the prompt
+
+    def setup(self):
+        cfg = self.cfg
+        init = nn.initializers.normal(cfg.initializer_range)
+        self.word = nn.Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
+        self.position = nn.Embed(
+            cfg.max_positions, cfg.hidden_size, self.dtype, embedding_init=init
+        )
+        self.embedding_dropout = Dropout(cfg.embedding_dropout)
+        self.layers = [GPT2Layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        self.final_norm = LayerNorm(cfg.norm_eps)
+        if self.task == "lm" and not cfg.tied:
+            self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+        if self.task in ("classification", "regression"):
+            self.classifier = nn.Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
+
+    def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
+        return self.embedding_dropout(self.word(ids_BL) + self.position(positions_BL), train)
+
+    @staticmethod
+    def input_ranges(cfg: GPT2Config) -> dict[str, int]:
+        """The inputs that it reads and how many values each can take."""
+        return {"input_ids": cfg.vocab_size}
+
+    def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
+        return run(self, inputs, plan, restore, train)

@@ -1,0 +1,124 @@
+"""Reading a Hugging Face config into a frozen one, and writing it back.
+
+Each field names the key of config.json that it stands for; reading and writing follow from that.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+
+
+class ConfigError(ValueError):
+    """A model config that cannot be used; the message names the key."""
+
+
+def size(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"config.json: {key} must be an integer of at least 1; it is {value!r}.")
+    return value
+
+
+def number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigError(f"config.json: {key} must be a number of at least 0; it is {value!r}.")
+    return float(value)
+
+
+def flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"config.json: {key} must be true or false; it is {value!r}.")
+    return value
+
+
+def activation_name(value: Any, key: str) -> str:
+    if value not in ACTIVATIONS:
+        raise ConfigError(
+            f"{key} {value!r} is not implemented; one of {', '.join(ACTIVATIONS)} is."
+        )
+    return value
+
+
+def field(name: str, read, default: Any = dataclasses.MISSING) -> Any:
+    """A field that stands for `name` in config.json; without a default it must be there."""
+    return dataclasses.field(default=default, metadata={"hf": name, "read": read})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HfConfig:
+    """What the families' configs share: labels, and the way from and to config.json.
+
+    `hf` is the JSON text that it was read from: keys that are not used here survive saving.
+    """
+
+    initializer_range: float = field("initializer_range", number, 0.02)
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    hf: str = dataclasses.field(default="{}", repr=False, compare=False)
+
+    dropouts = ()  # the fields that a training's dropout rate sets
+
+    @classmethod
+    def from_hf(cls, hf: Mapping[str, Any]) -> "HfConfig":
+        filled = cls.fill(hf)
+        values = {}
+        for f in (f for f in dataclasses.fields(cls) if f.metadata):
+            name, default = f.metadata["hf"], f.default
+            fallback = None if default is dataclasses.MISSING else default
+            values[f.name] = f.metadata["read"](filled.get(name, fallback), name)
+        return cls(**values, labels=_labels(hf), hf=json.dumps(hf, sort_keys=True))
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        """`hf` with the values that follow from others; refuses what is not implemented."""
+        return dict(hf)
+
+    def to_hf(self) -> dict[str, Any]:
+        """The Hugging Face config of this model: what was read, with this config's values."""
+        read = json.loads(self.hf)
+        read.pop("num_labels", None)  # id2label says it
+        own = {f.metadata["hf"]: f.name for f in dataclasses.fields(self) if f.metadata}
+        return {
+            **read,
+            "model_type": self.model_type,
+            **{key: getattr(self, name) for key, name in own.items()},
+            "id2label": {str(i): name for i, name in enumerate(self.labels)},
+            "label2id": {name: i for i, name in enumerate(self.labels)},
+        }
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_heads:
+            raise ConfigError(
+                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                f"{self.num_heads}."
+            )
+
+    def replace(self, **changes) -> "HfConfig":
+        return dataclasses.replace(self, **changes)
+
+    def token_ids(self, key: str) -> tuple[int, ...]:
+        """Ids that config.json has under `key`, e.g. "eos_token_id": one, several or none."""
+        ids = json.loads(self.hf).get(key)
+        return () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)
+
+    def with_dropout(self, rate: float) -> "HfConfig":
+        """Every dropout that the family has, at one rate."""
+        return self.replace(**dict.fromkeys(self.dropouts, rate))
+
+
+def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
+    names = hf.get("id2label")
+    if not names:
+        return label_names(size(hf.get("num_labels", 2), "num_labels"))
+    try:
+        return tuple(str(name) for _, name in sorted(names.items(), key=lambda kv: int(kv[0])))
+    except (AttributeError, ValueError):
+        raise ConfigError(
+            f"config.json: id2label must map ids to names; it is {names!r}."
+        ) from None
+
+
+def label_names(num_labels: int) -> tuple[str, ...]:
+    """Names of labels that have none, as Hugging Face gives them."""
+    return tuple(f"LABEL_{i}" for i in range(num_labels))

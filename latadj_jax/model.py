@@ -1,0 +1,142 @@
+"""A model as a frozen, hashable description; its parameters live beside it, in a pytree."""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from latadj_jax.bert import Bert
+from latadj_jax.config import ARCHITECTURES
+from latadj_jax.gpt2 import GPT2
+from latadj_jax.hf_config import HfConfig
+from latadj_jax.llama import Llama
+from latadj_jax.plan import Plan, check_alpha, make_plan
+from latadj_jax.profile import Profile
+
+MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama}
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is known of a model before its parameters.
+
+    Attributes:
+      config: the family's config.
+      task: "features", "classification", "regression" or "lm".
+      profile: elimination profile; 1 everywhere when None is given.
+      alpha: the default speedup coefficient that the artefact carries, or None for dense.
+        `apply` does not read it: it uses only what it is given.
+      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
+    """
+
+    config: HfConfig
+    task: str = "features"
+    profile: Profile | None = None
+    alpha: float | None = None
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        tasks = ARCHITECTURES[self.config.model_type]
+        if self.task not in tasks:
+            raise ValueError(
+                f"task {self.task!r} is not one of {self.config.model_type}'s: {', '.join(tasks)}."
+            )
+        if self.task == "classification" and len(self.config.labels) < 2:
+            raise ValueError("a classification needs two labels or more; pass num_labels.")
+        if self.profile is None:
+            object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
+        if self.profile.num_layers != self.config.num_layers:
+            raise ValueError(
+                f"the profile has {self.profile.num_layers} layers, the model "
+                f"{self.config.num_layers}; calibrate this model."
+            )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
+        check_alpha(self.alpha)
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
+
+    def replace(self, **changes) -> "Model":
+        """A copy with other values, e.g. `model.replace(profile=profile, alpha=0.9)`."""
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def module(self):
+        """The Flax module that computes it."""
+        module = MODULES[self.config.model_type]
+        return module(self.config, self.task, jnp.dtype(self.dtype))
+
+    def plan(self, alpha: float | None, length: int, **options) -> Plan:
+        """`make_plan` with this model's profile and protected positions."""
+        protected = MODULES[self.config.model_type].protected
+        return make_plan(self.profile, alpha, length, protected=protected, **options)
+
+
+def init_params(model: Model, seed: int = 0):
+    """Random parameters, to train from scratch."""
+    return jax.jit(_init, static_argnums=0)(model, jax.random.key(seed))
+
+
+def param_shapes(model: Model):
+    """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
+    return jax.eval_shape(functools.partial(_init, model), jax.random.key(0))
+
+
+def _init(model: Model, key: jax.Array):
+    inputs = {"input_ids": jnp.zeros((1, 2), jnp.int32), "attention_mask": jnp.ones((1, 2), bool)}
+    return model.module.init(key, inputs, model.plan(None, 2))["params"]
+
+
+def check_params(model: Model, params) -> None:
+    """Raises ValueError unless `params` has the names and shapes of the model's parameters."""
+    have, want = (
+        {jax.tree_util.keystr(k, simple=True, separator="/"): v.shape for k, v in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (params, param_shapes(model)))
+    )
+    if different := sorted(k for k in {*have, *want} if have.get(k) != want.get(k)):
+        raise ValueError(
+            f"params are not this model's: {different[0]} is {have.get(different[0], 'missing')}, "
+            f"the model has {want.get(different[0], 'none')}; {len(different)} differ in all."
+        )
+
+
+def resolve_plan(
+    model: Model, alpha: float | None, plan: Plan | None, count: str, length: int
+) -> Plan:
+    """The plan of a call: the one given, or that of alpha; ValueError if it does not fit."""
+    if plan is None:
+        return model.plan(alpha, length, count=count)
+    if not isinstance(plan, Plan):
+        raise ValueError(f"plan must be a Plan, as make_plan gives it; it is {plan!r}.")
+    if alpha is not None:
+        raise ValueError("alpha and plan were both given; a plan already holds its alpha.")
+    if (plan.length, plan.num_layers) != (length, model.config.num_layers):
+        raise ValueError(
+            f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "
+            f"{model.config.num_layers} layers and the batch {length} tokens."
+        )
+    return plan
+
+
+def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) -> dict:
+    """The keys of a call; ValueError names one that it needs and has not."""
+    rngs = dict(rngs or {})
+    for name, needed in (("dropout", train), ("eliminate", plan.strategy == "random")):
+        if needed and name not in rngs:
+            raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
+    return rngs
+
+
+@contextlib.contextmanager
+def checked_params(model: Model, params) -> Iterator[None]:
+    """Says in one sentence what is wrong with parameters that flax could not use."""
+    try:
+        yield
+    except (flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError):
+        check_params(model, params)
+        raise

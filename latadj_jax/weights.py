@@ -1,0 +1,92 @@
+"""Reading the tensors of a checkpoint folder, in whatever format they are.
+
+Readers give tensors under their torch names in torch layout ([out, in] kernels).
+"""
+
+import json
+from pathlib import Path
+
+import flax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+WEIGHT_FILES = ("model.safetensors", "flax_model.msgpack", "pytorch_model.bin")
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used; the message names the file or the tensors."""
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """All tensors of a checkpoint folder, by torch name, in torch layout.
+
+    Reads model.safetensors, flax_model.msgpack or pytorch_model.bin (needs torch), the first that
+    is there, each also sharded with its `.index.json`.
+
+    Raises:
+      WeightsError: no weights, a shard that is missing, a file that is truncated or unreadable.
+    """
+    for name in WEIGHT_FILES:
+        files = _shards(folder, name)
+        if files:
+            read = {".safetensors": _read_safetensors, ".msgpack": _read_msgpack,
+                    ".bin": _read_torch}[Path(name).suffix]  # fmt: skip
+            tensors = {}
+            for file in files:
+                tensors.update(read(file))
+            return tensors
+    raise WeightsError(f"{folder} holds no weights: none of {', '.join(WEIGHT_FILES)} is there.")
+
+
+def _shards(folder: Path, name: str) -> list[Path]:
+    if (folder / name).exists():
+        return [folder / name]
+    index = folder / f"{name}.index.json"
+    if not index.exists():
+        return []
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise WeightsError(f"{index} is no weight index: it has no 'weight_map'.") from None
+    for shard in names:
+        if not (folder / shard).exists():
+            raise WeightsError(f"{folder} lacks the shard {shard} that {index.name} names.")
+    return [folder / shard for shard in names]
+
+
+def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+
+
+def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
+    try:
+        tree = flax.serialization.msgpack_restore(file.read_bytes())
+        flat = flax.traverse_util.flatten_dict(tree)
+    except Exception as error:  # msgpack raises many kinds
+        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+    tensors = {}
+    for (*module, leaf), array in flat.items():
+        array = np.asarray(array)
+        name = ".".join((*module, LEAVES.get(leaf, leaf)))
+        tensors[name] = array.T if leaf == "kernel" else array
+    return tensors
+
+
+def _read_torch(file: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError:
+        raise WeightsError(
+            f"{file} needs torch to be read: pip install torch, or save the model as safetensors."
+        ) from None
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle and zip raise many kinds
+        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+    # NumPy knows no bfloat16, and float32 holds every half-precision value exactly.
+    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in state.items()}
