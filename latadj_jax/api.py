@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from latadj_jax import convert, weights
+from latadj_jax import convert, gguf, weights
 from latadj_jax.batch import cast_inputs, check_inputs
 from latadj_jax.config import ARCHITECTURES, config_from_hf
 from latadj_jax.hf_config import ConfigError, label_names
@@ -39,7 +39,8 @@ def from_pretrained(
 
     Args:
       source: a folder (config.json with model.safetensors, flax_model.msgpack or
-        pytorch_model.bin), a hub id, or "package:NAME/folder" inside an installed package.
+        pytorch_model.bin), a .gguf file of a Llama, a hub id, or "package:NAME/path" for a folder
+        or file inside an installed package.
       task: "features", "classification", "regression" or "lm"; by default what config.json's
         architectures say.
       num_labels: of a new head, where it differs from the checkpoint's.
@@ -56,8 +57,9 @@ def from_pretrained(
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
     if num_labels is not None and (not isinstance(num_labels, int) or num_labels < 1):
         raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels}.")
-    folder = resolve(os.fspath(source))
-    hf = _read_json(folder / "config.json")
+    path = resolve(os.fspath(source))
+    is_gguf = path.suffix == ".gguf"
+    hf = gguf.read_config(path) if is_gguf else _read_json(path / "config.json")
     config = config_from_hf(hf)
     own_task = _task_of(hf)
     task = task or own_task
@@ -66,8 +68,8 @@ def from_pretrained(
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
         config = config.replace(labels=label_names(num_labels))
-    model = Model(config, task, dtype=dtype, **_read_elimination(folder, config.num_layers))
-    tensors = weights.read_tensors(folder)
+    model = Model(config, task, dtype=dtype, **_read_elimination(path, config.num_layers))
+    tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
     if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
         head = convert.RENAMES[config.model_type]["classifier"]
         tensors = {name: t for name, t in tensors.items() if not name.startswith(f"{head}.")}

@@ -96,6 +96,15 @@ class LlamaConfig(HfConfig):
 
     model_type = "llama"
     dropouts = ("attention_dropout",)
+    ff_matrices = 3  # gate, up and down
+
+    @property
+    def query_size(self) -> int:
+        return self.num_heads * self.head_size
+
+    @property
+    def kv_size(self) -> int:
+        return self.num_kv_heads * self.head_size
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def last_hidden(out: Output) -> jax.Array:
     return jnp.take_along_axis(out.hidden, slot_B[:, None, None], axis=1)[:, 0]
 
 
-def read_on(decoder, ids_BS: jax.Array, first_B: jax.Array, caches, slots):
+def read_on(decoder, ids_BS: jax.Array, first_B: jax.Array, caches, slots, train: bool = False):
     """Reads tokens that follow what is cached, with no elimination: (hidden [B, S, D], caches).
 
     Args:
@@ -183,9 +183,9 @@ def read_on(decoder, ids_BS: jax.Array, first_B: jax.Array, caches, slots):
       caches: of each layer, with room for S more from its slot in `slots` on.
     """
     positions_BS = first_B[:, None] + jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
-    x_BSD = decoder.embed(ids_BS, positions_BS, False)
+    x_BSD = decoder.embed(ids_BS, positions_BS, train)
     written = []
     for layer, cache, slot in zip(decoder.layers, caches, slots, strict=True):
-        x_BSD, _, _, cache = layer(x_BSD, positions_BS, cache=cache, slot=slot)
+        x_BSD, _, _, cache = layer(x_BSD, positions_BS, cache=cache, slot=slot, train=train)
         written.append(cache)
     return decoder.final_norm(x_BSD), tuple(written)

@@ -12,8 +12,10 @@ from tqdm import tqdm
 from latadj_jax import metrics, tasks
 from latadj_jax.api import apply, from_pretrained
 from latadj_jax.batch import collate, default_buckets, group
+from latadj_jax.corpus import encode_text, load_corpus
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.model import Model
+from latadj_jax.perplexity import evaluate_text
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.runs import load_settings
 from latadj_jax.settings import DataSettings, EvalSettings
@@ -140,6 +142,9 @@ def evaluate(
         "strategy": strategy,
         "batch_size": settings.batch_size,
         "examples": {name: len(part.examples) for name, part in parts.items()},
+        "unit": "examples",
+        "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
+        "length, weighted by the number of batches",
         "device": f"{jax.devices()[0].platform}, {jax.device_count()} device(s)",
         "dtype": model.dtype,
         "jax": jax.__version__,
@@ -161,23 +166,22 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
     settings = load_settings(workdir)
     model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
     tokenizer = load_tokenizer(str(workdir / "model"))
-    # The model's labels: what the data's own would be today may be in another order.
-    labels = model.config.labels if model.task == "classification" else ()
-    data = dataclasses.replace(settings.data, labels=labels)
-    _, evals, _ = load_examples(data, model.task, settings.seed)
-    parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
-    count, strategy = settings.elimination.count, settings.elimination.strategy
-    default = () if model.alpha is None else (model.alpha,)
-    results = evaluate(
-        model,
-        params,
-        parts,
-        alphas or default,
-        settings.eval,
-        buckets_of(settings.data, count),
-        count,
-        strategy,
-    )
+    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    if model.task == "lm":
+        _, texts = load_corpus(settings.data)
+        parts = {name: encode_text(tokenizer, text) for name, text in texts.items()}
+        results = evaluate_text(
+            model, params, parts, alphas, settings.lm, settings.elimination, settings.eval
+        )
+    else:
+        # The model's labels: what the data's own would be today may be in another order.
+        labels = model.config.labels if model.task == "classification" else ()
+        data = dataclasses.replace(settings.data, labels=labels)
+        _, evals, _ = load_examples(data, model.task, settings.seed)
+        parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
+        count, strategy = settings.elimination.count, settings.elimination.strategy
+        buckets = buckets_of(settings.data, count)
+        results = evaluate(model, params, parts, alphas, settings.eval, buckets, count, strategy)
     (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
 

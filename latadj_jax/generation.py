@@ -25,6 +25,7 @@ def continuation_logits(
     *,
     plan: Plan | None = None,
     count: str = "valid",
+    train: bool = False,
     rngs: Mapping[str, jax.Array] | None = None,
 ) -> jax.Array:
     """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
@@ -36,7 +37,8 @@ def continuation_logits(
       prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
       continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
         (its padding) changes nothing before it.
-      alpha, plan, count, rngs: as for `apply`; they concern the prompt.
+      alpha, plan, count: as for `apply`; they concern the prompt.
+      train, rngs: as for `apply`.
 
     Returns:
       float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.
@@ -44,7 +46,7 @@ def continuation_logits(
     Raises:
       ValueError: input that cannot work, before any compilation.
     """
-    plan, rngs = _check(model, prompt, alpha, plan, count, rngs)
+    plan, rngs = _check(model, prompt, alpha, plan, count, rngs, train)
     shape = np.shape(continuation)
     if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
         raise ValueError(
@@ -56,18 +58,18 @@ def continuation_logits(
     inputs = cast_inputs(prompt, _ranges(model))
     ids_BS = jnp.asarray(continuation, jnp.int32)
     with checked_params(model, params):
-        return _continuation_logits(model.module, plan, params, inputs, ids_BS, rngs)
+        return _continuation_logits(model.module, plan, train, params, inputs, ids_BS, rngs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _continuation_logits(module, plan, params, inputs, ids_BS, rngs):
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
     def run(decoder):
-        out, caches, lengths_B = read_prompt(decoder, inputs, plan, last_only=True)
+        out, caches, lengths_B = read_prompt(decoder, inputs, plan, train=train, last_only=True)
         hidden_BSD = last_hidden(out)[:, None]
         if ids_BS.shape[1]:
             slots = [cache.keys.shape[2] for cache in caches]
             caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
-            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots)
+            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots, train)
             hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
         return token_logits(decoder, hidden_BSD)
 
@@ -237,7 +239,7 @@ def _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, 
     return Start(inputs, ends, rngs, given, bucket_of(max_new_tokens, every))
 
 
-def _check(model, prompt, alpha, plan, count, rngs) -> tuple[Plan, dict]:
+def _check(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
     if model.task != "lm":
         raise ValueError(
             f"this needs a model of task 'lm', and this one's is {model.task!r}: load it with "
@@ -245,7 +247,7 @@ def _check(model, prompt, alpha, plan, count, rngs) -> tuple[Plan, dict]:
         )
     check_inputs(prompt, _ranges(model), model.config.max_positions)
     plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
-    return plan, resolve_rngs(plan, False, rngs)
+    return plan, resolve_rngs(plan, train, rngs)
 
 
 def _ranges(model: Model) -> dict[str, int]:

@@ -97,6 +97,18 @@ class HfConfig:
     def replace(self, **changes) -> "HfConfig":
         return dataclasses.replace(self, **changes)
 
+    @property
+    def query_size(self) -> int:
+        """Width of all heads' queries together."""
+        return self.hidden_size
+
+    @property
+    def kv_size(self) -> int:
+        """Width of all heads' keys, and of their values."""
+        return self.hidden_size
+
+    ff_matrices = 2  # of a feed-forward block
+
     def token_ids(self, key: str) -> tuple[int, ...]:
         """Ids that config.json has under `key`, e.g. "eos_token_id": one, several or none."""
         ids = json.loads(self.hf).get(key)

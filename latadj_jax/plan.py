@@ -150,15 +150,17 @@ def expected_speedup(plan: Plan) -> float:
 def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     """Multiply-accumulates of each layer for one example that fills the plan's length.
 
-        3 d^2 N_{l-1} + d N_{l-1}^2 + (d N_{l-1} + d^2 + 2 d F) N_l
+        d (q + 2 k) N_{l-1} + q N_{l-1}^2 + (q N_{l-1} + d q + m d F) N_l
 
-    with hidden size d and feed-forward size F: the projections to Q, K and V; Q K^T; and for the
-    kept rows only P V, the output projection and the feed-forward.
+    with hidden size d, widths q of the queries and k of the keys (d, but for grouped-query
+    attention), and m feed-forward matrices of size F (2; 3 where gated): the projections to Q, K
+    and V; Q K^T; and for the kept rows only P V, the output projection and the feed-forward.
     """
-    d, f = model.config.hidden_size, model.config.intermediate_size
+    c = model.config
+    d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
     into = (plan.length, *plan.counts[:-1])
     return tuple(
-        3 * d * d * n_in + d * n_in * n_in + (d * n_in + d * d + 2 * d * f) * n_out
+        d * (q + 2 * k) * n_in + q * n_in * n_in + (q * n_in + d * q + d * f) * n_out
         for n_in, n_out in zip(into, plan.counts, strict=True)
     )
 

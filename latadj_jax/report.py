@@ -28,23 +28,23 @@ def write_report(workdir: Path, results: dict, model: Model) -> None:
 
 
 def table(results: dict) -> str:
-    """Markdown table, a row per alpha: quality, speed, work."""
-    names = [
-        (part, metric) for part in results["rows"][0]["metrics"] for metric in results["metrics"]
-    ]
-    several = len(results["rows"][0]["metrics"]) > 1
-    headings = [f"{part} {metric}" if several else metric for part, metric in names]
-    columns = ["alpha", *headings, "expected speedup", "measured speedup", "MACs per example"]
+    """Markdown table, a row per alpha: quality, speed, work, and a decoder's cache."""
+    first = results["rows"][0]
+    names = [(part, metric) for part in first["metrics"] for metric in results["metrics"]]
+    several = len(first["metrics"]) > 1
+    columns = {"alpha": lambda row: "dense" if row["alpha"] is None else f"{row['alpha']:g}"}
+    for part, metric in names:
+        heading = f"{part} {metric}" if several else metric
+        columns[heading] = lambda row, p=part, m=metric: f"{row['metrics'][p][m]:.4f}"
+    columns["expected speedup"] = lambda row: f"{row['expected_speedup']:.2f}"
+    if "measured_speedup" in first:
+        columns["measured speedup"] = lambda row: f"{row['measured_speedup']:.2f}"
+    columns["MACs per example"] = lambda row: f"{row['macs']:.3g}"
+    if "cache_bytes" in first:
+        columns["cache, MB"] = lambda row: f"{row['cache_bytes'] / 1e6:.2f}"
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for row in results["rows"]:
-        cells = [
-            "dense" if row["alpha"] is None else f"{row['alpha']:g}",
-            *(f"{row['metrics'][part][metric]:.4f}" for part, metric in names),
-            f"{row['expected_speedup']:.2f}",
-            f"{row['measured_speedup']:.2f}",
-            f"{row['macs']:.3g}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append("| " + " | ".join(cell(row) for cell in columns.values()) + " |")
     return "\n".join(lines)
 
 
@@ -52,12 +52,10 @@ def how(results: dict) -> str:
     """What the numbers of the table are."""
     sizes = ", ".join(f"{name}: {n}" for name, n in results["examples"].items())
     return (
-        f"{sizes} examples. Measured: median wall-clock time of a batch of "
-        f"{results['batch_size']} at each padded length, {results['dtype']}, dense and pruned in "
-        f"turns, weighted by the number of batches, on "
-        f"{results['device']}, jax {results['jax']}. Expected speedup and multiply-accumulates "
-        f"(MACs) are those of the padded lengths that were run; counts follow each example's "
-        f"{results['count']} length, strategy {results['strategy']}."
+        f"{sizes} {results['unit']}. Measured: {results['timing']}, {results['dtype']}, dense and "
+        f"pruned in turns, on {results['device']}, jax {results['jax']}. Expected speedup and "
+        f"multiply-accumulates (MACs) are those of the padded lengths that were run; counts follow "
+        f"each example's {results['count']} length, strategy {results['strategy']}."
     )
 
 

@@ -16,6 +16,7 @@ from latadj_jax.profile import FITS
 METRICS = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
+    "lm": ("perplexity",),
 }
 
 
@@ -24,11 +25,39 @@ class SettingsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
+class ScratchSettings:
+    """Sizes of a GPT-2 whose weights and tokenizer are both made from the training text."""
+
+    vocab_size: int = 8192
+    hidden_size: int = 256
+    num_layers: int = 6
+    num_heads: int = 8
+    max_positions: int = 512
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    source: str = "bert-base-uncased"  # folder, hub id, or "package:NAME/folder" inside a package
+    # A folder, a hub id, or "package:NAME/folder" inside a package; "" (task lm) is from scratch.
+    source: str = "bert-base-uncased"
     task: str = "classification"
     dtype: str = "float32"  # of the computation; the trained parameters stay float32
     dropout: float = 0.1
+    scratch: ScratchSettings = ScratchSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class LMSettings:
+    """Windows of running text, in tokens; task "lm" only."""
+
+    window: int = 512  # of training
+    stride: int = 128  # between the starts of training windows
+    # 0: a window is pruned as a whole, and removed tokens are restored for the loss. Else its first
+    # `prompt` tokens are pruned, and the rest is read after them and scored.
+    prompt: int = 0
+    context: int = 512  # of evaluation: pruned before every `continuation` scored tokens
+    continuation: int = 128
+    mode: str = "sliding"  # "whole": prune context and scored tokens as one, which leaks
+    max_windows: int = 0  # of evaluation; 0 = all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +127,7 @@ class Settings:
     seed: int = 0
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
+    lm: LMSettings = LMSettings()
     elimination: EliminationSettings = EliminationSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
@@ -215,6 +245,16 @@ def _check(s: Settings) -> None:
         )
     not_negative("data.max_train_examples", d.max_train_examples)
     not_negative("data.max_eval_examples", d.max_eval_examples)
+
+    positive("lm.stride", s.lm.stride)
+    positive("lm.context", s.lm.context)
+    positive("lm.continuation", s.lm.continuation)
+    need(s.lm.window >= 2, "lm.window", s.lm.window, "at least 2 tokens, one to predict")
+    need(0 <= s.lm.prompt < s.lm.window, "lm.prompt", s.lm.prompt, "0, or less than lm.window")
+    one_of("lm.mode", s.lm.mode, ("sliding", "whole"))
+    not_negative("lm.max_windows", s.lm.max_windows)
+    if s.model.task != "lm" and not s.model.source:
+        raise SettingsError(f"config.model.source names no model for a {s.model.task}.")
 
     e = s.elimination
     positive("elimination.alpha", e.alpha)

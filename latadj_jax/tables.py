@@ -3,23 +3,15 @@
 Everything here is about finding and parsing; what a label means is for text.py to say.
 """
 
-import codecs
 import csv
 import io
-import json
-import logging
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from latadj_jax import sources
+from latadj_jax.files import DataError, a_string, decode, json_lines
 from latadj_jax.settings import DataSettings
-
-log = logging.getLogger(__name__)
-
-
-class DataError(ValueError):
-    """Data that cannot be used; the message names the place (a file and row) and the fix."""
 
 
 class Table(NamedTuple):
@@ -88,18 +80,16 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
 
 
 def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
-    raw = path.read_bytes()
-    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise DataError(f"{path} is UTF-16; save it as UTF-8.")
-    text = raw.decode("utf-8-sig", errors="replace")
-    if broken := text.count("\ufffd") - raw.count("\ufffd".encode()):
-        log.warning("%s: %d broken characters were replaced by U+FFFD.", path, broken)
+    text = decode(path)
     columns = (
         *(data.local_text_columns or data.text_columns),
         data.local_label_column or data.label_column,
     )
     if path.suffix in (".jsonl", ".json"):
-        numbered = list(_json_lines(path.name, text, columns))
+        numbered = []
+        for row, record in json_lines(path.name, text):
+            _check_columns(f"{path.name}, row {row},", columns, record, "local_")
+            numbered.append((row, [record[column] for column in columns]))
     elif path.suffix in (".tsv", ".csv"):
         comma = path.suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
@@ -107,20 +97,6 @@ def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
     else:
         raise DataError(f"{path} must end in .tsv, .csv or .jsonl, which says how to read it.")
     return _table(path.name, [row for row, _ in numbered], (values for _, values in numbered))
-
-
-def _json_lines(name: str, text: str, columns: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
-    for row, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name}, row {row}: not JSON ({error}).") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{name}, row {row}: not a JSON object.")
-        _check_columns(f"{name}, row {row},", columns, record, "local_")
-        yield row, [record[column] for column in columns]
 
 
 def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
@@ -168,12 +144,10 @@ def _check_columns(where: str, wanted: Sequence[str], present: Sequence[str], pr
 def _table(name: str, rows: Sequence[int], values: Iterable[Sequence]) -> Table:
     table = Table(name, rows, [], [])
     for row, (*texts, label) in zip(rows, values, strict=True):
-        if not all(isinstance(text, str) for text in texts):
-            raise DataError(f"{name}, row {row}: a text is not a string.")
+        texts = tuple(a_string(f"{name}, row {row}", text) for text in texts)
         if not any(text.strip() for text in texts):  # one side of a pair may be empty, as in QQP
             raise DataError(f"{name}, row {row}: the text is empty; remove the row.")
-        # A lone surrogate, from a cut "\ud83d" escape in JSON, is no character that has a token.
-        table.texts.append(tuple(t.encode("utf-8", "replace").decode("utf-8") for t in texts))
+        table.texts.append(texts)
         table.labels.append(label)
     if not table.texts:
         raise DataError(f"{name} holds no examples.")

@@ -5,6 +5,33 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from latadj_jax.api import apply
+from latadj_jax.generation import continuation_logits
+from latadj_jax.model import Model
+from latadj_jax.plan import Plan
+
+
+def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
+    """What training makes small, with gradients through the word-vectors that are kept.
+
+    A language model's batch is windows `input_ids` [B, T]. A plan for T tokens prunes them whole,
+    and the loss is taken over all tokens after removed ones are restored. A plan for fewer prunes
+    the first of them, and the loss is that of the rest, read after them.
+    """
+    run = {"plan": plan, "train": True, "rngs": rngs}
+    if model.task != "lm":
+        return loss(model.task, apply(model, params, batch, **run).logits, batch["labels"],
+                    batch["weights"])  # fmt: skip
+    ids_BT = batch["input_ids"]
+    if plan.length == ids_BT.shape[1]:
+        logits_BSV = apply(model, params, {"input_ids": ids_BT}, restore=True, **run).logits[:, :-1]
+        ids_BS = ids_BT[:, 1:]
+    else:
+        prompt, ids_BS = {"input_ids": ids_BT[:, : plan.length]}, ids_BT[:, plan.length :]
+        logits_BSV = continuation_logits(model, params, prompt, ids_BS, **run)[:, :-1]
+    loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, ids_BS)
+    return jnp.sum(loss_BS.mean(axis=1) * batch["weights"]) / jnp.sum(batch["weights"])
+
 
 def loss(task: str, logits_BC: jax.Array, labels_B: jax.Array, weights_B: jax.Array) -> jax.Array:
     """Mean loss over examples, weighted: cross-entropy, or the squared error of a regression.

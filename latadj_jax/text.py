@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from latadj_jax import sources
+from latadj_jax.files import DataError
+from latadj_jax.gguf_tokenizer import read_tokenizer
 from latadj_jax.settings import DataSettings
-from latadj_jax.tables import DataError, Table, hub_tables, local_tables
+from latadj_jax.tables import Table, hub_tables, local_tables
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,8 @@ def load_tokenizer(source: str):
       DataError: no tokenizer files, or broken ones.
     """
     folder = sources.resolve(source)
+    if folder.suffix == ".gguf":
+        return read_tokenizer(folder)
     # Without vocabulary files transformers makes an empty tokenizer, silently.
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise DataError(

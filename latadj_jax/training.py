@@ -1,7 +1,7 @@
 """Fine-tuning with elimination on: one flat run from settings to a report."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,16 @@ import optax
 from flax import struct
 from tqdm import tqdm
 
-from latadj_jax import tasks
-from latadj_jax.api import apply, from_pretrained
+from latadj_jax import lm, tasks
+from latadj_jax.api import from_pretrained
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
+from latadj_jax.corpus import encode_text, load_corpus
 from latadj_jax.evaluation import Encoded, buckets_of, calibration_batches, encoded, evaluate
 from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
+from latadj_jax.perplexity import evaluate_text
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
 from latadj_jax.report import write_report
@@ -60,6 +62,9 @@ def train(settings: Settings) -> dict:
     if settings.train.tensorboard:
         require_tensorboard()
 
+    if settings.model.task == "lm":
+        return _train_lm(settings)
+
     # ---- data -------------------------------------------------------------------------------
     train_examples, eval_examples, labels = load_examples(
         settings.data, settings.model.task, settings.seed
@@ -81,13 +86,40 @@ def train(settings: Settings) -> dict:
     model = model.replace(profile=Profile.load(profile_file))
 
     # ---- fine-tuning ------------------------------------------------------------------------
-    params = fine_tune(model, params, train_data, settings, workdir)
+    e, buckets = settings.elimination, buckets_of(settings.data, settings.elimination.count)
+    plans = {b: model.plan(model.alpha, b, count=e.count, strategy=e.strategy) for b in buckets}
+    params = fine_tune(model, params, train_data, plans, settings, workdir)
 
     # ---- artefact, evaluation, report -------------------------------------------------------
     save_pretrained(workdir / "model", model, params, tokenizer)
-    e, buckets = settings.elimination, buckets_of(settings.data, settings.elimination.count)
     results = evaluate(
         model, params, eval_data, settings.eval.alphas, settings.eval, buckets, e.count, e.strategy
+    )
+    write_report(workdir, results, model)
+    return results
+
+
+def _train_lm(settings: Settings) -> dict:
+    """`train` of a language model: windows of running text in place of labelled examples."""
+    train_text, eval_texts = load_corpus(settings.data)
+    model, params, tokenizer = lm.load_model(settings, train_text)
+    windows = lm.training_data(settings, encode_text(tokenizer, train_text))
+    eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
+    lm.check(settings, model, eval_ids)
+    workdir = claim_workdir(settings)
+    profile_file = workdir / PROFILE_FILE
+    if not profile_file.exists():
+        lm.calibrated(model, params, windows, settings).save(profile_file)
+    model = model.replace(profile=Profile.load(profile_file))
+
+    e, window = settings.elimination, settings.lm.window
+    pruned = settings.lm.prompt or window
+    plans = {window: model.plan(model.alpha, pruned, count=e.count, strategy=e.strategy)}
+    params = fine_tune(model, params, windows, plans, settings, workdir)
+
+    save_pretrained(workdir / "model", model, params, tokenizer)
+    results = evaluate_text(
+        model, params, eval_ids, settings.eval.alphas, settings.lm, e, settings.eval
     )
     write_report(workdir, results, model)
     return results
@@ -124,11 +156,20 @@ def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profi
     return calibrate(model, params, progress, settings.elimination.fit)
 
 
-def fine_tune(model: Model, params, data: Encoded, settings: Settings, workdir: Path):
-    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`."""
-    t, e = settings.train, settings.elimination
-    buckets = buckets_of(settings.data, e.count)
-    plans = {b: model.plan(model.alpha, b, count=e.count, strategy=e.strategy) for b in buckets}
+def fine_tune(
+    model: Model,
+    params,
+    data: Encoded,
+    plans: Mapping[int, Plan],
+    settings: Settings,
+    workdir: Path,
+):
+    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`.
+
+    Args:
+      plans: the plan of each padded length (bucket).
+    """
+    t = settings.train
     steps_per_epoch = -(-len(data.examples) // t.batch_size)
     total_steps = t.max_steps or max(1, round(t.epochs * steps_per_epoch))
     optimizer, schedule = make_optimizer(t, total_steps), learning_rate(t, total_steps)
@@ -147,7 +188,7 @@ def fine_tune(model: Model, params, data: Encoded, settings: Settings, workdir: 
             closing(MetricsLog(workdir, start, t.tensorboard)) as metrics_log,
             tqdm(total=total_steps, initial=start, desc="train", unit="step") as progress,
         ):
-            batches = training_batches(data, buckets, t, settings.seed, start, total_steps)
+            batches = training_batches(data, sorted(plans), t, settings.seed, start, total_steps)
             for step, batch in batches:
                 plan = plans[batch["input_ids"].shape[1]]
                 state, loss = train_step(model, optimizer, plan, state, batch, key)
@@ -184,8 +225,7 @@ def train_step(model: Model, optimizer, plan: Plan, state: TrainState, batch, ke
     rngs = {"dropout": streams[0], "eliminate": streams[1]}
 
     def loss_fn(params):
-        logits = apply(model, params, batch, plan=plan, train=True, rngs=rngs).logits
-        return tasks.loss(model.task, logits, batch["labels"], batch["weights"])
+        return tasks.training_loss(model, params, batch, plan, rngs)
 
     loss, grads = jax.value_and_grad(loss_fn)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -1,0 +1,163 @@
+"""Running text for causal language models: from files or the hub to a stream of token ids."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from latadj_jax import sources
+from latadj_jax.files import DataError, a_string, json_lines, read_text
+from latadj_jax.settings import DataSettings
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
+    """The training text, and the evaluation texts by name (file stem, or split on the hub).
+
+    `data.path` is a folder with `train_file` and `eval_files`, or one file whose last
+    `eval_fraction`, cut at a line end, is the evaluation text "test"; without a path the data set
+    is had from the hub. A .jsonl file has one object a line and the text in its first text column.
+    Texts of a data set or .jsonl that all end in a line end are lines, as in WikiText, and are
+    joined as they are; others are documents, with a blank line between.
+
+    Raises:
+      DataError, SourceError: what is missing or cannot be read, and where.
+    """
+    if not data.path:
+        return _hub_corpus(data)
+    path = sources.local_path(data.path)
+    if path is None:
+        raise DataError(f"config.data.path is {data.path!r}: there is no such folder or file.")
+    if path.is_file():
+        train, test = _split(path.name, _read_file(path, data), data.eval_fraction)
+        return train, {"test": test}
+    files = [path / file for file in (data.train_file, *data.eval_files)]
+    for file in files:
+        if not file.is_file():
+            present = ", ".join(sorted(p.name for p in path.iterdir()))
+            raise DataError(
+                f"{path} has no file {file.name!r}; it has: {present}. "
+                "Set config.data.train_file and config.data.eval_files."
+            )
+    stems = [file.stem for file in files[1:]]
+    if len(set(stems)) < len(stems):
+        raise DataError(f"config.data.eval_files {data.eval_files} need names that differ.")
+    train, *evals = (_read_file(file, data) for file in files)
+    return train, dict(zip(stems, evals, strict=True))
+
+
+def encode_text(tokenizer, text: str) -> np.ndarray:
+    """The text as one stream of token ids, int32 [n], without special tokens around it.
+
+    Encoded whole, since no cut is harmless for every tokenizer ("\\n\\n" may be one token, and
+    some put a space before whatever they are given). Takes about 2 s and 200 MB a million
+    characters.
+    """
+    encoded = tokenizer(
+        text, add_special_tokens=False, return_attention_mask=False, verbose=False
+    )  # not verbose: no warning that a whole corpus is longer than a model's input
+    return np.array(encoded["input_ids"], np.int32)
+
+
+def check_vocabulary(tokenizer, vocab_size: int) -> None:
+    """Raises DataError if the tokenizer has ids that a model of `vocab_size` tokens has not."""
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= vocab_size:
+        raise DataError(
+            f"The tokenizer's highest id is {highest}, but the model's vocab_size is {vocab_size}; "
+            f"use the model's own tokenizer, or a model of at least {highest + 1} tokens."
+        )
+
+
+def train_tokenizer(text: str, vocab_size: int, folder: str | pathlib.Path | None = None):
+    """A byte-level BPE tokenizer like GPT-2's, trained on `text`; saved to `folder`, if given.
+
+    Of its `vocab_size` tokens 256 are the bytes and one is "<|endoftext|>" (id 0: begin, end and
+    unknown). The same text gives the same tokenizer. A short text may give fewer tokens than asked
+    for: a pair of tokens is merged only if it occurs twice.
+
+    Raises:
+      DataError: a vocabulary that cannot hold the bytes.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast  # slow to import
+
+    if vocab_size < 257:
+        raise DataError(f"vocab_size must be at least 257, 256 of them bytes; it is {vocab_size}.")
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bpe.train_from_iterator((line + "\n" for line in text.split("\n")), trainer)
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
+    if folder is not None:
+        tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
+    import datasets  # slow to import, and local data does without
+
+    texts = []
+    column = data.text_columns[0]
+    for split in (data.train_split, *data.eval_splits):
+        where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
+        try:
+            loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
+        except Exception as error:  # no network, no such data set, no such split
+            raise DataError(
+                f"{where} could not be loaded from the Hugging Face hub "
+                f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
+            ) from None
+        if column not in loaded.column_names:
+            raise _no_column(where, column, loaded.column_names, "")
+        rows = (a_string(f"{where}, row {i}", text) for i, text in enumerate(loaded[column][:]))
+        texts.append(_join(where, list(rows)))
+    return texts[0], dict(zip(data.eval_splits, texts[1:], strict=True))
+
+
+def _read_file(path: pathlib.Path, data: DataSettings) -> str:
+    if path.suffix in (".tsv", ".csv", ".json"):
+        raise DataError(f"{path} is no running text; make it .txt, or .jsonl with a text column.")
+    text = read_text(path)
+    if path.suffix != ".jsonl":
+        return text
+    column, texts = (data.local_text_columns or data.text_columns)[0], []
+    for row, record in json_lines(path.name, text):
+        where = f"{path.name}, row {row}"
+        if column not in record:
+            raise _no_column(where, column, record, "local_")
+        texts.append(a_string(where, record[column]))
+    return _join(path.name, texts)
+
+
+def _no_column(where: str, column: str, present: Sequence[str], prefix: str) -> DataError:
+    return DataError(
+        f"{where} has no column {column!r}; it has: {', '.join(present)}. "
+        f"Set config.data.{prefix}text_columns."
+    )
+
+
+def _join(where: str, texts: Sequence[str]) -> str:
+    are_lines = all(text.endswith("\n") for text in texts if text)
+    joined = ("" if are_lines else "\n\n").join(texts)
+    if not joined.strip():
+        raise DataError(f"{where} holds no text.")
+    return joined
+
+
+def _split(name: str, text: str, fraction: float) -> tuple[str, str]:
+    """Cut at the last line end before the held-out share, so that it is never less."""
+    cut = text.rfind("\n", 0, round(len(text) * (1 - fraction))) + 1
+    train, test = text[:cut], text[cut:]
+    if not (train.strip() and test.strip()):
+        raise DataError(f"{name} has too few lines to hold out a {fraction} share.")
+    return train, test

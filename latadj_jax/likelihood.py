@@ -1,0 +1,125 @@
+"""Likelihoods of texts under a pruned context: perplexity, and whether a continuation is greedy.
+
+Always (context, continuation): the context is read with elimination, ranked by its own queries
+only, and every scored token is read after it densely. "whole" is the exception, by name only.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from latadj_jax.api import apply
+from latadj_jax.generation import continuation_logits
+from latadj_jax.model import Model
+from latadj_jax.plan import Plan
+from latadj_jax.windows import Pair, Windows, pairs_batches
+
+
+class Scored(NamedTuple):
+    """Log-likelihoods of the pairs' continuations, in the order of the pairs."""
+
+    log_likelihood: np.ndarray  # float64 [N], in nats, summed over a continuation's tokens
+    greedy: np.ndarray  # bool [N], whether each of its tokens was the most likely one
+    tokens: np.ndarray  # int [N]
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood per token."""
+        return math.exp(-self.log_likelihood.sum() / self.tokens.sum())
+
+
+def score_pairs(
+    model: Model,
+    params,
+    pairs: Sequence[Pair],
+    plan_of,
+    prompt_buckets: Sequence[int] = (),
+    batch_size: int = 8,
+    progress: str = "score",
+) -> Scored:
+    """Likelihood of each continuation after its context; pairs may have any lengths.
+
+    Args:
+      pairs: (context ids [n], continuation ids [m]).
+      plan_of: function of a padded length that gives the Plan, e.g. `functools.partial(model.plan,
+        0.9)`.
+      prompt_buckets: padded lengths of contexts; a longer one loses its oldest tokens, with a
+        warning. By default 16, 24, 32, ... up to the longest.
+    """
+    result = Scored(np.zeros(len(pairs)), np.zeros(len(pairs), bool), np.zeros(len(pairs), int))
+    batches = pairs_batches(pairs, prompt_buckets, (), batch_size)
+    for batch in tqdm(batches, desc=progress, unit="batch", leave=False):
+        plan = plan_of(batch.prompt["input_ids"].shape[1])
+        scored = _score(model, plan, params, batch.prompt, batch.continuation, batch.weights)
+        for whole, part in zip(result, map(np.asarray, scored), strict=True):
+            whole[batch.indices] = part[: len(batch.indices)]
+    return result
+
+
+def score_windows(
+    model: Model, params, windows: Windows, plan: Plan, batch_size: int = 8, progress: str = "score"
+) -> Scored:
+    """Likelihood of each window's scored tokens after its full context."""
+    parts = []
+    starts = range(0, len(windows.prompt), batch_size)
+    for start in tqdm(starts, desc=progress, unit="batch", leave=False):
+        rows = np.minimum(np.arange(start, start + batch_size), len(windows.prompt) - 1)
+        prompt = {"input_ids": windows.prompt[rows]}
+        scored = _score(model, plan, params, prompt, windows.continuation[rows],
+                        windows.weights[rows])  # fmt: skip
+        wanted = min(batch_size, len(windows.prompt) - start)
+        parts.append([np.asarray(array)[:wanted] for array in scored])
+    return Scored(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def score_whole(
+    model: Model, params, windows_WT: np.ndarray, plan: Plan, batch_size: int = 8
+) -> Scored:
+    """Likelihood of whole windows pruned as one sequence, removed tokens restored at the end.
+
+    It leaks: which word-vectors stay depends on queries after the scored tokens. Only to compare
+    with papers that do it.
+
+    Args:
+      windows_WT: int32 [W, T]; all but the first token of each are scored.
+    """
+    parts = []
+    for start in range(0, len(windows_WT), batch_size):
+        rows = np.minimum(np.arange(start, start + batch_size), len(windows_WT) - 1)
+        scored = _score_whole(model, plan, params, windows_WT[rows])
+        wanted = min(batch_size, len(windows_WT) - start)
+        parts.append([np.asarray(array)[:wanted] for array in scored])
+    return Scored(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _score(model, plan, params, prompt: Mapping[str, jax.Array], continuation_BS, weights_BS):
+    logits_BSV = continuation_logits(
+        model, params, prompt, continuation_BS, plan=plan, rngs=rngs_for(plan)
+    )[:, :-1]
+    return _sums(logits_BSV, continuation_BS, weights_BS)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _score_whole(model, plan, params, ids_BT):
+    logits_BTV = apply(model, params, {"input_ids": ids_BT}, plan=plan, restore=True,
+                       rngs=rngs_for(plan)).logits  # fmt: skip
+    return _sums(logits_BTV[:, :-1], ids_BT[:, 1:], jnp.ones(ids_BT[:, 1:].shape))
+
+
+def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
+    """The key that a plan's evaluation needs: one for "random"."""
+    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+
+
+def _sums(logits_BSV, ids_BS, weights_BS):
+    loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, ids_BS)
+    wrong_BS = (jnp.argmax(logits_BSV, axis=-1) != ids_BS) & (weights_BS > 0)
+    return -(loss_BS * weights_BS).sum(axis=1), ~wrong_BS.any(axis=1), (weights_BS > 0).sum(axis=1)

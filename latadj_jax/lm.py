@@ -1,0 +1,85 @@
+"""A training run on running text: model and tokenizer, windows, profile."""
+
+import json
+from collections.abc import Mapping
+
+import numpy as np
+from tqdm import tqdm
+
+from latadj_jax.api import from_pretrained
+from latadj_jax.calibration import calibrate
+from latadj_jax.config import GPT2Config
+from latadj_jax.corpus import check_vocabulary, train_tokenizer
+from latadj_jax.evaluation import Encoded
+from latadj_jax.model import Model, init_params
+from latadj_jax.profile import Profile
+from latadj_jax.settings import Settings, SettingsError
+from latadj_jax.text import load_tokenizer
+from latadj_jax.windows import sliding_windows, training_windows
+
+
+def load_model(settings: Settings, train_text: str):
+    """(model, parameters, tokenizer), set up for training in float32."""
+    if settings.model.source:
+        model, params = from_pretrained(settings.model.source, "lm", seed=settings.seed)
+        tokenizer = load_tokenizer(settings.model.source)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+    else:
+        model, params, tokenizer = from_scratch(settings, train_text)
+    alpha = None if settings.elimination.dense else settings.elimination.alpha
+    config = model.config.with_dropout(settings.model.dropout)
+    return model.replace(config=config, alpha=alpha, dtype=settings.model.dtype), params, tokenizer
+
+
+def from_scratch(settings: Settings, train_text: str):
+    """A GPT-2 of the settings' sizes with random weights, and a tokenizer of the training text."""
+    s = settings.model.scratch
+    tokenizer = train_tokenizer(train_text, s.vocab_size)
+    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = GPT2Config(
+        vocab_size=s.vocab_size,
+        hidden_size=s.hidden_size,
+        num_layers=s.num_layers,
+        num_heads=s.num_heads,
+        intermediate_size=4 * s.hidden_size,
+        max_positions=s.max_positions,
+        hf=json.dumps(ids),
+    )
+    model = Model(config, "lm")
+    return model, init_params(model, settings.seed), tokenizer
+
+
+def check(settings: Settings, model: Model, eval_ids: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError for windows that the model or the evaluation texts cannot hold."""
+    wanted = {"window": settings.lm.window, "context + config.lm.continuation":
+              settings.lm.context + settings.lm.continuation}  # fmt: skip
+    for name, length in wanted.items():
+        if length > model.config.max_positions:
+            raise SettingsError(
+                f"config.lm.{name} is {length} tokens, the model has "
+                f"{model.config.max_positions} positions; lower it."
+            )
+    for ids in eval_ids.values():
+        sliding_windows(ids, settings.lm.context, settings.lm.continuation)
+
+
+def training_data(settings: Settings, ids: np.ndarray) -> Encoded:
+    """Windows of the training text, as examples without labels."""
+    windows_WT = training_windows(ids, settings.lm.window, settings.lm.stride)
+    if limit := settings.data.max_train_examples:
+        rng = np.random.default_rng(settings.seed)
+        windows_WT = windows_WT[np.sort(rng.permutation(len(windows_WT))[:limit])]
+    return Encoded([{"input_ids": row} for row in windows_WT], np.zeros(len(windows_WT), np.int32))
+
+
+def calibrated(model: Model, params, windows: Encoded, settings: Settings) -> Profile:
+    """Profile from a random part of the training windows, before training; 1 if none is wanted."""
+    wanted = settings.elimination.calibration_examples
+    if not wanted:
+        return Profile.constant(model.config.num_layers)
+    chosen = np.random.default_rng(settings.seed).permutation(len(windows.examples))[:wanted]
+    ids_WT = np.stack([windows.examples[i]["input_ids"] for i in chosen])
+    size = settings.eval.batch_size
+    batches = [{"input_ids": ids_WT[n : n + size]} for n in range(0, len(ids_WT), size)]
+    progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
+    return calibrate(model, params, progress, settings.elimination.fit)
