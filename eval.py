@@ -1,9 +1,12 @@
-"""Evaluates a run at one alpha or several, beside dense.
+"""Evaluates a run at one alpha or several, beside dense; or a language model on any text.
 
     python eval.py --alpha 0.9
     python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2
+    python eval.py --alpha 0.95 --model MODEL --text FILE
+    python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
 
-Without --workdir it takes the newest run in runs/, without --alpha the run's own.
+Without --workdir or --model it takes the newest run in runs/, without --alpha the model's own.
+MODEL is a folder, a hub id, a .gguf file, or package:NAME/path inside an installed package.
 """
 
 import sys
@@ -13,11 +16,30 @@ import absl.logging
 from absl import app, flags
 
 from latadj_jax.evaluation import evaluate_run
+from latadj_jax.perplexity import evaluate_file
 from latadj_jax.report import how, remaining, table
 from latadj_jax.runs import newest_run
+from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
 
 _ALPHA = flags.DEFINE_list("alpha", [], "speedup coefficients, comma-separated")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
+_MODEL = flags.DEFINE_string(
+    "model", None, "a model in place of a run, with --text or --last_words"
+)
+_TEXT = flags.DEFINE_string("text", None, "a text file: perplexity")
+_LAST_WORDS = flags.DEFINE_string(
+    "last_words", None, "a JSON-lines file with texts, as LAMBADA: accuracy of their last words"
+)
+_CONTEXT = flags.DEFINE_integer("context", 512, "tokens that are pruned before what is scored", 1)
+_CONTINUATION = flags.DEFINE_integer("continuation", 128, "tokens scored after each context", 1)
+_MAX_WINDOWS = flags.DEFINE_integer("max_windows", 0, "windows of the text, 0 = all", 0)
+_MODE = flags.DEFINE_enum(
+    "mode", "sliding", ["sliding", "whole"],
+    "whole: context and scored tokens are pruned as one, as some papers do; it leaks"
+)  # fmt: skip
+_STRATEGY = flags.DEFINE_string("strategy", "", "what is kept; by default the model's own")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the computation")
 
 
 def main(argv: list[str]) -> None:
@@ -25,11 +47,40 @@ def main(argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
-        workdir = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
-        results = evaluate_run(workdir, [parse_alpha(text) for text in _ALPHA.value])
+        alphas = [parse_alpha(text) for text in _ALPHA.value]
+        if _TEXT.value or _LAST_WORDS.value:
+            source, results = evaluate_given(alphas)
+        elif _MODEL.value:
+            raise SettingsError("--model needs what to evaluate it on: --text or --last_words.")
+        else:
+            source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
+            results = evaluate_run(source, alphas)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
-    print(f"{workdir}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
+    print(f"{source}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
+
+
+def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
+    source = _MODEL.value or str(
+        (Path(_WORKDIR.value) if _WORKDIR.value else newest_run()) / "model"
+    )
+    lm = LMSettings(
+        context=_CONTEXT.value,
+        continuation=_CONTINUATION.value,
+        mode=_MODE.value,
+        max_windows=_MAX_WINDOWS.value,
+    )
+    results = evaluate_file(
+        source,
+        alphas,
+        text=_TEXT.value,
+        last_words=_LAST_WORDS.value,
+        lm=lm,
+        settings=EvalSettings(batch_size=_BATCH_SIZE.value),
+        strategy=_STRATEGY.value,
+        dtype=_DTYPE.value,
+    )
+    return source, results
 
 
 def parse_alpha(text: str) -> float:

@@ -22,7 +22,7 @@ from latadj_jax.model import (
     resolve_rngs,
 )
 from latadj_jax.outputs import Output
-from latadj_jax.plan import Plan, check_alpha
+from latadj_jax.plan import Plan, check_alpha, check_strategy
 from latadj_jax.profile import Profile
 from latadj_jax.sources import resolve
 
@@ -153,7 +153,9 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
         if profile.num_layers != num_layers:
             raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
         check_alpha(values["alpha"])
-        return {"alpha": values["alpha"], "profile": profile}
+        strategy = values.get("strategy", "score")
+        check_strategy(strategy)
+        return {"alpha": values["alpha"], "profile": profile, "strategy": strategy}
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file} cannot be used: {error}.") from None
 

@@ -87,7 +87,6 @@ def evaluate(
     settings: EvalSettings,
     buckets: Sequence[int],
     count: str = "valid",
-    strategy: str = "score",
 ) -> dict:
     """Quality and speed, dense and at each alpha, as JSON-ready values.
 
@@ -111,9 +110,8 @@ def evaluate(
         if not part.examples:
             raise ValueError(f"the evaluation data {name!r} holds no examples.")
         tasks.check_labels(model.task, part.labels, len(model.config.labels))
-    options = {"count": count, "strategy": strategy}
     plans = {
-        alpha: {bucket: model.plan(alpha, bucket, **options) for bucket in buckets}
+        alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
         for alpha in (None, *dict.fromkeys(alphas))
     }
     first = next(iter(parts.values()))
@@ -139,7 +137,7 @@ def evaluate(
         "metrics": list(settings.metrics),
         "num_layers": model.config.num_layers,
         "count": count,
-        "strategy": strategy,
+        "strategy": model.strategy,
         "batch_size": settings.batch_size,
         "examples": {name: len(part.examples) for name, part in parts.items()},
         "unit": "examples",
@@ -171,7 +169,7 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
         _, texts = load_corpus(settings.data)
         parts = {name: encode_text(tokenizer, text) for name, text in texts.items()}
         results = evaluate_text(
-            model, params, parts, alphas, settings.lm, settings.elimination, settings.eval
+            model, params, parts, alphas, settings.lm, settings.eval, settings.elimination.count
         )
     else:
         # The model's labels: what the data's own would be today may be in another order.
@@ -179,9 +177,9 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
         data = dataclasses.replace(settings.data, labels=labels)
         _, evals, _ = load_examples(data, model.task, settings.seed)
         parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
-        count, strategy = settings.elimination.count, settings.elimination.strategy
+        count = settings.elimination.count
         buckets = buckets_of(settings.data, count)
-        results = evaluate(model, params, parts, alphas, settings.eval, buckets, count, strategy)
+        results = evaluate(model, params, parts, alphas, settings.eval, buckets, count)
     (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
     return results
 

@@ -19,16 +19,15 @@ from latadj_jax.windows import sliding_windows, training_windows
 
 
 def load_model(settings: Settings, train_text: str):
-    """(model, parameters, tokenizer), set up for training in float32."""
+    """(model, parameters, tokenizer), the parameters in float32."""
     if settings.model.source:
         model, params = from_pretrained(settings.model.source, "lm", seed=settings.seed)
         tokenizer = load_tokenizer(settings.model.source)
         check_vocabulary(tokenizer, model.config.vocab_size)
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
-    alpha = None if settings.elimination.dense else settings.elimination.alpha
     config = model.config.with_dropout(settings.model.dropout)
-    return model.replace(config=config, alpha=alpha, dtype=settings.model.dtype), params, tokenizer
+    return model.replace(config=config), params, tokenizer
 
 
 def from_scratch(settings: Settings, train_text: str):

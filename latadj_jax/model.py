@@ -14,7 +14,7 @@ from latadj_jax.config import ARCHITECTURES
 from latadj_jax.gpt2 import GPT2
 from latadj_jax.hf_config import HfConfig
 from latadj_jax.llama import Llama
-from latadj_jax.plan import Plan, check_alpha, make_plan
+from latadj_jax.plan import Plan, check_alpha, check_strategy, make_plan
 from latadj_jax.profile import Profile
 
 MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama}
@@ -31,6 +31,7 @@ class Model:
       profile: elimination profile; 1 everywhere when None is given.
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
+      strategy: what word-vectors are ranked by, where no plan says another; see `ranking`.
       dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
     """
 
@@ -39,6 +40,7 @@ class Model:
     profile: Profile | None = None
     alpha: float | None = None
     dtype: str = "float32"
+    strategy: str = "score"
 
     def __post_init__(self):
         tasks = ARCHITECTURES[self.config.model_type]
@@ -57,6 +59,7 @@ class Model:
             )
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
+        check_strategy(self.strategy)
         check_alpha(self.alpha)
         if self.alpha is not None:
             object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
@@ -72,9 +75,10 @@ class Model:
         return module(self.config, self.task, jnp.dtype(self.dtype))
 
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
-        """`make_plan` with this model's profile and protected positions."""
+        """`make_plan` with this model's profile, strategy and protected positions."""
         protected = MODULES[self.config.model_type].protected
-        return make_plan(self.profile, alpha, length, protected=protected, **options)
+        options = {"strategy": self.strategy, "protected": protected, **options}
+        return make_plan(self.profile, alpha, length, **options)
 
 
 def init_params(model: Model, seed: int = 0):

@@ -2,17 +2,62 @@
 
 import functools
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
 
+from latadj_jax.api import from_pretrained
+from latadj_jax.corpus import check_vocabulary, encode_text
+from latadj_jax.far_back import encode_last_word, load_last_words
+from latadj_jax.files import read_text
 from latadj_jax.generation import generate
 from latadj_jax.likelihood import rngs_for, score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.model import Model
-from latadj_jax.plan import Plan, expected_speedup, macs
-from latadj_jax.settings import EliminationSettings, EvalSettings, LMSettings
+from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
+from latadj_jax.settings import EvalSettings, LMSettings
+from latadj_jax.text import load_tokenizer
 from latadj_jax.windows import Pair, Windows, sliding_windows, training_windows
+
+
+def evaluate_file(
+    source: str,
+    alphas: Sequence[float],
+    *,
+    text: str | None,
+    last_words: str | None,
+    lm: LMSettings,
+    settings: EvalSettings,
+    strategy: str = "",
+    dtype: str = "float32",
+) -> dict:
+    """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
+
+    Args:
+      source: of the model, see `from_pretrained`.
+      alphas: by default the one that the model carries.
+      strategy: in place of the model's own.
+    """
+    for alpha in alphas:
+        check_alpha(alpha)
+    model, params = from_pretrained(source, "lm", dtype=dtype)
+    model = model.replace(strategy=strategy or model.strategy)
+    tokenizer = load_tokenizer(source)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    if last_words:
+        words = load_last_words(last_words)
+        pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
+        return evaluate_last_words(model, params, pairs, alphas, settings)
+    longest = lm.context + lm.continuation
+    if longest > model.config.max_positions:
+        raise ValueError(
+            f"context and continuation are {longest} tokens together, the model has "
+            f"{model.config.max_positions} positions; lower one of them."
+        )
+    parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
+    return evaluate_text(model, params, parts, alphas, lm, settings)
 
 
 def evaluate_text(
@@ -21,8 +66,8 @@ def evaluate_text(
     parts: Mapping[str, np.ndarray],
     alphas: Sequence[float],
     lm: LMSettings,
-    elimination: EliminationSettings,
     settings: EvalSettings,
+    count: str = "valid",
 ) -> dict:
     """Perplexity and speed, dense and at each alpha, as JSON-ready values.
 
@@ -35,7 +80,7 @@ def evaluate_text(
     """
     sliding = lm.mode == "sliding"
     pruned = lm.context if sliding else lm.context + lm.continuation
-    plans = _plans(model, alphas, pruned, elimination)
+    plans = {a: model.plan(a, pruned, count=count) for a in (None, *dict.fromkeys(alphas))}
     times_ms = _first_token_ms(model, params, next(iter(parts.values())), plans, settings)
     rows, scored = [], {}
     for alpha, plan in plans.items():
@@ -75,7 +120,7 @@ def evaluate_text(
         "examples": scored,
         "unit": unit,
         "timing": timing,
-        **_about(model, elimination, settings),
+        **_about(model, count, settings),
         "rows": rows,
     }
 
@@ -85,8 +130,8 @@ def evaluate_last_words(
     params,
     pairs: Sequence[Pair],
     alphas: Sequence[float],
-    elimination: EliminationSettings,
     settings: EvalSettings,
+    count: str = "valid",
 ) -> dict:
     """Accuracy and perplexity of last words after their contexts, dense and at each alpha.
 
@@ -98,9 +143,7 @@ def evaluate_last_words(
     rows = []
     lengths = np.array([len(context) for context, _ in pairs])
     for alpha in (None, *dict.fromkeys(alphas)):
-        plan_of = functools.partial(
-            model.plan, alpha, count=elimination.count, strategy=elimination.strategy
-        )
+        plan_of = functools.partial(model.plan, alpha, count=count)
         label = "last words " + ("dense" if alpha is None else f"alpha {alpha:g}")
         result = score_pairs(model, params, pairs, plan_of, (), settings.batch_size, label)
         plan = plan_of(int(lengths.max()))
@@ -123,7 +166,7 @@ def evaluate_last_words(
         "examples": {"last_word": len(pairs)},
         "unit": "words, each after its context",
         "timing": "nothing",
-        **_about(model, elimination, settings),
+        **_about(model, count, settings),
         "rows": rows,
     }
 
@@ -134,16 +177,11 @@ def cache_bytes(model: Model, plan: Plan) -> int:
     return sum(into) * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
 
 
-def _plans(model: Model, alphas, length: int, elimination: EliminationSettings) -> dict:
-    options = {"count": elimination.count, "strategy": elimination.strategy}
-    return {alpha: model.plan(alpha, length, **options) for alpha in (None, *dict.fromkeys(alphas))}
-
-
-def _about(model: Model, elimination: EliminationSettings, settings: EvalSettings) -> dict:
+def _about(model: Model, count: str, settings: EvalSettings) -> dict:
     return {
         "num_layers": model.config.num_layers,
-        "count": elimination.count,
-        "strategy": elimination.strategy,
+        "count": count,
+        "strategy": model.strategy,
         "batch_size": settings.batch_size,
         "device": f"{jax.devices()[0].platform}, {jax.device_count()} device(s)",
         "dtype": model.dtype,

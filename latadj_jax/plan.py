@@ -118,11 +118,16 @@ def make_plan(
             raise ValueError(f"{name} must be an integer of at least {least}; it is {value!r}.")
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
+    check_strategy(strategy)
     scale = math.inf if alpha is None else float(alpha)
     rates = tuple(min(1.0, scale * ep) for ep in profile.rates)
     return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
+
+
+def check_strategy(strategy: str) -> None:
+    """Raises ValueError unless it is one of STRATEGIES."""
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
 
 
 def check_alpha(alpha: float | None) -> None:

@@ -79,7 +79,12 @@ def _hf_config(model: Model, params) -> dict:
 
 
 def _elimination(model: Model) -> dict:
-    return {"format": 1, "alpha": model.alpha, "profile": model.profile.to_dict()}
+    return {
+        "format": 1,
+        "alpha": model.alpha,
+        "strategy": model.strategy,
+        "profile": model.profile.to_dict(),
+    }
 
 
 def _write_json(file: Path, values: dict) -> None:

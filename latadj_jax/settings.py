@@ -94,7 +94,7 @@ class EliminationSettings:
     alpha: float = 0.9  # of training, and the default that the saved model carries
     dense: bool = False  # train without elimination
     count: str = "valid"
-    strategy: str = "score"
+    strategy: str = ""  # what is kept; "" = as the model carries it, which is "score" at first
     fit: str = "quadratic"
     calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere
 
@@ -259,7 +259,7 @@ def _check(s: Settings) -> None:
     e = s.elimination
     positive("elimination.alpha", e.alpha)
     one_of("elimination.count", e.count, COUNTS)
-    one_of("elimination.strategy", e.strategy, STRATEGIES)
+    one_of("elimination.strategy", e.strategy or "score", STRATEGIES)
     one_of("elimination.fit", e.fit, tuple(FITS))
     not_negative("elimination.calibration_examples", e.calibration_examples)
 

@@ -87,13 +87,13 @@ def train(settings: Settings) -> dict:
 
     # ---- fine-tuning ------------------------------------------------------------------------
     e, buckets = settings.elimination, buckets_of(settings.data, settings.elimination.count)
-    plans = {b: model.plan(model.alpha, b, count=e.count, strategy=e.strategy) for b in buckets}
+    plans = {b: model.plan(model.alpha, b, count=e.count) for b in buckets}
     params = fine_tune(model, params, train_data, plans, settings, workdir)
 
     # ---- artefact, evaluation, report -------------------------------------------------------
     save_pretrained(workdir / "model", model, params, tokenizer)
     results = evaluate(
-        model, params, eval_data, settings.eval.alphas, settings.eval, buckets, e.count, e.strategy
+        model, params, eval_data, settings.eval.alphas, settings.eval, buckets, e.count
     )
     write_report(workdir, results, model)
     return results
@@ -103,6 +103,7 @@ def _train_lm(settings: Settings) -> dict:
     """`train` of a language model: windows of running text in place of labelled examples."""
     train_text, eval_texts = load_corpus(settings.data)
     model, params, tokenizer = lm.load_model(settings, train_text)
+    model = with_settings(model, settings)
     windows = lm.training_data(settings, encode_text(tokenizer, train_text))
     eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
     lm.check(settings, model, eval_ids)
@@ -114,12 +115,12 @@ def _train_lm(settings: Settings) -> dict:
 
     e, window = settings.elimination, settings.lm.window
     pruned = settings.lm.prompt or window
-    plans = {window: model.plan(model.alpha, pruned, count=e.count, strategy=e.strategy)}
+    plans = {window: model.plan(model.alpha, pruned, count=e.count)}
     params = fine_tune(model, params, windows, plans, settings, workdir)
 
     save_pretrained(workdir / "model", model, params, tokenizer)
     results = evaluate_text(
-        model, params, eval_ids, settings.eval.alphas, settings.lm, e, settings.eval
+        model, params, eval_ids, settings.eval.alphas, settings.lm, settings.eval, e.count
     )
     write_report(workdir, results, model)
     return results
@@ -139,8 +140,15 @@ def load_model(settings: Settings, labels: tuple[str, ...]):
             f"{config.max_positions} positions; lower it."
         )
     config = config.replace(labels=labels or config.labels).with_dropout(dropout)
-    alpha = None if settings.elimination.dense else settings.elimination.alpha
-    return model.replace(config=config, alpha=alpha, dtype=settings.model.dtype), params
+    return with_settings(model.replace(config=config), settings), params
+
+
+def with_settings(model: Model, settings: Settings) -> Model:
+    """The model as it is trained and saved: its alpha, strategy and dtype of computation."""
+    e = settings.elimination
+    alpha = None if e.dense else e.alpha
+    strategy = e.strategy or model.strategy
+    return model.replace(alpha=alpha, strategy=strategy, dtype=settings.model.dtype)
 
 
 def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profile:

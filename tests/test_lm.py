@@ -1,0 +1,167 @@
+"""Language-model runs: training on windows of text, perplexity, what they refuse."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+import tiny_text
+
+import latadj_jax
+from latadj_jax import tasks, training
+from latadj_jax.evaluation import evaluate_run
+from latadj_jax.perplexity import cache_bytes, evaluate_file
+from latadj_jax.settings import EvalSettings, LMSettings, SettingsError, from_config
+from latadj_jax.text import load_tokenizer
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_promotion():
+    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def settings(folder: Path, **changes):
+    (folder / "text.txt").write_text(tiny_text.story(0, num_lines=400))
+    scratch = {"vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 2,
+               "max_positions": 48}  # fmt: skip
+    values = {
+        "workdir": str(folder / "run"),
+        "model": {"source": "", "task": "lm", "dropout": 0.0, "scratch": scratch},
+        "data": {"path": str(folder / "text.txt"), "eval_fraction": 0.1},
+        "lm": {"window": 32, "stride": 16, "context": 24, "continuation": 8, "max_windows": 16},
+        "elimination": {"alpha": 0.8, "calibration_examples": 0},
+        "train": {"batch_size": 8, "max_steps": 40, "learning_rate": 1e-2, "log_every": 5},
+        "eval": {"metrics": ("perplexity",), "alphas": (0.8,), "batch_size": 8,
+                 "timing_repeats": 1},
+    }  # fmt: skip
+    for section, change in changes.items():
+        values[section] = {**values[section], **change}
+    return from_config(values)
+
+
+@pytest.fixture(scope="module", params=[0, 24], ids=["restored", "continuation"])
+def run(request, tmp_path_factory):
+    chosen = settings(tmp_path_factory.mktemp("lm"), lm={"prompt": request.param})
+    return chosen, training.train(chosen)
+
+
+def test_a_model_from_scratch_learns_and_its_perplexity_says_so(run):
+    """Untrained, perplexity is near the size of the vocabulary; the story has 17 words."""
+    chosen, results = run
+    dense, pruned = results["rows"]
+    assert dense["metrics"]["test"]["perplexity"] < 60
+    assert pruned["metrics"]["test"]["perplexity"] < 80
+    assert pruned["expected_speedup"] > 1.2
+    assert pruned["cache_bytes"] < dense["cache_bytes"]
+    assert results["examples"] == {"test": 16 * 8}
+    losses = [json.loads(line)["loss"] for line in
+              (Path(chosen.workdir) / "metrics.jsonl").read_text().splitlines()]  # fmt: skip
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_artefact_holds_model_and_tokenizer_and_can_be_evaluated_again(run):
+    chosen, results = run
+    workdir = Path(chosen.workdir)
+    model, _ = latadj_jax.from_pretrained(workdir / "model")
+    assert (model.task, model.alpha) == ("lm", 0.8)
+    assert model.config.token_ids("eos_token_id") == (0,)
+    assert len(load_tokenizer(str(workdir / "model"))) == 300
+    again = evaluate_run(workdir)
+    for row, same in zip(results["rows"], again["rows"], strict=True):
+        assert same["metrics"]["test"] == pytest.approx(row["metrics"]["test"], rel=1e-4)
+
+
+def test_any_text_and_last_words_can_be_scored(run, tmp_path):
+    workdir = Path(run[0].workdir)
+    file = tiny_text.write(tmp_path / "other.txt", tiny_text.story(9, num_lines=60))
+    lm, fast = LMSettings(context=24, continuation=8, max_windows=6), EvalSettings(timing_repeats=1)
+    source = str(workdir / "model")
+    results = evaluate_file(source, [0.8], text=str(file), last_words=None, lm=lm, settings=fast)
+    assert results["rows"][1]["metrics"]["other"]["perplexity"] < 100
+    lines = [{"text": "the river of stone was seen by many who lived near"}, {"text": "old king"}]
+    file = tiny_text.write(tmp_path / "words.jsonl", "\n".join(map(json.dumps, lines)))
+    results = evaluate_file(source, [], text=None, last_words=str(file), lm=lm, settings=fast)
+    assert [row["alpha"] for row in results["rows"]] == [None, 0.8]  # the model's own
+    assert all(row["metrics"]["last_word"]["perplexity"] > 1 for row in results["rows"])
+
+
+def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
+    chosen = settings(tmp_path, lm={"prompt": run[0].lm.prompt}, train={"checkpoint_every": 20})
+    step = training.train_step
+
+    def dies(model, optimizer, plan, state, *rest):
+        if int(state.step) == 25:
+            raise KeyboardInterrupt
+        return step(model, optimizer, plan, state, *rest)
+
+    monkeypatch.setattr(training, "train_step", dies)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(chosen)
+    monkeypatch.setattr(training, "train_step", step)
+    training.train(chosen)
+    models = [latadj_jax.from_pretrained(Path(s.workdir) / "model")[1] for s in (chosen, run[0])]
+    jax.tree.map(np.testing.assert_array_equal, *models)
+
+
+@pytest.mark.parametrize("family", tiny.CAUSAL)
+def test_the_training_losses_are_what_they_say(family):
+    """Without dropout: restored logits of the whole window, or those after a pruned prompt."""
+    model, params = tiny.make(family, "lm")
+    model = model.replace(config=model.config.with_dropout(0.0))
+    ids = np.random.default_rng(0).integers(1, tiny.VOCAB, (3, 16)).astype(np.int32)
+    batch = {"input_ids": ids, "labels": np.zeros(3), "weights": np.array([1, 1, 0], np.float32)}
+    rngs = {"dropout": jax.random.key(0)}
+
+    def mean(logits, targets):
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(targets))
+        return float(loss[:2].mean())
+
+    out = latadj_jax.apply(model, params, {"input_ids": ids}, 0.8, restore=True)
+    whole = tasks.training_loss(model, params, batch, model.plan(0.8, 16), rngs)
+    assert float(whole) == pytest.approx(mean(out.logits[:, :-1], ids[:, 1:]), rel=1e-5)
+    prompt = {"input_ids": ids[:, :10]}
+    logits = latadj_jax.continuation_logits(model, params, prompt, ids[:, 10:], 0.8)
+    after = tasks.training_loss(model, params, batch, model.plan(0.8, 10), rngs)
+    assert float(after) == pytest.approx(mean(logits[:, :-1], ids[:, 10:]), rel=1e-5)
+
+
+def test_cache_bytes_are_the_bytes_of_the_caches():
+    """Against the arrays themselves: a layer holds what entered it."""
+    from latadj_jax.decoder import read_prompt
+
+    model, params = tiny.make("llama", "lm")
+    plan = model.plan(0.8, 16)
+    inputs = {"input_ids": np.zeros((1, 16), np.int32), "attention_mask": np.ones((1, 16), bool)}
+    _, caches, _ = model.module.apply({"params": params}, inputs, plan, method=read_prompt)
+    arrays = [array for cache in caches for array in (cache.keys, cache.values)]
+    assert cache_bytes(model, plan) == sum(array.nbytes for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lm": {"window": 64}}, "config.lm.window is 64 tokens, the model has 48 positions"),
+        ({"lm": {"context": 44}}, "config.lm.context .* is 52 tokens, the model has 48 positions"),
+        ({"lm": {"prompt": 32}}, "config.lm.prompt must be 0, or less than lm.window"),
+        ({"lm": {"mode": "leaky"}}, "config.lm.mode must be one of sliding, whole"),
+        ({"model": {"task": "classification"}}, "names no model for a classification"),
+        ({"data": {"path": "no such file.txt"}}, "no such file.txt"),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(tmp_path, changes, message):
+    with pytest.raises((SettingsError, ValueError), match=message):
+        training.train(settings(tmp_path, **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_text_shorter_than_a_context_is_refused_before_training(tmp_path):
+    chosen = settings(tmp_path, data={"eval_fraction": 0.001})
+    with pytest.raises(ValueError, match="none after a context of 24"):
+        training.train(chosen)
+    assert not (tmp_path / "run").exists()
