@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from latadj_jax.config import BertConfig
-from latadj_jax.eliminate import Cut, put_back, ranking, select, take, take_positions
+from latadj_jax.eliminate import Cut, put_back, select, take, take_positions
 from latadj_jax.layers import (
     ACTIVATIONS,
     Dropout,
@@ -18,6 +18,7 @@ from latadj_jax.layers import (
 )
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
+from latadj_jax.ranking import ENCODER_STRATEGIES, ranking
 from latadj_jax.score import score_vector
 
 
@@ -93,6 +94,7 @@ class Bert(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     protected = 1  # CLS
+    strategies = ENCODER_STRATEGIES
 
     def setup(self):
         cfg = self.cfg

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from latadj_jax.eliminate import Cut, put_back, ranking, select, take, take_positions
+from latadj_jax.eliminate import Cut, put_back, select, take, take_positions
 from latadj_jax.layers import attend_grouped, grouped_attention_probs
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
+from latadj_jax.ranking import WINDOW, novelty, of_layer, ranking, window_score, with_recent
 from latadj_jax.score import causal_score_vector
 
 
@@ -65,20 +66,37 @@ def cut_and_attend(queries, normed_BLD, x_BLD, new: LayerCache, cache, slot, cut
       cache, slot: of the tokens before, where these are read on from a prompt: all stay.
       dropout: of attention probabilities.
 
+    The last valid token is protected: what follows the prompt is read off it.
+
     Returns:
       attention output [B, K, H * C], x_BKD, positions_BK, scores_BL or None, and the cache.
     """
     positions_BL = new.positions
     cache = new if cache is None else cache.write(new, slot)
 
+    valid_BL = positions_BL >= 0
+
     def probs_of(normed_BLD, positions_BL):
         seen_BLJ = sees(positions_BL, cache.positions)
         return grouped_attention_probs(queries(normed_BLD, positions_BL), cache.keys, seen_BLJ)
 
     probs_BHLJ = probs_of(normed_BLD, positions_BL)
-    scores_BL = causal_score_vector(probs_BHLJ, positions_BL >= 0) if cache is new else None
+    scores_BL = causal_score_vector(probs_BHLJ, valid_BL) if cache is new else None
     if cut is not None:
-        keep_BK = choose(cut, scores_BL, positions_BL, key)
+        if cut.strategy == "window":
+            last_BW = jnp.sum(valid_BL, axis=1, keepdims=True) - 1 - jnp.arange(WINDOW)[None, :]
+            last_BW = jnp.maximum(last_BW, -1)
+            asked_BW, slots_BW = last_BW >= 0, jnp.maximum(last_BW, 0)
+            asking_BHWJ = probs_of(take(normed_BLD, slots_BW), take(positions_BL, slots_BW))
+            ranking_BL = window_score(asking_BHWJ, asked_BW)
+        elif cut.strategy == "novelty":
+            ranking_BL = novelty(x_BLD, valid_BL)
+        else:
+            ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
+        if cut.strategy in ("window", "novelty"):
+            ranking_BL = with_recent(ranking_BL, positions_BL, cut.count_B)
+        protected_BL = positions_BL == jnp.max(positions_BL, axis=1, keepdims=True)
+        keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
         x_BLD, positions_BL = take(x_BLD, keep_BK), take_positions(positions_BL, keep_BK)
         if cut.strategy == "score":
             probs_BHLJ = take(probs_BHLJ, keep_BK, axis=2)
@@ -86,16 +104,6 @@ def cut_and_attend(queries, normed_BLD, x_BLD, new: LayerCache, cache, slot, cut
             probs_BHLJ = probs_of(take(normed_BLD, keep_BK), positions_BL)
     heads_BKE = attend_grouped(dropout(probs_BHLJ), cache.values)
     return heads_BKE, x_BLD, positions_BL, scores_BL, cache
-
-
-def choose(cut: Cut, scores_BL: jax.Array, positions_BL: jax.Array, key) -> jax.Array:
-    """Slots of the word-vectors that a layer keeps, [B, K].
-
-    The last valid token is protected: what follows the prompt is read off it.
-    """
-    protected_BL = positions_BL == jnp.max(positions_BL, axis=1, keepdims=True)
-    ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
-    return select(ranking_BL, positions_BL >= 0, protected_BL, cut.count_B, cut.size)
 
 
 def run(decoder, inputs, plan: Plan, restore: bool, train: bool) -> Output:
@@ -144,7 +152,7 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     for n, layer in enumerate(decoder.layers):
         cut, rows_BL = None, rows_of(positions_BL, start_B1)
         if plan.rates[n] < 1:
-            cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
+            cut = Cut(counts_BL[:, n], plan.sizes[n], of_layer(plan.strategy, n, plan.num_layers))
             by_row_BTD = put_back(by_row_BTD, x_BLD, rows_BL)
         if last_only and n == len(decoder.layers) - 1:
             cut = Cut(jnp.ones_like(lengths_B), 1, "recent")

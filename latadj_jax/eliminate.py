@@ -5,8 +5,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-STRATEGIES = ("score", "recent", "tail", "random")
-
 
 class Cut(NamedTuple):
     """What one layer removes."""
@@ -14,28 +12,6 @@ class Cut(NamedTuple):
     count_B: jax.Array  # int32, word-vectors that each example keeps
     size: int  # K, of the buffer that holds them; at least the largest count
     strategy: str = "score"
-
-
-def ranking(
-    strategy: str, scores_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None
-) -> jax.Array:
-    """What word-vectors are ranked by, best first: the paper's score or, to compare, a baseline.
-
-    "score" keeps the most attended, "recent" the last ones and the first four, "tail" the first
-    ones, "random" any (one draw per row and slot of the buffer, so that it alone depends on the
-    companions in the batch).
-    """
-    if strategy == "score":
-        return scores_BL
-    if strategy == "recent":  # the first four are where attention goes that nothing else wants
-        first_BL = (
-            positions_BL
-            < positions_BL.min(axis=1, where=positions_BL >= 0, keepdims=True, initial=2**30) + 4
-        )
-        return jnp.where(first_BL, 2.0**30, positions_BL.astype(jnp.float32))
-    if strategy == "tail":
-        return -positions_BL.astype(jnp.float32)
-    return jax.random.uniform(key, scores_BL.shape)
 
 
 def select(

@@ -20,6 +20,7 @@ from latadj_jax.layers import (
 )
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
+from latadj_jax.ranking import STRATEGIES
 
 
 class GPT2Layer(nn.Module):
@@ -72,6 +73,7 @@ class GPT2(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     protected = 1  # the last token of the prompt
+    strategies = STRATEGIES
 
     def setup(self):
         cfg = self.cfg

@@ -22,6 +22,7 @@ from latadj_jax.layers import (
 )
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
+from latadj_jax.ranking import STRATEGIES
 from latadj_jax.rotary import inverse_frequencies, rotate
 
 
@@ -79,6 +80,7 @@ class Llama(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     protected = 1  # the last token of the prompt
+    strategies = STRATEGIES
 
     def setup(self):
         cfg = self.cfg

@@ -59,7 +59,7 @@ class Model:
             )
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
-        check_strategy(self.strategy)
+        self.check_strategy(self.strategy)
         check_alpha(self.alpha)
         if self.alpha is not None:
             object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
@@ -67,6 +67,16 @@ class Model:
     def replace(self, **changes) -> "Model":
         """A copy with other values, e.g. `model.replace(profile=profile, alpha=0.9)`."""
         return dataclasses.replace(self, **changes)
+
+    def check_strategy(self, strategy: str) -> None:
+        """Raises ValueError for one that is unknown, or not of this family."""
+        check_strategy(strategy)
+        own = MODULES[self.config.model_type].strategies
+        if strategy not in own:
+            raise ValueError(
+                f"strategy {strategy!r} is for causal models; {self.config.model_type} has: "
+                f"{', '.join(own)}."
+            )
 
     @property
     def module(self):
@@ -77,6 +87,7 @@ class Model:
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""
         protected = MODULES[self.config.model_type].protected
+        self.check_strategy(options.get("strategy", self.strategy))
         options = {"strategy": self.strategy, "protected": protected, **options}
         return make_plan(self.profile, alpha, length, **options)
 
@@ -124,6 +135,7 @@ def resolve_plan(
             f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "
             f"{model.config.num_layers} layers and the batch {length} tokens."
         )
+    model.check_strategy(plan.strategy)
     return plan
 
 

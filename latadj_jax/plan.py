@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latadj_jax.eliminate import STRATEGIES
 from latadj_jax.profile import Profile
+from latadj_jax.ranking import STRATEGIES
 
 COUNTS = ("valid", "padded")
 
@@ -25,7 +25,7 @@ class Plan:
       floor: the least number of word-vectors to keep, max(1, protected positions).
       count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
         `length`, padding goes first).
-      strategy: "score", "tail" or "random".
+      strategy: what is kept, one of `ranking.STRATEGIES`.
       multiple_of: buffers are rounded up to multiples of it, for hardware tiles. Results do not
         depend on it: a buffer's surplus is masked out.
     """
@@ -93,7 +93,7 @@ def make_plan(
 ) -> Plan:
     """Plan of a profile at one alpha and padded length.
 
-        rate_l = min(1, alpha * EP_l)
+        rate_l = min(1, alpha * EP_l)    (1 in a layer that the profile leaves out)
         N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
 
     Args:
@@ -120,7 +120,10 @@ def make_plan(
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     check_strategy(strategy)
     scale = math.inf if alpha is None else float(alpha)
-    rates = tuple(min(1.0, scale * ep) for ep in profile.rates)
+    rates = tuple(
+        min(1.0, scale * ep) if not profile.layers or layer in profile.layers else 1.0
+        for layer, ep in enumerate(profile.rates, 1)
+    )
     return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
 
 

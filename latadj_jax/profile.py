@@ -21,12 +21,14 @@ class Profile:
       acc: the measured ACC per layer, or () where nothing was measured.
       curve: the fitted ACC curve f(1)..f(L), or ().
       fit: the name of the fit, or "constant".
+      layers: the layers (from 1) that remove anything; () for all of them.
     """
 
     rates: tuple[float, ...]
     acc: tuple[float, ...] = ()
     curve: tuple[float, ...] = ()
     fit: str = "constant"
+    layers: tuple[int, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
@@ -35,6 +37,10 @@ class Profile:
         for name in ("acc", "curve"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")
+        every = range(1, self.num_layers + 1)
+        if wrong := [n for n in self.layers if isinstance(n, bool) or n not in every]:
+            raise ValueError(f"layers must be of 1..{self.num_layers}; {wrong[0]!r} is not.")
+        object.__setattr__(self, "layers", tuple(sorted(int(n) for n in self.layers)))
 
     @property
     def num_layers(self) -> int:
@@ -44,6 +50,11 @@ class Profile:
     def constant(cls, num_layers: int, rate: float = 1.0) -> "Profile":
         """The same rate in every layer; at 1, alpha alone acts, as for an uncalibrated model."""
         return cls(rates=(rate,) * num_layers)
+
+    @classmethod
+    def at_layers(cls, num_layers: int, layers: Sequence[int]) -> "Profile":
+        """Removal in these layers only (from 1): alpha is the share that each of them keeps."""
+        return cls(rates=(1.0,) * num_layers, layers=tuple(layers))
 
     @classmethod
     def from_acc(cls, acc: Sequence[float], fit: str = DEFAULT_FIT) -> "Profile":

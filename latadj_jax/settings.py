@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from latadj_jax.eliminate import STRATEGIES
 from latadj_jax.plan import COUNTS, check_alpha
 from latadj_jax.profile import FITS
+from latadj_jax.ranking import STRATEGIES
 
 METRICS = {
     "classification": ("accuracy", "f1", "matthews"),

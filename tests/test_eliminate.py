@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as hnp
 
-from latadj_jax.eliminate import put_back, ranking, select, take, take_positions
+from latadj_jax.eliminate import put_back, select, take, take_positions
+from latadj_jax.ranking import ranking
 
 B, L = 3, 7
 select_jit = jax.jit(select, static_argnames="size")

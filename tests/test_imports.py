@@ -14,6 +14,7 @@ PACKAGE = Path(latadj_jax.__file__).parent
 ORDER = [
     "score",
     "eliminate",
+    "ranking",
     "profile",
     "plan",
     "batch",

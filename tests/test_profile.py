@@ -5,6 +5,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+import latadj_jax
 from latadj_jax import Profile
 
 FITS = ("linear", "quadratic", "exponential", "none")
@@ -115,6 +116,9 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile((0.5, 0.5), acc=(0.5,)), "acc.*one value per layer"),
         (lambda: Profile((0.5, 0.5), curve=(0.5, 0.4, 0.3)), "curve.*one value per layer"),
         (lambda: Profile.constant(0), "rates"),
+        (lambda: Profile.at_layers(3, [0]), "layers must be of 1..3; 0 is not"),
+        (lambda: Profile.at_layers(3, [2, 4]), "layers must be of 1..3; 4 is not"),
+        (lambda: Profile.at_layers(3, ["2"]), "layers must be of 1..3; '2' is not"),
         (lambda: Profile.from_acc([]), "acc"),
         (lambda: Profile.from_acc([0.5, 0.0]), "acc.*greater than 0"),
         (lambda: Profile.from_acc([0.5, float("inf")]), "acc"),
@@ -147,3 +151,12 @@ def test_loading_what_is_no_profile_raises_value_error(text, tmp_path):
 def test_saved_profile_is_plain_json(tmp_path):
     Profile((0.5, 1.0)).save(tmp_path / "profile.json")
     assert json.loads((tmp_path / "profile.json").read_text())["rates"] == [0.5, 1.0]
+
+
+def test_at_layers_alpha_is_the_share_that_each_of_them_keeps():
+    """Fails where another layer removes anything, or the choice is lost in the file."""
+    profile = Profile.at_layers(5, np.array([4, 2]))
+    assert profile.layers == (2, 4)
+    plan = latadj_jax.make_plan(Profile.from_dict(profile.to_dict()), 0.5, 64)
+    assert plan.counts == (64, 32, 32, 16, 16)
+    assert hash(profile) == hash(Profile.at_layers(5, [2, 4]))
