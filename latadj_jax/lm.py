@@ -73,6 +73,8 @@ def training_data(settings: Settings, ids: np.ndarray) -> Encoded:
 
 def calibrated(model: Model, params, windows: Encoded, settings: Settings) -> Profile:
     """Profile from a random part of the training windows, before training; 1 if none is wanted."""
+    if settings.elimination.layers:
+        return Profile.at_layers(model.config.num_layers, settings.elimination.layers)
     wanted = settings.elimination.calibration_examples
     if not wanted:
         return Profile.constant(model.config.num_layers)

@@ -12,6 +12,7 @@ ENCODER_STRATEGIES = ("score", "tail", "random")  # the others know what is rece
 FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.5  # of what is kept, by "window" and "novelty"
+ABOVE = 2.0**21  # any score and any position; a position on top of it is exact in float32
 POOL = 5  # word-vectors over which novelty is averaged, so that phrases stay whole
 
 
@@ -47,7 +48,7 @@ def recency(positions_BL: jax.Array) -> jax.Array:
     Source: Xiao et al., arXiv 2309.17453 (attention sinks).
     """
     first_BL = (positions_BL >= 0) & (positions_BL < FIRST)
-    return jnp.where(first_BL, 2.0**30, positions_BL.astype(jnp.float32))
+    return jnp.where(first_BL, ABOVE, positions_BL.astype(jnp.float32))
 
 
 def with_recent(ranking_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Array) -> jax.Array:
@@ -62,7 +63,7 @@ def with_recent(ranking_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Arr
     from_end_BL = valid_BL.sum(axis=1, dtype=jnp.int32)[:, None] - slots_1L  # 1 is the last
     num_recent_B1 = (count_B.astype(jnp.float32) * RECENT_SHARE).astype(jnp.int32)[:, None]
     above_BL = valid_BL & ((from_end_BL <= num_recent_B1) | (positions_BL < FIRST))
-    return jnp.where(above_BL, recency(positions_BL) + 2.0**29, ranking_BL)
+    return jnp.where(above_BL, recency(positions_BL) + ABOVE, ranking_BL)
 
 
 def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:

@@ -60,16 +60,16 @@ def how(results: dict) -> str:
 
 
 def remaining(results: dict) -> str:
-    """Markdown table: mean share of an example's word-vectors left after each layer."""
-    layers = range(1, results["num_layers"] + 1)
+    """Markdown table, a row per layer: mean share of an example's word-vectors left after it."""
+    rows = results["rows"]
+    alphas = ["dense" if row["alpha"] is None else f"{row['alpha']:g}" for row in rows]
     lines = [
-        "Share of an example's word-vectors that remain after each layer:",
+        "Share of an example's word-vectors that remain after each layer, by alpha:",
         "",
-        "| alpha | " + " | ".join(f"layer {n}" for n in layers) + " |",
-        "|---" * (results["num_layers"] + 1) + "|",
+        "| layer | " + " | ".join(alphas) + " |",
+        "|---" * (len(rows) + 1) + "|",
     ]
-    for row in results["rows"]:
-        alpha = "dense" if row["alpha"] is None else f"{row['alpha']:g}"
-        shares = " | ".join(f"{share:.2f}" for share in row["remaining"])
-        lines.append(f"| {alpha} | {shares} |")
+    for layer in range(results["num_layers"]):
+        shares = " | ".join(f"{row['remaining'][layer]:.2f}" for row in rows)
+        lines.append(f"| {layer + 1} | {shares} |")
     return "\n".join(lines)

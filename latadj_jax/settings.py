@@ -95,6 +95,7 @@ class EliminationSettings:
     dense: bool = False  # train without elimination
     count: str = "valid"
     strategy: str = ""  # what is kept; "" = as the model carries it, which is "score" at first
+    layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
     fit: str = "quadratic"
     calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere
 

@@ -153,6 +153,8 @@ def with_settings(model: Model, settings: Settings) -> Model:
 
 def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profile:
     """Profile from a random part of the training data, before fine-tuning; 1 if none is wanted."""
+    if settings.elimination.layers:
+        return Profile.at_layers(model.config.num_layers, settings.elimination.layers)
     wanted = settings.elimination.calibration_examples
     if not wanted:
         return Profile.constant(model.config.num_layers)

