@@ -1,109 +1,17 @@
-"""What causal decoders share: elimination in the prompt, caches, and reading on from them.
+"""What causal decoders share: the prompt with elimination, and reading on from its caches.
 
 A prompt's word-vectors are ranked by the prompt's own queries only, so nothing that comes later
 can change what is removed. Layer l's cache holds the keys and values of its N_{l-1} inputs; every
 later token runs through all layers against these smaller caches.
-
-A position here is counted from the first valid token of its row; -1 marks an empty slot.
 """
 
 import jax
 import jax.numpy as jnp
-from flax import struct
 
-from latadj_jax.eliminate import Cut, put_back, select, take, take_positions
-from latadj_jax.layers import attend_grouped, grouped_attention_probs
+from latadj_jax.eliminate import Cut, put_back, take
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
-from latadj_jax.ranking import WINDOW, novelty, of_layer, ranking, window_score, with_recent
-from latadj_jax.score import causal_score_vector
-
-
-@struct.dataclass
-class LayerCache:
-    """Keys and values that one layer's later queries see.
-
-    Attributes:
-      keys, values: [B, G, J, C]; G key-value heads, J slots.
-      positions: int32 [B, J].
-    """
-
-    keys: jax.Array
-    values: jax.Array
-    positions: jax.Array
-
-    def with_room(self, slots: int) -> "LayerCache":
-        """The same cache with that many empty slots at its end."""
-        wide = ((0, 0), (0, 0), (0, slots), (0, 0))
-        return LayerCache(
-            jnp.pad(self.keys, wide),
-            jnp.pad(self.values, wide),
-            jnp.pad(self.positions, ((0, 0), (0, slots)), constant_values=-1),
-        )
-
-    def write(self, new: "LayerCache", slot: jax.Array) -> "LayerCache":
-        """`new` written over the slots from `slot` on."""
-        update = jax.lax.dynamic_update_slice_in_dim
-        return LayerCache(
-            update(self.keys, new.keys, slot, axis=2),
-            update(self.values, new.values, slot, axis=2),
-            update(self.positions, new.positions, slot, axis=1),
-        )
-
-
-def sees(queries_BI: jax.Array, keys_BJ: jax.Array) -> jax.Array:
-    """Causal mask [B, I, J] by position, whatever slots the keys stand in."""
-    return (keys_BJ >= 0)[:, None, :] & (keys_BJ[:, None, :] <= queries_BI[:, :, None])
-
-
-def cut_and_attend(queries, normed_BLD, x_BLD, new: LayerCache, cache, slot, cut, key, dropout):
-    """The attention of one layer, with its cut: what it keeps of what entered.
-
-    Args:
-      queries: function of (normed, positions) that gives q_BLHC.
-      normed_BLD, x_BLD: what the queries are made of, and the residual branch.
-      new: keys, values and positions of the same word-vectors.
-      cache, slot: of the tokens before, where these are read on from a prompt: all stay.
-      dropout: of attention probabilities.
-
-    The last valid token is protected: what follows the prompt is read off it.
-
-    Returns:
-      attention output [B, K, H * C], x_BKD, positions_BK, scores_BL or None, and the cache.
-    """
-    positions_BL = new.positions
-    cache = new if cache is None else cache.write(new, slot)
-
-    valid_BL = positions_BL >= 0
-
-    def probs_of(normed_BLD, positions_BL):
-        seen_BLJ = sees(positions_BL, cache.positions)
-        return grouped_attention_probs(queries(normed_BLD, positions_BL), cache.keys, seen_BLJ)
-
-    probs_BHLJ = probs_of(normed_BLD, positions_BL)
-    scores_BL = causal_score_vector(probs_BHLJ, valid_BL) if cache is new else None
-    if cut is not None:
-        if cut.strategy == "window":
-            last_BW = jnp.sum(valid_BL, axis=1, keepdims=True) - 1 - jnp.arange(WINDOW)[None, :]
-            last_BW = jnp.maximum(last_BW, -1)
-            asked_BW, slots_BW = last_BW >= 0, jnp.maximum(last_BW, 0)
-            asking_BHWJ = probs_of(take(normed_BLD, slots_BW), take(positions_BL, slots_BW))
-            ranking_BL = window_score(asking_BHWJ, asked_BW)
-        elif cut.strategy == "novelty":
-            ranking_BL = novelty(x_BLD, valid_BL)
-        else:
-            ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
-        if cut.strategy in ("window", "novelty"):
-            ranking_BL = with_recent(ranking_BL, positions_BL, cut.count_B)
-        protected_BL = positions_BL == jnp.max(positions_BL, axis=1, keepdims=True)
-        keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
-        x_BLD, positions_BL = take(x_BLD, keep_BK), take_positions(positions_BL, keep_BK)
-        if cut.strategy == "score":
-            probs_BHLJ = take(probs_BHLJ, keep_BK, axis=2)
-        else:  # ranked without them: what is removed never becomes a query
-            probs_BHLJ = probs_of(take(normed_BLD, keep_BK), positions_BL)
-    heads_BKE = attend_grouped(dropout(probs_BHLJ), cache.values)
-    return heads_BKE, x_BLD, positions_BL, scores_BL, cache
+from latadj_jax.ranking import of_layer
 
 
 def run(decoder, inputs, plan: Plan, restore: bool, train: bool) -> Output:

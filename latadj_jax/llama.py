@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from latadj_jax.cached_attention import LayerCache, cut_and_attend
 from latadj_jax.config import LlamaConfig
-from latadj_jax.decoder import LayerCache, cut_and_attend, run
+from latadj_jax.decoder import run
 from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,

@@ -7,6 +7,8 @@ prompts of causal language models, where nothing ranks as well in every layer.
 import jax
 import jax.numpy as jnp
 
+from latadj_jax.score import attention_received
+
 STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
 ENCODER_STRATEGIES = ("score", "tail", "random")  # the others know what is recent
 FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
@@ -103,8 +105,7 @@ def window_score(probs_BHWJ: jax.Array, asked_BW: jax.Array) -> jax.Array:
 
     Source: Li et al., arXiv 2404.14469 (SnapKV).
     """
-    probs_BWJ = jnp.mean(probs_BHWJ.astype(jnp.float32), axis=1)
-    return jnp.einsum("BWJ,BW->BJ", probs_BWJ, asked_BW.astype(jnp.float32))
+    return attention_received(probs_BHWJ, asked_BW)
 
 
 def _around(x_BL: jax.Array) -> jax.Array:

@@ -25,9 +25,13 @@ def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
 
     Source: Kachuee and Sharifkhani, arXiv 2201.03327, section 3.
     """
-    probs_BLL = jnp.mean(probs_BHLL.astype(jnp.float32), axis=1)
-    scores_BL = jnp.einsum("BIJ,BI->BJ", probs_BLL, valid_BL.astype(jnp.float32))
-    return jnp.where(valid_BL, scores_BL, 0.0)
+    return jnp.where(valid_BL, attention_received(probs_BHLL, valid_BL), 0.0)
+
+
+def attention_received(probs_BHIJ: jax.Array, valid_BI: jax.Array) -> jax.Array:
+    """Attention of some queries that each key receives, mean over heads: float32 [B, J]."""
+    probs_BIJ = jnp.mean(probs_BHIJ.astype(jnp.float32), axis=1)
+    return jnp.einsum("BIJ,BI->BJ", probs_BIJ, valid_BI.astype(jnp.float32))
 
 
 def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
@@ -49,8 +53,14 @@ def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array
 
     Source: arXiv 2201.03327, eq. (8).
     """
+    return per_viewer(attention_received(probs_BHLL, valid_BL), valid_BL)
+
+
+def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+    """Attention received, over the number of valid queries that can see the word-vector."""
     seen_by_BL = jnp.cumsum(valid_BL[:, ::-1], axis=1, dtype=jnp.int32)[:, ::-1]
-    return score_vector(probs_BHLL, valid_BL) / jnp.maximum(seen_by_BL, 1).astype(jnp.float32)
+    mean_BL = received_BL / jnp.maximum(seen_by_BL, 1).astype(jnp.float32)
+    return jnp.where(valid_BL, mean_BL, 0.0)
 
 
 def attention_context_contribution(scores_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:

@@ -27,6 +27,7 @@ ORDER = [
     "gguf",
     "gguf_tokenizer",
     "bert",
+    "cached_attention",
     "decoder",
     "gpt2",
     "llama",

@@ -1,0 +1,75 @@
+"""Attention in blocks of queries is attention; a cache keeps what is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import latadj_jax
+from latadj_jax import cached_attention
+from latadj_jax.cached_attention import LayerCache, blocks, sees
+
+
+@pytest.fixture
+def block_size(monkeypatch):
+    """Sets the number of queries of a block; what was compiled with another is forgotten."""
+
+    def set_to(size: int):
+        monkeypatch.setattr(cached_attention, "BLOCK", size)
+        jax.clear_caches()
+
+    yield set_to
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("strategy", ["score", "recall"])
+@pytest.mark.parametrize("family", tiny.CAUSAL)
+def test_blocks_change_nothing(family, strategy, block_size):
+    """Rows of other lengths, padded on the left too: a kept query may stand far behind its row in
+    the buffer, and fails here if its block stops short of the keys that it sees."""
+    model, params = tiny.make(family, "lm")
+    model = model.replace(strategy=strategy)
+    batch, _ = tiny.mixed_batch(family)
+    continuation = np.full((4, 5), 7, np.int32)
+
+    def run():
+        out = latadj_jax.apply(model, params, batch, 0.8, return_scores=True)
+        following = latadj_jax.continuation_logits(model, params, batch, continuation, 0.8)
+        return jax.tree.map(np.asarray, (out, following))
+
+    block_size(10**6)
+    whole = run()
+    block_size(3)
+    in_blocks = run()
+    np.testing.assert_array_equal(in_blocks[0].positions, whole[0].positions)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), in_blocks, whole)
+
+
+def test_blocks_cover_all_queries_and_no_key_behind_them(block_size):
+    block_size(4)
+    assert list(blocks(10, 10)) == [(slice(0, 4), 4), (slice(4, 8), 8), (slice(8, 10), 10)]
+    assert list(blocks(1, 9)) == [(slice(0, 1), 9)]
+    assert list(blocks(6, 9)) == [(slice(0, 4), 7), (slice(4, 6), 9)]  # 6 kept of 9
+
+
+def test_a_query_sees_its_past_and_no_empty_slot():
+    seen = sees(jnp.array([[2, 5]]), jnp.array([[0, 5, -1, 2, 6]]))
+    assert seen.astype(int).tolist() == [[[1, 0, 0, 1, 0], [1, 1, 0, 1, 0]]]
+
+
+def test_a_cache_keeps_what_it_holds_and_takes_what_is_written():
+    rng = np.random.default_rng(0)
+
+    def filled(slots, first):
+        keys, values = (jnp.asarray(rng.normal(size=(2, 1, slots, 4)), jnp.float32) for _ in "kv")
+        return LayerCache(keys, values, jnp.arange(first, first + slots)[None].repeat(2, 0))
+
+    held, new = filled(3, 0), filled(1, 7)
+    cache = held.with_room(4)
+    assert cache.positions[0].tolist() == [0, 1, 2, -1, -1, -1, -1]
+    cache = cache.write(new, 5)
+    assert cache.positions[0].tolist() == [0, 1, 2, -1, -1, 7, -1]
+    np.testing.assert_array_equal(cache.keys[:, :, :3], held.keys)
+    np.testing.assert_array_equal(cache.keys[:, :, 5:6], new.keys)
+    np.testing.assert_array_equal(cache.values[:, :, 5:6], new.values)
