@@ -166,7 +166,7 @@ def _cast(array, dtype) -> jax.Array:
     """On the host where it is a host array: that compiles nothing."""
     if isinstance(array, jax.Array):
         return array.astype(dtype)
-    return jnp.asarray(np.asarray(array, dtype))
+    return np.asarray(array, dtype)
 
 
 def is_concrete(x) -> bool:

@@ -116,7 +116,9 @@ class LlamaConfig(HfConfig):
             filled["head_dim"] = size(hf.get("hidden_size"), "hidden_size") // heads
         # transformers 4 had rope_theta and rope_scaling in place of rope_parameters.
         rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-        filled["rope_parameters"] = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
+        if isinstance(rope, Mapping):
+            rope = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
+        filled["rope_parameters"] = rope
         return filled
 
     def to_hf(self) -> dict[str, Any]:

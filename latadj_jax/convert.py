@@ -77,8 +77,10 @@ FUSED = {"gpt2": ("attn.c_attn", ("query", "key", "value"))}
 # Tensors of theirs that may be left over: heads of other tasks, and buffers that are no weights.
 DROPPED = {
     "bert": re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$"),
-    "gpt2": re.compile(r"lm_head\.|score\.|h\.\d+\.attn\.(masked_)?bias$"),
-    "llama": re.compile(r"lm_head\.|score\.|.*rotary_emb\.inv_freq$"),
+    "gpt2": re.compile(
+        r"(lm_head|score|classifier|qa_outputs|multiple_choice_head)\.|h\.\d+\.attn\.(masked_)?bias$"
+    ),
+    "llama": re.compile(r"(lm_head|score|qa_outputs)\.|.*rotary_emb\.inv_freq$"),
 }
 
 

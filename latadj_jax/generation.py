@@ -124,6 +124,8 @@ def generate(
     with checked_params(model, params):
         tokens_BS = _generate(model.module, start.plan, start.room, params, start.inputs, draw,
                               start.ends, jnp.int32(max_new_tokens), start.rngs)  # fmt: skip
+    if is_concrete(tokens_BS):  # sliced on the host: nothing to compile for each number
+        return jax.device_put(np.asarray(tokens_BS)[:, :max_new_tokens])
     return tokens_BS[:, :max_new_tokens]
 
 
@@ -234,9 +236,14 @@ def _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, 
     if plan is None and count == "valid":  # else counts are those of the length that was given
         length = bucket_of(given.length, buckets or every)
         wide = ((0, 0), (0, length - given.length))
-        inputs = {name: jnp.pad(array, wide) for name, array in inputs.items()}
+        inputs = {name: _pad(array, wide) for name, array in inputs.items()}
         given = resolve_plan(model, alpha, None, count, length)
     return Start(inputs, ends, rngs, given, bucket_of(max_new_tokens, every))
+
+
+def _pad(array, wide):
+    """On the host where it can be: that compiles nothing for each length."""
+    return np.pad(np.asarray(array), wide) if is_concrete(array) else jnp.pad(array, wide)
 
 
 def _check(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
@@ -270,11 +277,13 @@ def _check_positions(model: Model, prompt, more: int, what: str) -> None:
 
 def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:
     vocab_size = model.config.vocab_size
-    own = [n for n in model.config.token_ids("eos_token_id") if n < vocab_size]
+    own = [n for n in model.config.token_ids("eos_token_id") if 0 <= n < vocab_size]
+    if stop_tokens is not None and not np.iterable(stop_tokens):
+        raise ValueError(f"stop_tokens must be a list of ids; it is {stop_tokens!r}.")
     stops = own if stop_tokens is None else list(stop_tokens)
     pad = pad_token
     if pad is None:
-        known = [n for n in model.config.token_ids("pad_token_id") if n < vocab_size]
+        known = [n for n in model.config.token_ids("pad_token_id") if 0 <= n < vocab_size]
         pad = [*known, *stops, *own, 0][0]
     for name, token in (*(("stop_tokens", stop) for stop in stops), ("pad_token", pad)):
         if not isinstance(token, numbers.Integral) or not 0 <= token < vocab_size:

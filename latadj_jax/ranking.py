@@ -13,7 +13,7 @@ STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random"
 ENCODER_STRATEGIES = ("score", "tail", "random")  # the others know what is recent
 FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
-RECENT_SHARE = 0.5  # of what is kept, by "window" and "novelty"
+RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
 ABOVE = 2.0**21  # any score and any position; a position on top of it is exact in float32
 POOL = 5  # word-vectors over which novelty is averaged, so that phrases stay whole
 
@@ -54,7 +54,7 @@ def recency(positions_BL: jax.Array) -> jax.Array:
 
 
 def with_recent(ranking_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Array) -> jax.Array:
-    """`ranking`, but the first four and the most recent half of what is kept stand above it.
+    """`ranking`, but the first four and the latest three quarters of what is kept stand above it.
 
     Args:
       positions_BL: ascending, -1 behind the last.

@@ -6,6 +6,7 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 
@@ -30,7 +31,8 @@ class Sampling:
                 raise ValueError(f"{name} must be {rule}; it is {value!r}.")
 
         need(lambda t: math.isfinite(t) and t >= 0, "temperature", "0 (greedy) or greater")
-        need(lambda k: k >= 0 and k == int(k), "top_k", "an integer, 0 (all tokens) or greater")
+        whole = "an integer, 0 (all tokens) or greater"
+        need(lambda k: 0 <= k < math.inf and k == int(k), "top_k", whole)
         need(lambda p: 0 < p <= 1, "top_p", "greater than 0 and at most 1")
 
     @property
@@ -53,15 +55,13 @@ class Draw:
 
     @classmethod
     def of(cls, sampling: Sampling, key: jax.Array | None) -> "Draw":
-        if key is None:
-            if sampling.kind != "greedy":
-                raise ValueError("sampling needs a key: pass key=jax.random.key(0).")
-            key = jax.random.key(0)  # not read
-        return cls(
-            jnp.float32(sampling.temperature),
-            jnp.int32(sampling.top_k),
-            jnp.float32(sampling.top_p),
-            key,
+        if key is None and sampling.kind != "greedy":
+            raise ValueError("sampling needs a key: pass key=jax.random.key(0).")
+        return cls(  # of NumPy: making them compiles nothing
+            np.float32(sampling.temperature),
+            np.int32(sampling.top_k),
+            np.float32(sampling.top_p),
+            None if sampling.kind == "greedy" else key,
             sampling.kind,
         )
 

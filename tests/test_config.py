@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import tiny
 
-from latadj_jax.config import BertConfig, config_from_hf
+from latadj_jax.config import BertConfig, GPT2Config, LlamaConfig, config_from_hf
 from latadj_jax.hf_config import ConfigError
+from latadj_jax.rotary import Rope
 
 HF = {
     "model_type": "bert",
@@ -134,3 +135,197 @@ def test_configs_are_frozen_and_are_keys():
     assert config != config.replace(num_heads=2)
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.num_heads = 2
+
+
+# GPT-2 and Llama.
+
+GPT2 = {
+    "model_type": "gpt2",
+    "vocab_size": 11,
+    "n_embd": 24,
+    "n_layer": 5,
+    "n_head": 3,
+    "n_inner": 17,
+    "n_positions": 13,
+    "activation_function": "relu",
+    "layer_norm_epsilon": 1e-6,
+    "resid_pdrop": 0.3,
+    "attn_pdrop": 0.2,
+    "embd_pdrop": 0.4,
+    "tie_word_embeddings": False,
+    "initializer_range": 0.05,
+    "id2label": {"0": "bad", "1": "good", "2": "neither"},
+}
+LLAMA = {
+    "model_type": "llama",
+    "vocab_size": 11,
+    "hidden_size": 24,
+    "num_hidden_layers": 5,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
+    "head_dim": 10,
+    "intermediate_size": 17,
+    "max_position_embeddings": 13,
+    "hidden_act": "gelu",
+    "rms_norm_eps": 1e-4,
+    "rope_parameters": {"rope_type": "linear", "rope_theta": 77.0, "factor": 3.0},
+    "attention_bias": True,
+    "mlp_bias": True,
+    "attention_dropout": 0.2,
+    "tie_word_embeddings": True,
+    "initializer_range": 0.05,
+    "id2label": {"0": "bad", "1": "good", "2": "neither"},
+}
+COMMON = {
+    "vocab_size": 11,
+    "hidden_size": 24,
+    "num_layers": 5,
+    "intermediate_size": 17,
+    "max_positions": 13,
+    "initializer_range": 0.05,
+    "labels": ("bad", "good", "neither"),
+}
+
+
+def test_every_setting_of_gpt2_is_read_from_its_own_key():
+    assert config_from_hf(GPT2) == GPT2Config(
+        **COMMON,
+        num_heads=3,
+        activation="relu",
+        norm_eps=1e-6,
+        hidden_dropout=0.3,
+        attention_dropout=0.2,
+        embedding_dropout=0.4,
+        tied=False,
+    )
+
+
+def test_every_setting_of_llama_is_read_from_its_own_key():
+    assert config_from_hf(LLAMA) == LlamaConfig(
+        **COMMON,
+        num_heads=6,
+        num_kv_heads=3,
+        head_size=10,
+        activation="gelu",
+        norm_eps=1e-4,
+        rope=Rope(theta=77.0, kind="linear", factor=3.0),
+        attention_bias=True,
+        mlp_bias=True,
+        attention_dropout=0.2,
+        tied=True,
+    )
+
+
+GPT2_SIZES = ("vocab_size", "n_embd", "n_layer", "n_head")
+LLAMA_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+)
+SIZES = {"gpt2": (GPT2, GPT2_SIZES), "llama": (LLAMA, LLAMA_SIZES)}
+
+
+@pytest.mark.parametrize("family", SIZES)
+def test_optional_keys_of_causal_families_have_hugging_face_defaults(family):
+    transformers = pytest.importorskip("transformers")
+    hf, sizes = SIZES[family]
+    hf = {"model_type": family, **{key: hf[key] for key in sizes}}
+    theirs = transformers.AutoConfig.for_model(**hf).to_dict()
+    assert config_from_hf(hf) == config_from_hf(theirs)
+
+
+@pytest.mark.parametrize(("family", "key"), [(f, key) for f in SIZES for key in SIZES[f][1]])
+@pytest.mark.parametrize("value", [None, 0, 2.5, True])
+def test_impossible_sizes_of_causal_families_are_refused_by_key(family, key, value):
+    with pytest.raises(ConfigError, match=key):
+        config_from_hf({**SIZES[family][0], key: value})
+
+
+@pytest.mark.parametrize(
+    ("hf", "message"),
+    [
+        ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        ({**GPT2, "scale_attn_weights": False}, "scale_attn_weights is off"),
+        ({**GPT2, "add_cross_attention": True}, "add_cross_attention"),
+        ({**GPT2, "n_embd": 25}, "25.*3"),
+        ({**GPT2, "n_inner": 0}, "n_inner"),
+        ({**GPT2, "tie_word_embeddings": "no"}, "tie_word_embeddings must be true or false"),
+        ({**LLAMA, "num_key_value_heads": 4}, "num_attention_heads 6.*num_key_value_heads 4"),
+        ({**LLAMA, "head_dim": 5}, "head_dim 5 is odd"),
+        ({**LLAMA, "attention_bias": 1}, "attention_bias must be true or false"),
+        ({**LLAMA, "hidden_act": "swiglu"}, "hidden_act 'swiglu'"),
+        ({**LLAMA, "model_type": "mistral"}, "'mistral' is not implemented; one of bert, gpt2, ll"),
+    ],
+)
+def test_what_causal_families_do_not_implement_is_refused_by_name(hf, message):
+    with pytest.raises(ConfigError, match=message):
+        config_from_hf(hf)
+
+
+@pytest.mark.parametrize("unset", [{"n_inner": None}, {}])
+def test_an_unset_inner_size_is_four_times_the_hidden_one(unset):
+    hf = {key: value for key, value in GPT2.items() if key != "n_inner"}
+    assert config_from_hf({**hf, **unset}).intermediate_size == 96
+
+
+def test_unset_heads_are_those_of_plain_attention():
+    config = config_from_hf({**LLAMA, "num_key_value_heads": None, "head_dim": None})
+    assert (config.num_kv_heads, config.head_size) == (6, 4)
+
+
+LLAMA3 = {
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "rope"),
+    [
+        ({}, Rope()),
+        ({"rope_theta": 500.0}, Rope(theta=500.0)),
+        ({"rope_theta": 500.0, "rope_scaling": None}, Rope(theta=500.0)),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, Rope(kind="linear", factor=2.0)),
+        (
+            {"rope_theta": 500.0, "rope_scaling": {"rope_type": "llama3", **LLAMA3}},
+            Rope(500.0, "llama3", 8.0, 1.0, 4.0, 64),
+        ),
+        (
+            {"rope_parameters": {"rope_type": "llama3", "rope_theta": 500.0, **LLAMA3}},
+            Rope(500.0, "llama3", 8.0, 1.0, 4.0, 64),
+        ),
+        ({"rope_parameters": {"rope_type": "default"}, "rope_theta": 500.0}, Rope(theta=500.0)),
+    ],
+)
+def test_rope_is_read_as_transformers_4_and_5_write_it(changes, rope):
+    """And what is written says it once: of two places transformers would read the other."""
+    unset = {key: value for key, value in LLAMA.items() if key != "rope_parameters"}
+    config = config_from_hf({**unset, **changes})
+    assert config.rope == rope
+    written = config.to_hf()
+    assert not {"rope_theta", "rope_scaling"} & set(written)
+    assert config_from_hf(written) == config
+
+
+@pytest.mark.parametrize("hf", [GPT2, LLAMA], ids=["gpt2", "llama"])
+def test_writing_and_reading_gives_the_same_causal_config(hf):
+    config = config_from_hf({**hf, "summary_type": "cls_index"})
+    assert config_from_hf(config.to_hf()) == config
+    assert config.to_hf()["summary_type"] == "cls_index"
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"), [(None, ()), (7, (7,)), ([7, 8], (7, 8)), (0, (0,)), ([], ())]
+)
+def test_ids_of_special_tokens_may_be_one_or_several(value, ids):
+    assert config_from_hf({**GPT2, "eos_token_id": value}).token_ids("eos_token_id") == ids
+
+
+def test_one_rate_sets_every_dropout_of_a_family():
+    gpt2, llama = config_from_hf(GPT2).with_dropout(0.5), config_from_hf(LLAMA).with_dropout(0.5)
+    assert {gpt2.hidden_dropout, gpt2.attention_dropout, gpt2.embedding_dropout} == {0.5}
+    assert llama.attention_dropout == 0.5

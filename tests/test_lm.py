@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 import tiny
+import tiny_run
 import tiny_text
 
 import latadj_jax
@@ -165,3 +166,26 @@ def test_a_text_shorter_than_a_context_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="none after a context of 24"):
         training.train(chosen)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_decoder_learns_to_classify_by_its_last_token(tmp_path):
+    """GPT-2 as a classifier (paper, Table V), through the same command as BERT."""
+    model = tiny.make_model("gpt2", "classification", vocab_size=310, n_positions=96)
+    params = latadj_jax.init_params(model)
+    source = tmp_path / "gpt2"
+    latadj_jax.save_pretrained(source, model, params, tiny_text.byte_level())
+    chosen = from_config(
+        tiny_run.config(
+            tmp_path,
+            model={"source": str(source)},
+            data={"max_length": 96, "buckets": (96,), "truncate": True},
+            train={"max_steps": 40, "learning_rate": 3e-3},
+            eval={"alphas": (0.9,)},
+        )
+    )
+    training.train(chosen)
+    lines = (Path(chosen.workdir) / "metrics.jsonl").read_text().splitlines()
+    losses = [json.loads(line)["loss"] for line in lines]
+    assert losses[-1] < 0.9 * losses[0]
+    trained, _ = latadj_jax.from_pretrained(Path(chosen.workdir) / "model")
+    assert (trained.task, trained.config.labels) == ("classification", ("bad", "good"))

@@ -33,20 +33,19 @@ def test_recency_counts_positions_not_slots():
     assert best(ranking, 3) == [[0, 1, 4]]
 
 
-def test_half_of_what_is_kept_is_recent_and_the_rest_follows_the_ranking():
-    """Row 0 keeps 9 of 12: four recent, the first four, and the best of the others. Row 1 keeps 6
-    of 8: the first four and three recent would be too many, and the last of them stay."""
-    ranking = jnp.array([[0, 0, 0, 0, 5, 6, 7, 0, 0, 0, 0, 0], [9, 9, 9, 9, 3, 1] + [0] * 6])
-    above = with_recent(
-        ranking.astype(jnp.float32), positions_of(12, 8, size=12), jnp.array([9, 6])
-    )
-    assert best(above, 9)[0] == [0, 1, 2, 3, 6, 8, 9, 10, 11]
+def test_three_quarters_of_what_is_kept_are_recent_and_the_rest_follows_the_ranking():
+    """Row 0 keeps 18 of 20: 13 recent, the first four, and the best of the others. In row 1 the
+    first four and four recent would be more than 6: of the recent the last stay."""
+    ranking = np.zeros((2, 20), np.float32)
+    ranking[:, [5, 6, 7, 8]] = 4, 7, 6, 5
+    above = with_recent(jnp.asarray(ranking), positions_of(20, 8, size=20), jnp.array([18, 6]))
+    assert best(above, 18)[0] == [0, 1, 2, 3, 6, *range(7, 20)]
     assert best(above, 6)[1] == [0, 1, 2, 3, 6, 7]
 
 
 def test_recent_ones_are_told_apart_at_long_lengths():
     """Fails where a position drowns in float32."""
-    above = with_recent(jnp.zeros((1, 2**17)), jnp.arange(2**17)[None], jnp.array([104]))
+    above = with_recent(jnp.zeros((1, 2**17)), jnp.arange(2**17)[None], jnp.array([100]))
     assert best(above, 54)[0][4:] == list(range(2**17 - 50, 2**17))
 
 

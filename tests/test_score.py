@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latadj_jax.score import attention_context_contribution, score_vector
+from latadj_jax.score import attention_context_contribution, causal_score_vector, score_vector
 
 
 def random_attention(batch=3, heads=4, length=7, seed=0):
@@ -90,3 +90,33 @@ def test_score_is_float32_for_half_precision_attention():
 def test_acc_is_the_median_over_valid_positions(scores, valid, median):
     acc = attention_context_contribution(jnp.array([scores]), jnp.array([valid], bool))
     np.testing.assert_allclose(acc, [median], atol=1e-6)
+
+
+# Where a query sees no later key, eq. (8).
+
+
+def test_causal_score_of_the_docstring_example():
+    probs = jnp.array([[[[1.0, 0.0, 0.0], [0.7, 0.3, 0.0], [0.7, 0.2, 0.1]]]])
+    scores = causal_score_vector(probs, jnp.ones((1, 3), bool))
+    np.testing.assert_allclose(scores, [[0.8, 0.25, 0.1]], atol=1e-6)
+
+
+def test_causal_score_is_the_mean_over_the_valid_queries_that_see_a_column():
+    """Padding on either side and in the middle: it is neither a column nor one who sees it."""
+    probs, valid = random_attention()
+    probs = np.tril(probs)
+    batch, heads, length, _ = probs.shape
+    expected = np.zeros((batch, length))
+    for b in range(batch):
+        for j in np.flatnonzero(valid[b]):
+            seen_by = [i for i in range(j, length) if valid[b, i]]
+            votes = [probs[b, h, i, j] for i in seen_by for h in range(heads)]
+            expected[b, j] = sum(votes) / heads / len(seen_by)
+    np.testing.assert_allclose(causal_score_vector(probs, valid), expected, atol=1e-5)
+
+
+def test_the_first_tokens_are_not_favoured_for_being_seen_by_more():
+    """Everybody attends to the first and to itself alike: a plain sum would be 2.5 to 0.5."""
+    probs = jnp.eye(4).at[:, 0].add(1.0) / 2
+    scores = causal_score_vector(probs[None, None], jnp.ones((1, 4), bool))
+    np.testing.assert_allclose(scores, [[(1 + 3 / 2) / 4, 0.5 / 3, 0.5 / 2, 0.5]], atol=1e-6)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import latadj_jax
-from latadj_jax.config import config_from_hf
+from latadj_jax.config import ARCHITECTURES, config_from_hf
 
 VOCAB = 100
 FAMILIES = {
@@ -23,10 +23,41 @@ FAMILIES = {
         "intermediate_size": 48,
         "max_position_embeddings": 40,
         "type_vocab_size": 2,
-    }
+    },
+    "gpt2": {
+        "model_type": "gpt2",
+        "vocab_size": VOCAB,
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_inner": 48,
+        "n_positions": 40,
+        "pad_token_id": 0,
+    },
+    # Two query heads to a key-value head, heads wider than hidden_size / heads, fast rotation.
+    "llama": {
+        "model_type": "llama",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 12,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+        "pad_token_id": 0,
+    },
 }
-TASKS = {"bert": ("features", "classification", "regression")}
-LABELS = {"features": 2, "classification": 3, "regression": 1}
+CAUSAL = ("gpt2", "llama")
+TASKS = {
+    "bert": ("features", "classification", "regression"),
+    "gpt2": ("features", "lm", "classification", "regression"),
+    "llama": ("features", "lm", "classification", "regression"),
+}
+LABELS = {"features": 2, "lm": 2, "classification": 3, "regression": 1}
+# GPT-2's own names for what the other families call alike; transformers takes both.
+ALIASES = {"gpt2": {"num_hidden_layers": "n_layer", "max_position_embeddings": "n_positions"}}
 
 # Layer 2 removes nothing at alpha 1, so that a layer without a cut lies between two that cut.
 PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
@@ -35,9 +66,11 @@ PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
 def hf_config(family: str = "bert", task: str = "features", **changes) -> dict:
     """What config.json of a tiny model holds."""
     names = {str(i): f"name-{i}" for i in range(LABELS[task])}
+    aliases = ALIASES.get(family, {})
+    changes = {aliases.get(key, key): value for key, value in changes.items()}
     return {
         **FAMILIES[family],
-        "architectures": ["BertModel" if task == "features" else "BertForSequenceClassification"],
+        "architectures": [ARCHITECTURES[family][task]],
         "id2label": names,
         "label2id": {name: int(i) for i, name in names.items()},
         **changes,
@@ -73,10 +106,12 @@ def make(family: str = "bert", task: str = "features", **changes):
     return model, random_params(model)
 
 
-def example(length: int, seed: int = 0) -> dict[str, np.ndarray]:
-    """One unpadded example: a first segment and a second."""
+def example(length: int, seed: int = 0, family: str = "bert") -> dict[str, np.ndarray]:
+    """One unpadded example: for BERT, a first segment and a second."""
     rng = np.random.default_rng([length, seed])
     ids = rng.integers(1, VOCAB, length).astype(np.int32)
+    if family in CAUSAL:
+        return {"input_ids": ids}
     return {"input_ids": ids, "token_type_ids": (np.arange(length) > length // 2).astype(np.int32)}
 
 
@@ -96,9 +131,26 @@ def lay_out(examples, slots, length: int, filling: int = 0) -> dict[str, np.ndar
     return batch
 
 
-def mixed_batch() -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
-    """Rows without padding, padded right, padded left, and with holes; and the slots in use."""
+PADDINGS = {
+    "right": lambda n, length: np.arange(n),
+    "left": lambda n, length: np.arange(length - n, length),
+    "both sides": lambda n, length: np.arange(n) + (length - n) // 2,
+}
+
+
+def padded(examples, padding: str, length: int) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """A batch with all its padding on one side (or on both), and the slots in use."""
+    slots = [PADDINGS[padding](len(e["input_ids"]), length) for e in examples]
+    return lay_out(examples, slots, length, filling=7), slots
+
+
+def mixed_batch(family: str = "bert") -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+    """Rows without padding, padded right, padded left, and with holes; and the slots in use.
+
+    In a row of a causal family the padding id stands where no token is, and only there: its
+    Hugging Face heads find the last token by that.
+    """
     holes = np.array([1, 2, 4, 5, 6, 9, 10, 13, 14])
     slots = [np.arange(16), np.arange(9), np.arange(9, 16), holes]
-    examples = [example(len(at), seed) for seed, at in enumerate(slots)]
+    examples = [example(len(at), seed, family) for seed, at in enumerate(slots)]
     return lay_out(examples, slots, length=16), slots

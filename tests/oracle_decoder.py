@@ -1,0 +1,162 @@
+"""GPT-2 and Llama with elimination, one example at a time, in NumPy float64.
+
+Word-vectors and caches are list entries: what is removed is really deleted. Nothing is shared with
+the library but the names of the parameters.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.special
+from oracle import by_score, norm, to_float64
+
+
+@dataclasses.dataclass
+class Expected:
+    """What one prompt should come to; slots are columns of its row in the batch."""
+
+    slots: list[int]  # of the word-vectors that are left
+    hidden: np.ndarray  # [kept, D], after the final norm
+    restored: dict[int, np.ndarray]  # every slot's hidden state, after the final norm
+    logits: np.ndarray | None  # of a classifier, read off the last token
+    scores: list[np.ndarray]  # per layer, of what entered it
+    margin: float  # least difference of scores between a kept and a removed word-vector
+    caches: list[list[tuple]]  # per layer, (key, value) of what entered it
+
+
+def by_recency(scores, order):
+    """The first four positions, then the last ones; each rank once."""
+    return [(-1e6 + o) if o - order[0] < 4 else -o for o in order]
+
+
+class Decoder:
+    """One model; `family` differs in norm, positions, feed-forward and names."""
+
+    def __init__(self, config, params):
+        self.config, self.weights = config, to_float64(params)
+        self.llama = config.model_type == "llama"
+        self.heads = config.num_heads
+        self.groups = config.num_kv_heads if self.llama else config.num_heads
+
+    def prompt(self, ids, slots, keep, prefer=by_score) -> Expected:
+        """Runs the valid tokens of one example.
+
+        Args:
+          slots: where they lie in the row; positions are distances from the first.
+          keep: how many stay after a layer, given its number and how many enter.
+          prefer: sort keys, lowest first, that decide who stays; the last one stays anyway.
+        """
+        slots = [int(slot) for slot in slots]
+        first, last = slots[0], slots[-1]
+        rows = [self.embed(token, slot - first) for token, slot in zip(ids, slots, strict=True)]
+        restored, scores, caches, margin = {}, [], [], math.inf
+        for number in range(self.config.num_layers):
+            layer = self.weights[f"layer_{number}"]
+            cache = [self.key_value(x, s - first, layer) for x, s in zip(rows, slots, strict=True)]
+            probs = [
+                self.probs(x, slot - first, cache[: i + 1], layer)
+                for i, (x, slot) in enumerate(zip(rows, slots, strict=True))
+            ]
+            n = len(rows)
+            # Eq. (8): the mean over the queries that see column j, which are j and all after it.
+            score = [sum(probs[i][:, j].mean() for i in range(j, n)) / (n - j) for j in range(n)]
+            scores.append(np.array(score))
+            caches.append(cache)
+
+            ranks = prefer(score, slots)
+            best = sorted(range(n), key=lambda j: (slots[j] != last, ranks[j]))
+            count = keep(number, n)
+            stay, go = sorted(best[:count]), best[count:]
+            ranked_stay = [j for j in stay if slots[j] != last]
+            if go and ranked_stay:
+                margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in ranked_stay))
+            restored |= {slots[j]: rows[j] for j in go}
+            rows = [self.block(rows[j], probs[j], cache[: j + 1], layer) for j in stay]
+            slots = [slots[j] for j in stay]
+        restored |= dict(zip(slots, rows, strict=True))
+        restored = {slot: self.norm(x, self.weights["final_norm"]) for slot, x in restored.items()}
+        hidden = np.array([restored[slot] for slot in slots])
+        logits = None
+        if "classifier" in self.weights:
+            logits = restored[last] @ self.weights["classifier"]["kernel"]
+        return Expected(slots, hidden, restored, logits, scores, margin, caches)
+
+    def continuation(self, prompt: Expected, ids, length: int) -> np.ndarray:
+        """Logits [S + 1, V] after the prompt's last token and after each of `ids`.
+
+        Args:
+          length: positions that the prompt takes up.
+        """
+        logits = [self.token_logits(prompt.hidden[-1])]
+        caches = [list(cache) for cache in prompt.caches]
+        for position, token in enumerate(ids, length):
+            x = self.embed(token, position)
+            for number, cache in enumerate(caches):
+                layer = self.weights[f"layer_{number}"]
+                cache.append(self.key_value(x, position, layer))
+                x = self.block(x, self.probs(x, position, cache, layer), cache, layer)
+            logits.append(self.token_logits(self.norm(x, self.weights["final_norm"])))
+        return np.array(logits)
+
+    def embed(self, token, position):
+        x = self.weights["word"]["embedding"][token]
+        return x if self.llama else x + self.weights["position"]["embedding"][position]
+
+    def token_logits(self, hidden):
+        if "head" in self.weights:
+            return hidden @ self.weights["head"]["kernel"]
+        return hidden @ self.weights["word"]["embedding"].T
+
+    def key_value(self, x, position, layer):
+        """One key and one value for each group of heads."""
+        x = self.norm(x, layer["attention_norm"])
+        keys = np.split(dense(x, layer["key"]), self.groups)
+        values = np.split(dense(x, layer["value"]), self.groups)
+        return [self.turn(key, position) for key in keys], values
+
+    def probs(self, x, position, cache, layer):
+        """Attention of one word-vector to those in the cache: [heads, n]."""
+        x = self.norm(x, layer["attention_norm"])
+        queries = np.split(dense(x, layer["query"]), self.heads)
+        rows = []
+        for head, query in enumerate(queries):
+            query = self.turn(query, position)
+            group = head * self.groups // self.heads
+            logits = [query @ keys[group] / math.sqrt(len(query)) for keys, _ in cache]
+            rows.append(scipy.special.softmax(logits))
+        return np.array(rows)
+
+    def block(self, x, probs, cache, layer):
+        """The rest of the layer, for one word-vector that stays: `probs` [heads, n] are its own."""
+        heads = [
+            sum(p * values[head * self.groups // self.heads] for p, (_, values) in
+                zip(row, cache, strict=True))
+            for head, row in enumerate(probs)
+        ]  # fmt: skip
+        x = x + dense(np.concatenate(heads), layer["attention_out"])
+        normed = self.norm(x, layer["ff_norm"])
+        if self.llama:
+            gate = dense(normed, layer["gate"])
+            return x + dense(gate / (1 + np.exp(-gate)) * dense(normed, layer["up"]), layer["down"])
+        wide = dense(normed, layer["ff_in"])
+        inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
+        return x + dense(wide * (1 + np.tanh(inner)) / 2, layer["ff_out"])
+
+    def norm(self, x, weights):
+        if not self.llama:
+            return norm(x, weights, self.config.norm_eps)
+        return x / np.sqrt((x**2).mean() + self.config.norm_eps) * weights["scale"]
+
+    def turn(self, x, position):
+        """Rotary position: the pair (c, c + C / 2) is one complex number."""
+        if not self.llama:
+            return x
+        half = len(x) // 2
+        speed = self.config.rope.theta ** (-np.arange(half) / half)
+        turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * speed)
+        return np.concatenate([turned.real, turned.imag])
+
+
+def dense(x, weights):
+    return x @ weights["kernel"] + weights.get("bias", 0.0)
