@@ -4,7 +4,8 @@
     python train.py --config configs/llama_wikitext2.py --config.data.path=$DATA/lm/wikitext2
 
 The model is shipped inside a package. Of each window of 640 tokens the first 512 are pruned, at
-twice the speed, and the loss is that of the 128 after them: what is trained is what is served.
+twice the speed, and the loss is that of the 128 after them: what is trained is what is served. The
+method is that of arXiv 2201.03327, with the ranking "recall" (docs/decoders.md).
 """
 
 from ml_collections import ConfigDict

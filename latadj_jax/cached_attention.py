@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from latadj_jax.eliminate import Cut, select, take, take_positions
-from latadj_jax.layers import attend_grouped, grouped_attention_probs
+from latadj_jax.layers import grouped_attention, grouped_attention_probs
 from latadj_jax.ranking import WINDOW, novelty, ranking, window_score, with_recent
 from latadj_jax.score import attention_received, per_viewer
 
@@ -116,8 +116,8 @@ def attend(
     out = []
     for rows, num_keys in blocks(q_BIHC.shape[1], cache.keys.shape[2]):
         seen_BIJ = sees(positions_BI[:, rows], cache.positions[:, :num_keys])
-        probs_BHIJ = grouped_attention_probs(q_BIHC[:, rows], cache.keys[:, :, :num_keys], seen_BIJ)
-        out.append(attend_grouped(dropout(probs_BHIJ), cache.values[:, :, :num_keys]))
+        keys, values = cache.keys[:, :, :num_keys], cache.values[:, :, :num_keys]
+        out.append(grouped_attention(q_BIHC[:, rows], keys, values, seen_BIJ, dropout))
     return jnp.concatenate(out, axis=1)
 
 

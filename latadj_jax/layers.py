@@ -37,14 +37,37 @@ def attend(probs_BHKL: jax.Array, v_BLHC: jax.Array) -> jax.Array:
     return out_BKHC.reshape(*out_BKHC.shape[:2], -1)
 
 
+def grouped_attention(q_BIHC, keys_BGJC, values_BGJC, mask_BIJ: jax.Array, dropout) -> jax.Array:
+    """Attention output [B, I, H * C] where each of G key-value heads serves H / G query heads.
+
+    softmax(Q K^T / sqrt(C)) V, divided by the softmax's sums at the end: one pass less over what is
+    I by J.
+
+    Args:
+      mask_BIJ: bool, True where the key is seen.
+      dropout: of attention probabilities.
+    """
+    logits_BHIJ = _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ)
+    highest_BHI1 = jax.lax.stop_gradient(logits_BHIJ.max(axis=-1, keepdims=True))
+    weights_BHIJ = jnp.exp(logits_BHIJ - highest_BHI1)
+    total_BHI1 = weights_BHIJ.sum(axis=-1, keepdims=True)
+    batch, groups, keys, width = values_BGJC.shape
+    weights_BGNJ = dropout(weights_BHIJ).astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
+    sums_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", weights_BGNJ, values_BGJC,
+                           preferred_element_type=jnp.float32)  # fmt: skip
+    out_BHIC = sums_BGNC.reshape(*weights_BHIJ.shape[:3], width) / total_BHI1
+    out_BIHC = out_BHIC.astype(values_BGJC.dtype).swapaxes(1, 2)
+    return out_BIHC.reshape(*out_BIHC.shape[:2], -1)
+
+
 def grouped_attention_probs(
     q_BIHC: jax.Array, keys_BGJC: jax.Array, mask_BIJ: jax.Array
 ) -> jax.Array:
-    """`attention_probs` where each of G key-value heads serves H / G query heads in a row.
+    """The probabilities of `grouped_attention`, float32 [B, H, I, J]."""
+    return jax.nn.softmax(_grouped_logits(q_BIHC, keys_BGJC, mask_BIJ), axis=-1)
 
-    Returns:
-      float32 [B, H, I, J].
-    """
+
+def _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ) -> jax.Array:
     batch, queries, heads, width = q_BIHC.shape
     groups = keys_BGJC.shape[1]
     # The heads of a group read the same keys: one product for all of them.
@@ -52,18 +75,7 @@ def grouped_attention_probs(
     logits_BGNJ = jnp.einsum("BGNC,BGJC->BGNJ", q_BGNC, keys_BGJC,
                              preferred_element_type=jnp.float32)  # fmt: skip
     logits_BHIJ = logits_BGNJ.reshape(batch, heads, queries, -1)
-    hidden = jnp.finfo(jnp.float32).min
-    return jax.nn.softmax(jnp.where(mask_BIJ[:, None], logits_BHIJ, hidden), axis=-1)
-
-
-def attend_grouped(probs_BHIJ: jax.Array, values_BGJC: jax.Array) -> jax.Array:
-    """Attention output [B, I, H * C]."""
-    batch, heads, queries, _ = probs_BHIJ.shape
-    _, groups, keys, width = values_BGJC.shape
-    probs_BGNJ = probs_BHIJ.astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
-    out_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", probs_BGNJ, values_BGJC)
-    out_BIHC = out_BGNC.reshape(batch, heads, queries, width).swapaxes(1, 2)
-    return out_BIHC.reshape(batch, queries, -1)
+    return jnp.where(mask_BIJ[:, None], logits_BHIJ, jnp.finfo(jnp.float32).min)
 
 
 def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:

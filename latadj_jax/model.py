@@ -142,7 +142,8 @@ def resolve_plan(
 def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) -> dict:
     """The keys of a call; ValueError names one that it needs and has not."""
     rngs = dict(rngs or {})
-    for name, needed in (("dropout", train), ("eliminate", plan.strategy == "random")):
+    draws = plan.strategy == "random" and not plan.is_dense
+    for name, needed in (("dropout", train), ("eliminate", draws)):
         if needed and name not in rngs:
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
     return rngs

@@ -42,7 +42,7 @@ def test_every_config_becomes_settings(path):
         config.data.path = "reviews.csv"
     result = settings.from_config(config)
     assert result.workdir == f"runs/{path.stem}"  # two configs never write to one folder
-    assert result.model.dropout in (0.1, 0.15)
+    assert result.model.dropout in ((0.0,) if path.stem.startswith("llama") else (0.1, 0.15))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
