@@ -7,7 +7,8 @@ Axis letters in names of arrays, e.g. `x_BLD`:
 
 from latadj_jax.api import apply, from_pretrained
 from latadj_jax.calibration import calibrate
-from latadj_jax.generation import continuation_logits, generate, stream
+from latadj_jax.continuation import continuation_logits
+from latadj_jax.generation import generate, stream
 from latadj_jax.model import Model, init_params
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha

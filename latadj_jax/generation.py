@@ -9,71 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from latadj_jax.batch import bucket_of, cast_inputs, check_inputs, default_buckets, is_concrete
+from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete
+from latadj_jax.continuation import check_positions, check_prompt, input_ranges
 from latadj_jax.decoder import last_hidden, read_on, read_prompt, token_logits
-from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
+from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.plan import Plan
 from latadj_jax.sampling import Draw, Sampling, next_token
-
-
-def continuation_logits(
-    model: Model,
-    params,
-    prompt: Mapping[str, jax.Array],
-    continuation: jax.Array,
-    alpha: float | None = None,
-    *,
-    plan: Plan | None = None,
-    count: str = "valid",
-    train: bool = False,
-    rngs: Mapping[str, jax.Array] | None = None,
-) -> jax.Array:
-    """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
-
-    The prompt is read with elimination, ranked by its own queries only; the continuation is read
-    densely. So no logit depends on a later token.
-
-    Args:
-      prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
-      continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
-        (its padding) changes nothing before it.
-      alpha, plan, count: as for `apply`; they concern the prompt.
-      train, rngs: as for `apply`.
-
-    Returns:
-      float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.
-
-    Raises:
-      ValueError: input that cannot work, before any compilation.
-    """
-    plan, rngs = _check(model, prompt, alpha, plan, count, rngs, train)
-    shape = np.shape(continuation)
-    if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
-        raise ValueError(
-            f"continuation must be [B, S] with the B of the prompt; it is {list(shape)}."
-        )
-    _check_positions(model, prompt, shape[1], "the continuation")
-    if shape[1]:  # else there is nothing to look at
-        check_inputs({"input_ids": continuation}, _ranges(model), model.config.max_positions)
-    inputs = cast_inputs(prompt, _ranges(model))
-    ids_BS = jnp.asarray(continuation, jnp.int32)
-    with checked_params(model, params):
-        return _continuation_logits(model.module, plan, train, params, inputs, ids_BS, rngs)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
-    def run(decoder):
-        out, caches, lengths_B = read_prompt(decoder, inputs, plan, train=train, last_only=True)
-        hidden_BSD = last_hidden(out)[:, None]
-        if ids_BS.shape[1]:
-            slots = [cache.keys.shape[2] for cache in caches]
-            caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
-            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots, train)
-            hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
-        return token_logits(decoder, hidden_BSD)
-
-    return module.apply({"params": params}, method=run, rngs=rngs)
 
 
 def generate(
@@ -118,12 +59,25 @@ def generate(
     Raises:
       ValueError: input that cannot work, before any compilation.
     """
-    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
-    start = _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
-                     buckets)  # fmt: skip
+    start = _prepare(
+        model,
+        batch,
+        alpha,
+        max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop_tokens=stop_tokens,
+        pad_token=pad_token,
+        key=key,
+        plan=plan,
+        count=count,
+        rngs=rngs,
+        buckets=buckets,
+    )
+    limit = np.int32(max_new_tokens)
     with checked_params(model, params):
-        tokens_BS = _generate(model.module, start.plan, start.room, params, start.inputs, draw,
-                              start.ends, jnp.int32(max_new_tokens), start.rngs)  # fmt: skip
+        tokens_BS = _generate(model.module, params, start, limit)
     if is_concrete(tokens_BS):  # sliced on the host: nothing to compile for each number
         return jax.device_put(np.asarray(tokens_BS)[:, :max_new_tokens])
     return tokens_BS[:, :max_new_tokens]
@@ -135,35 +89,25 @@ def stream(
     batch: Mapping[str, jax.Array],
     alpha: float | None = None,
     max_new_tokens: int = 64,
-    *,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    stop_tokens: Sequence[int] | None = None,
-    pad_token: int | None = None,
-    key: jax.Array | None = None,
-    plan: Plan | None = None,
-    count: str = "valid",
-    rngs: Mapping[str, jax.Array] | None = None,
-    buckets: Sequence[int] | None = None,
+    **options,
 ) -> Iterator[np.ndarray]:
     """The columns of `generate`, int32 [B] each, as they come; ends when every row has.
 
     Bad input is refused when it is called, before the first token is asked for.
+
+    Args:
+      options: as `generate` has them.
     """
-    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
-    start = _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
-                     buckets)  # fmt: skip
+    start = _prepare(model, batch, alpha, max_new_tokens, **options)
 
     def tokens() -> Iterator[np.ndarray]:
         with checked_params(model, params):
-            state = _first(model.module, start.plan, start.room, params, start.inputs, draw,
-                           start.ends, start.rngs)  # fmt: skip
+            state = _first(model.module, params, start)
         for n in range(max_new_tokens):
             yield np.asarray(state.token_B)
             if n + 1 == max_new_tokens or bool(state.done_B.all()):
                 return
-            state = _next(model.module, start.plan, params, draw, start.ends, state)
+            state = _next(model.module, start.plan, params, start.draw, start.ends, state)
 
     return tokens()
 
@@ -194,19 +138,20 @@ class Start(struct.PyTreeNode):
     """A checked and padded call."""
 
     inputs: dict
+    draw: Draw
     ends: Ends
     rngs: dict
     plan: Plan = struct.field(pytree_node=False)
     room: int = struct.field(pytree_node=False)  # slots for new tokens
 
 
-def _begin(decoder, plan, room, inputs, draw: Draw, ends: Ends) -> State:
+def _begin(decoder, start: Start) -> State:
     """Reads the prompt and chooses the first token."""
-    out, caches, lengths_B = read_prompt(decoder, inputs, plan, last_only=True)
+    out, caches, lengths_B = read_prompt(decoder, start.inputs, start.plan, last_only=True)
     step = jnp.zeros((), jnp.int32)
-    token_B = next_token(token_logits(decoder, last_hidden(out)), draw, step)
-    caches = tuple(cache.with_room(room) for cache in caches)
-    return State(step, token_B, ends.reached(token_B), lengths_B, caches)
+    token_B = next_token(token_logits(decoder, last_hidden(out)), start.draw, step)
+    caches = tuple(cache.with_room(start.room) for cache in caches)
+    return State(step, token_B, start.ends.reached(token_B), lengths_B, caches)
 
 
 def _go_on(decoder, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
@@ -220,59 +165,46 @@ def _go_on(decoder, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
     return State(step, token_B, state.done_B | ends.reached(token_B), state.lengths_B, caches)
 
 
-def _prepare(model, batch, alpha, max_new_tokens, stop_tokens, pad_token, plan, count, rngs,
-             buckets) -> Start:  # fmt: skip
+def _prepare(
+    model,
+    batch,
+    alpha,
+    max_new_tokens,
+    *,
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    stop_tokens=None,
+    pad_token=None,
+    key=None,
+    plan=None,
+    count="valid",
+    rngs=None,
+    buckets=None,
+) -> Start:
     """Checks a call, and pads its prompts on the right to a bucket."""
+    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
     whole = isinstance(max_new_tokens, numbers.Integral) and not isinstance(max_new_tokens, bool)
     if not whole or max_new_tokens < 1:
         raise ValueError(
             f"max_new_tokens must be an integer of at least 1; it is {max_new_tokens!r}."
         )
-    given, rngs = _check(model, batch, alpha, plan, count, rngs)
-    _check_positions(model, batch, max_new_tokens, "max_new_tokens")
+    given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
+    check_positions(model, batch, max_new_tokens, "max_new_tokens")
     ends = _ends(model, stop_tokens, pad_token)
-    inputs = cast_inputs(batch, _ranges(model))
+    inputs = cast_inputs(batch, input_ranges(model))
     every = default_buckets(model.config.max_positions)
     if plan is None and count == "valid":  # else counts are those of the length that was given
         length = bucket_of(given.length, buckets or every)
         wide = ((0, 0), (0, length - given.length))
         inputs = {name: _pad(array, wide) for name, array in inputs.items()}
         given = resolve_plan(model, alpha, None, count, length)
-    return Start(inputs, ends, rngs, given, bucket_of(max_new_tokens, every))
+    return Start(inputs, draw, ends, rngs, given, bucket_of(max_new_tokens, every))
 
 
 def _pad(array, wide):
     """On the host where it can be: that compiles nothing for each length."""
     return np.pad(np.asarray(array), wide) if is_concrete(array) else jnp.pad(array, wide)
-
-
-def _check(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
-    if model.task != "lm":
-        raise ValueError(
-            f"this needs a model of task 'lm', and this one's is {model.task!r}: load it with "
-            f"from_pretrained(source, task='lm')."
-        )
-    check_inputs(prompt, _ranges(model), model.config.max_positions)
-    plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
-    return plan, resolve_rngs(plan, train, rngs)
-
-
-def _ranges(model: Model) -> dict[str, int]:
-    return model.module.input_ranges(model.config)
-
-
-def _check_positions(model: Model, prompt, more: int, what: str) -> None:
-    """Raises ValueError where the longest prompt and `more` tokens pass the last position."""
-    length = np.shape(prompt["input_ids"])[1]
-    mask = prompt.get("attention_mask")
-    if mask is not None and is_concrete(mask):
-        valid_BT = np.asarray(mask) != 0
-        length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
-    if length + more > model.config.max_positions:
-        raise ValueError(
-            f"a prompt of {length} tokens and {more} of {what} pass the model's "
-            f"{model.config.max_positions} positions; shorten one of them."
-        )
 
 
 def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:
@@ -295,11 +227,11 @@ def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None
     return Ends(jnp.asarray(stops, jnp.int32), jnp.int32(pad))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate(module, plan, room, params, inputs, draw, ends, max_new_tokens, rngs):
-    variables = {"params": params}
-    state = module.apply(variables, plan, room, inputs, draw, ends, method=_begin, rngs=rngs)
-    tokens_BS = jnp.full((state.token_B.shape[0], room), ends.pad_token, jnp.int32)
+@functools.partial(jax.jit, static_argnums=0)
+def _generate(module, params, start: Start, max_new_tokens):
+    variables, draw, ends = {"params": params}, start.draw, start.ends
+    state = module.apply(variables, start, method=_begin, rngs=start.rngs)
+    tokens_BS = jnp.full((state.token_B.shape[0], start.room), ends.pad_token, jnp.int32)
     tokens_BS = tokens_BS.at[:, 0].set(state.token_B)
 
     def unfinished(carry):
@@ -308,17 +240,16 @@ def _generate(module, plan, room, params, inputs, draw, ends, max_new_tokens, rn
 
     def body(carry):
         state, tokens_BS = carry
-        state = module.apply(variables, plan, draw, ends, state, method=_go_on)
+        state = module.apply(variables, start.plan, draw, ends, state, method=_go_on)
         return state, tokens_BS.at[:, state.step].set(state.token_B)
 
     _, tokens_BS = jax.lax.while_loop(unfinished, body, (state, tokens_BS))
     return tokens_BS
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _first(module, plan, room, params, inputs, draw, ends, rngs):
-    variables = {"params": params}
-    return module.apply(variables, plan, room, inputs, draw, ends, method=_begin, rngs=rngs)
+@functools.partial(jax.jit, static_argnums=0)
+def _first(module, params, start: Start):
+    return module.apply({"params": params}, start, method=_begin, rngs=start.rngs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)

@@ -16,7 +16,7 @@ import optax
 from tqdm import tqdm
 
 from latadj_jax.api import apply
-from latadj_jax.generation import continuation_logits
+from latadj_jax.continuation import continuation_logits
 from latadj_jax.model import Model
 from latadj_jax.plan import Plan
 from latadj_jax.windows import Pair, Windows, pairs_batches

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 
 from latadj_jax.api import apply
-from latadj_jax.generation import continuation_logits
+from latadj_jax.continuation import continuation_logits
 from latadj_jax.model import Model
 from latadj_jax.plan import Plan
 

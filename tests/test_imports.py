@@ -37,6 +37,7 @@ ORDER = [
     "api",
     "saving",
     "sampling",
+    "continuation",
     "generation",
     "metrics",
     "settings",

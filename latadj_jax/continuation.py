@@ -1,0 +1,104 @@
+"""Logits of what follows a pruned prompt, and the checks that prompts get."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.batch import cast_inputs, check_inputs, is_concrete
+from latadj_jax.decoder import last_hidden, read_on, read_prompt, token_logits
+from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
+from latadj_jax.plan import Plan
+
+
+def continuation_logits(
+    model: Model,
+    params,
+    prompt: Mapping[str, jax.Array],
+    continuation: jax.Array,
+    alpha: float | None = None,
+    *,
+    plan: Plan | None = None,
+    count: str = "valid",
+    train: bool = False,
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> jax.Array:
+    """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
+
+    The prompt is read with elimination, ranked by its own queries only; the continuation is read
+    densely. So no logit depends on a later token.
+
+    Args:
+      prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
+      continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
+        (its padding) changes nothing before it.
+      alpha, plan, count: as for `apply`; they concern the prompt.
+      train, rngs: as for `apply`.
+
+    Returns:
+      float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    plan, rngs = check_prompt(model, prompt, alpha, plan, count, rngs, train)
+    shape = np.shape(continuation)
+    if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
+        raise ValueError(
+            f"continuation must be [B, S] with the B of the prompt; it is {list(shape)}."
+        )
+    check_positions(model, prompt, shape[1], "the continuation")
+    if shape[1]:  # else there is nothing to look at
+        check_inputs({"input_ids": continuation}, input_ranges(model), model.config.max_positions)
+    inputs = cast_inputs(prompt, input_ranges(model))
+    ids_BS = jnp.asarray(continuation, jnp.int32)
+    with checked_params(model, params):
+        return _continuation_logits(model.module, plan, train, params, inputs, ids_BS, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
+    def run(decoder):
+        out, caches, lengths_B = read_prompt(decoder, inputs, plan, train=train, last_only=True)
+        hidden_BSD = last_hidden(out)[:, None]
+        if ids_BS.shape[1]:
+            slots = [cache.keys.shape[2] for cache in caches]
+            caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
+            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots, train)
+            hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
+        return token_logits(decoder, hidden_BSD)
+
+    return module.apply({"params": params}, method=run, rngs=rngs)
+
+
+def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
+    """The plan and keys of a call on a language model; ValueError for what cannot work."""
+    if model.task != "lm":
+        raise ValueError(
+            f"this needs a model of task 'lm', and this one's is {model.task!r}: load it with "
+            f"from_pretrained(source, task='lm')."
+        )
+    check_inputs(prompt, input_ranges(model), model.config.max_positions)
+    plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
+    return plan, resolve_rngs(plan, train, rngs)
+
+
+def input_ranges(model: Model) -> dict[str, int]:
+    """The inputs that the model reads and how many values each can take."""
+    return model.module.input_ranges(model.config)
+
+
+def check_positions(model: Model, prompt, more: int, what: str) -> None:
+    """Raises ValueError where the longest prompt and `more` tokens pass the last position."""
+    length = np.shape(prompt["input_ids"])[1]
+    mask = prompt.get("attention_mask")
+    if mask is not None and is_concrete(mask):
+        valid_BT = np.asarray(mask) != 0
+        length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
+    if length + more > model.config.max_positions:
+        raise ValueError(
+            f"a prompt of {length} tokens and {more} of {what} pass the model's "
+            f"{model.config.max_positions} positions; shorten one of them."
+        )
