@@ -40,6 +40,7 @@ ORDER = [
     "continuation",
     "generation",
     "metrics",
+    "rules",
     "settings",
     "files",
     "tables",

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from latadj_jax import metrics
-from latadj_jax.settings import METRICS
+from latadj_jax.rules import METRICS
 
 
 def one(name, labels, predictions):
