@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 import latadj_jax
+from latadj_jax.text import load_tokenizer
 
 VOCAB = tiny.VOCAB
 LENGTHS = (12, 5, 9)
@@ -336,3 +337,25 @@ def test_parameters_of_another_model_are_refused():
     params = tiny.make("gpt2", "lm", num_hidden_layers=1, max_position_embeddings=96)[1]
     with pytest.raises(ValueError, match="params are not this model's: layer_1"):
         latadj_jax.generate(model, params, prompts(), 0.8, 3)
+
+
+def test_a_real_llama_speaks_as_transformers_lets_it_speak(tmp_path):
+    """SmolLM2 from its GGUF file (test_gguf.py compares the weights): logits, 50 greedy tokens."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    file = pytest.importorskip("tiny_gguf").smollm2()
+    model, params = latadj_jax.from_pretrained(file)
+    latadj_jax.save_pretrained(tmp_path, model, params)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
+    theirs.generation_config.eos_token_id = None
+    text = "The capital of France is Paris, and the capital of Italy is"
+    ids = load_tokenizer(str(file))(text, return_tensors="np")["input_ids"]
+    with torch.no_grad():
+        expected = theirs(torch.from_numpy(ids)).logits.numpy()
+        spoken = theirs.generate(torch.from_numpy(ids), max_new_tokens=50, do_sample=False)
+    logits = latadj_jax.apply(model, params, {"input_ids": ids}).logits
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-3)
+    tokens = latadj_jax.generate(
+        model, params, {"input_ids": ids}, None, 50, stop_tokens=(), buckets=ids.shape[1:]
+    )
+    np.testing.assert_array_equal(tokens, spoken[:, ids.shape[1] :].numpy())
