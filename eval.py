@@ -48,16 +48,29 @@ def main(argv: list[str]) -> None:
         if len(argv) > 1:
             raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
         alphas = [parse_alpha(text) for text in _ALPHA.value]
+        check_flags()
         if _TEXT.value or _LAST_WORDS.value:
             source, results = evaluate_given(alphas)
-        elif _MODEL.value:
-            raise SettingsError("--model needs what to evaluate it on: --text or --last_words.")
         else:
             source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
             results = evaluate_run(source, alphas)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     print(f"{source}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
+
+
+def check_flags() -> None:
+    """Raises SettingsError for flags that would be ignored."""
+    if _TEXT.value and _LAST_WORDS.value:
+        raise SettingsError("--text and --last_words are two evaluations; give one of them.")
+    any_given = _TEXT.value or _LAST_WORDS.value
+    for wanted, given, of in (
+        ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
+        ("--text or --last_words", any_given, (_MODEL, _STRATEGY, _BATCH_SIZE, _DTYPE)),
+    ):
+        for flag in of:
+            if flag.present and not given:
+                raise SettingsError(f"--{flag.name} needs what to evaluate on: {wanted}.")
 
 
 def evaluate_given(alphas: list[float]) -> tuple[str, dict]:

@@ -9,7 +9,7 @@ import importlib.util
 import numpy as np
 
 import latadj_jax
-from latadj_jax.evaluation import calibration_batches
+from latadj_jax.evaluation import buckets_of, calibration_batches
 from latadj_jax.profile import FITS
 from latadj_jax.settings import from_config
 from latadj_jax.text import encode, load_examples, load_tokenizer
@@ -30,7 +30,7 @@ def main() -> None:
         train, _, _ = load_examples(settings.data, settings.model.task, settings.seed)
         train = train.subset(np.random.default_rng(0).permutation(len(train))[:512])
         examples = encode(tokenizer, train.texts, settings.data.max_length, True)
-        batches = calibration_batches(examples, settings.data, 32)
+        batches = calibration_batches(examples, buckets_of(settings.data, "valid"), 32)
         acc = latadj_jax.calibrate(model, params, batches).acc
         profiles = [latadj_jax.Profile.from_acc(acc, fit) for fit in FITS]
         errors = [np.sqrt(np.mean(np.subtract(p.curve, acc) ** 2)) for p in profiles]

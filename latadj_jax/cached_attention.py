@@ -16,7 +16,7 @@ from latadj_jax.layers import grouped_attention, grouped_attention_probs
 from latadj_jax.ranking import WINDOW, novelty, ranking, window_score, with_recent
 from latadj_jax.score import attention_received, per_viewer
 
-BLOCK = 256  # queries at a time: their probabilities stay in the processor's cache
+BLOCK = 256  # queries at a time, which look only at the keys up to their own block's end
 
 
 @struct.dataclass

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from latadj_jax import sources
-from latadj_jax.files import DataError, a_string, json_lines, read_text
+from latadj_jax.files import DataError, a_string, json_lines, local_files, read_text
 from latadj_jax.settings import DataSettings
 
 END_OF_TEXT = "<|endoftext|>"
@@ -26,33 +26,19 @@ def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
     """
     if not data.path:
         return _hub_corpus(data)
-    path = sources.local_path(data.path)
-    if path is None:
-        raise DataError(f"config.data.path is {data.path!r}: there is no such folder or file.")
-    if path.is_file():
-        train, test = _split(path.name, _read_file(path, data), data.eval_fraction)
+    train_file, *eval_files = local_files(data)
+    train = _read_file(train_file, data)
+    if not eval_files:
+        train, test = _split(train_file.name, train, data.eval_fraction)
         return train, {"test": test}
-    files = [path / file for file in (data.train_file, *data.eval_files)]
-    for file in files:
-        if not file.is_file():
-            present = ", ".join(sorted(p.name for p in path.iterdir()))
-            raise DataError(
-                f"{path} has no file {file.name!r}; it has: {present}. "
-                "Set config.data.train_file and config.data.eval_files."
-            )
-    stems = [file.stem for file in files[1:]]
-    if len(set(stems)) < len(stems):
-        raise DataError(f"config.data.eval_files {data.eval_files} need names that differ.")
-    train, *evals = (_read_file(file, data) for file in files)
-    return train, dict(zip(stems, evals, strict=True))
+    return train, {file.stem: _read_file(file, data) for file in eval_files}
 
 
 def encode_text(tokenizer, text: str) -> np.ndarray:
     """The text as one stream of token ids, int32 [n], without special tokens around it.
 
     Encoded whole, since no cut is harmless for every tokenizer ("\\n\\n" may be one token, and
-    some put a space before whatever they are given). Takes about 2 s and 200 MB a million
-    characters.
+    some put a space before whatever they are given).
     """
     encoded = tokenizer(
         text, add_special_tokens=False, return_attention_mask=False, verbose=False

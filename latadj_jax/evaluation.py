@@ -14,8 +14,8 @@ from latadj_jax.api import apply, from_pretrained
 from latadj_jax.batch import collate, default_buckets, group
 from latadj_jax.corpus import encode_text, load_corpus
 from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.model import Model
-from latadj_jax.perplexity import evaluate_text
+from latadj_jax.model import Model, rngs_for
+from latadj_jax.perplexity import conditions, evaluate_text
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.runs import load_settings
 from latadj_jax.settings import DataSettings, EvalSettings
@@ -53,11 +53,11 @@ def buckets_of(data: DataSettings, count: str) -> tuple[int, ...]:
 
 
 def calibration_batches(
-    examples: list[dict[str, np.ndarray]], data: DataSettings, batch_size: int
+    examples: list[dict[str, np.ndarray]], buckets: Sequence[int], batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches for `calibrate`, which needs no labels."""
     unlabelled = Encoded(examples, np.zeros(len(examples), np.int32))
-    for _, batch in unlabelled.batches(buckets_of(data, "valid"), batch_size):
+    for _, batch in unlabelled.batches(buckets, batch_size):
         yield batch
 
 
@@ -74,7 +74,7 @@ def predict(
     batches = list(data.batches(sorted(plans), batch_size))
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
-        logits = np.asarray(apply(model, params, batch, plan=plan, rngs=_rngs(plan)).logits)
+        logits = np.asarray(apply(model, params, batch, plan=plan, rngs=rngs_for(plan)).logits)
         predictions[indices] = tasks.predictions(model.task, logits)[: len(indices)]
     return predictions
 
@@ -135,17 +135,11 @@ def evaluate(
         )
     return {
         "metrics": list(settings.metrics),
-        "num_layers": model.config.num_layers,
-        "count": count,
-        "strategy": model.strategy,
-        "batch_size": settings.batch_size,
         "examples": {name: len(part.examples) for name, part in parts.items()},
         "unit": "examples",
         "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
         "length, weighted by the number of batches",
-        "device": f"{jax.devices()[0].platform}, {jax.device_count()} device(s)",
-        "dtype": model.dtype,
-        "jax": jax.__version__,
+        **conditions(model, count, settings),
         "rows": rows,
     }
 
@@ -201,11 +195,7 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
 
 
 def _run(model, params, batch, plan: Plan):
-    return lambda: apply(model, params, batch, plan=plan, rngs=_rngs(plan)).logits
-
-
-def _rngs(plan: Plan):
-    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+    return lambda: apply(model, params, batch, plan=plan, rngs=rngs_for(plan)).logits
 
 
 def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:

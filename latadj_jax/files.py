@@ -6,11 +6,39 @@ import logging
 import pathlib
 from collections.abc import Iterator
 
+from latadj_jax import sources
+from latadj_jax.settings import DataSettings
+
 log = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
     """Data that cannot be used; the message names the place (a file and row) and the fix."""
+
+
+def local_files(data: DataSettings) -> list[pathlib.Path]:
+    """The one file that `data.path` is, or of that folder `train_file` and the `eval_files`.
+
+    Raises:
+      DataError, SourceError: what is missing.
+    """
+    path = sources.local_path(data.path)
+    if path is None:
+        raise DataError(f"config.data.path is {data.path!r}: there is no such folder or file.")
+    if path.is_file():
+        return [path]
+    files = [path / file for file in (data.train_file, *data.eval_files)]
+    for file in files:
+        if not file.is_file():
+            present = ", ".join(sorted(p.name for p in path.iterdir()))
+            raise DataError(
+                f"{path} has no file {file.name!r}; it has: {present}. "
+                "Set config.data.train_file and config.data.eval_files."
+            )
+    stems = [file.stem for file in files[1:]]
+    if len(set(stems)) < len(stems):
+        raise DataError(f"config.data.eval_files {data.eval_files} need names that differ.")
+    return files
 
 
 def decode(path: pathlib.Path) -> str:

@@ -134,7 +134,8 @@ class State:
     caches: tuple
 
 
-class Start(struct.PyTreeNode):
+@struct.dataclass
+class Start:
     """A checked and padded call."""
 
     inputs: dict

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from latadj_jax.api import apply
 from latadj_jax.continuation import continuation_logits
-from latadj_jax.model import Model
+from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan
 from latadj_jax.windows import Pair, Windows, pairs_batches
 
@@ -67,20 +67,16 @@ def score_windows(
     model: Model, params, windows: Windows, plan: Plan, batch_size: int = 8, progress: str = "score"
 ) -> Scored:
     """Likelihood of each window's scored tokens after its full context."""
-    parts = []
-    starts = range(0, len(windows.prompt), batch_size)
-    for start in tqdm(starts, desc=progress, unit="batch", leave=False):
-        rows = np.minimum(np.arange(start, start + batch_size), len(windows.prompt) - 1)
-        prompt = {"input_ids": windows.prompt[rows]}
-        scored = _score(model, plan, params, prompt, windows.continuation[rows],
-                        windows.weights[rows])  # fmt: skip
-        wanted = min(batch_size, len(windows.prompt) - start)
-        parts.append([np.asarray(array)[:wanted] for array in scored])
-    return Scored(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def score(rows):
+        prompt_BC, continuation_BS, weights_BS = (array[rows] for array in windows)
+        return _score(model, plan, params, {"input_ids": prompt_BC}, continuation_BS, weights_BS)
+
+    return _in_batches(score, len(windows.prompt), batch_size, progress)
 
 
 def score_whole(
-    model: Model, params, windows_WT: np.ndarray, plan: Plan, batch_size: int = 8
+    model: Model, params, windows_WT: np.ndarray, plan: Plan, batch_size=8, progress: str = "score"
 ) -> Scored:
     """Likelihood of whole windows pruned as one sequence, removed tokens restored at the end.
 
@@ -90,12 +86,20 @@ def score_whole(
     Args:
       windows_WT: int32 [W, T]; all but the first token of each are scored.
     """
+
+    def score(rows):
+        return _score_whole(model, plan, params, windows_WT[rows])
+
+    return _in_batches(score, len(windows_WT), batch_size, progress)
+
+
+def _in_batches(score, num_windows: int, batch_size: int, progress: str) -> Scored:
+    """`score` of all rows, in batches of one shape: the last is filled up with its last row."""
     parts = []
-    for start in range(0, len(windows_WT), batch_size):
-        rows = np.minimum(np.arange(start, start + batch_size), len(windows_WT) - 1)
-        scored = _score_whole(model, plan, params, windows_WT[rows])
-        wanted = min(batch_size, len(windows_WT) - start)
-        parts.append([np.asarray(array)[:wanted] for array in scored])
+    for start in tqdm(range(0, num_windows, batch_size), desc=progress, unit="batch", leave=False):
+        rows = np.arange(start, start + batch_size)
+        scored = score(np.minimum(rows, num_windows - 1))
+        parts.append([np.asarray(array)[rows < num_windows] for array in scored])
     return Scored(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 
@@ -112,11 +116,6 @@ def _score_whole(model, plan, params, ids_BT):
     logits_BTV = apply(model, params, {"input_ids": ids_BT}, plan=plan, restore=True,
                        rngs=rngs_for(plan)).logits  # fmt: skip
     return _sums(logits_BTV[:, :-1], ids_BT[:, 1:], jnp.ones(ids_BT[:, 1:].shape))
-
-
-def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
-    """The key that a plan's evaluation needs: one for "random"."""
-    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
 
 
 def _sums(logits_BSV, ids_BS, weights_BS):

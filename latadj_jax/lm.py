@@ -1,33 +1,56 @@
-"""A training run on running text: model and tokenizer, windows, profile."""
+"""A training run on running text: its windows, and a model and tokenizer from scratch."""
 
+import functools
 import json
 from collections.abc import Mapping
 
 import numpy as np
-from tqdm import tqdm
 
 from latadj_jax.api import from_pretrained
-from latadj_jax.calibration import calibrate
 from latadj_jax.config import GPT2Config
-from latadj_jax.corpus import check_vocabulary, train_tokenizer
+from latadj_jax.corpus import check_vocabulary, encode_text, load_corpus, train_tokenizer
 from latadj_jax.evaluation import Encoded
+from latadj_jax.job import Job, as_trained
 from latadj_jax.model import Model, init_params
-from latadj_jax.profile import Profile
+from latadj_jax.perplexity import evaluate_text
 from latadj_jax.settings import Settings, SettingsError
 from latadj_jax.text import load_tokenizer
 from latadj_jax.windows import sliding_windows, training_windows
 
 
-def load_model(settings: Settings, train_text: str):
-    """(model, parameters, tokenizer), the parameters in float32."""
+def load(settings: Settings) -> Job:
+    """A pretrained model or one from scratch, and windows of the training text's token ids.
+
+    Raises:
+      ValueError: settings, data or weights that cannot work.
+    """
+    train_text, eval_texts = load_corpus(settings.data)
     if settings.model.source:
         model, params = from_pretrained(settings.model.source, "lm", seed=settings.seed)
         tokenizer = load_tokenizer(settings.model.source)
         check_vocabulary(tokenizer, model.config.vocab_size)
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
-    config = model.config.with_dropout(settings.model.dropout)
-    return model.replace(config=config), params, tokenizer
+    windows = training_data(settings, encode_text(tokenizer, train_text))
+    eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
+    check(settings, model, eval_ids)
+    window = settings.lm.window
+    return Job(
+        as_trained(model, settings),
+        params,
+        tokenizer,
+        windows,
+        (window,),
+        {window: settings.lm.prompt or window},
+        functools.partial(
+            evaluate_text,
+            parts=eval_ids,
+            alphas=settings.eval.alphas,
+            lm=settings.lm,
+            settings=settings.eval,
+            count=settings.elimination.count,
+        ),
+    )
 
 
 def from_scratch(settings: Settings, train_text: str):
@@ -69,18 +92,3 @@ def training_data(settings: Settings, ids: np.ndarray) -> Encoded:
         rng = np.random.default_rng(settings.seed)
         windows_WT = windows_WT[np.sort(rng.permutation(len(windows_WT))[:limit])]
     return Encoded([{"input_ids": row} for row in windows_WT], np.zeros(len(windows_WT), np.int32))
-
-
-def calibrated(model: Model, params, windows: Encoded, settings: Settings) -> Profile:
-    """Profile from a random part of the training windows, before training; 1 if none is wanted."""
-    if settings.elimination.layers:
-        return Profile.at_layers(model.config.num_layers, settings.elimination.layers)
-    wanted = settings.elimination.calibration_examples
-    if not wanted:
-        return Profile.constant(model.config.num_layers)
-    chosen = np.random.default_rng(settings.seed).permutation(len(windows.examples))[:wanted]
-    ids_WT = np.stack([windows.examples[i]["input_ids"] for i in chosen])
-    size = settings.eval.batch_size
-    batches = [{"input_ids": ids_WT[n : n + size]} for n in range(0, len(ids_WT), size)]
-    progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
-    return calibrate(model, params, progress, settings.elimination.fit)

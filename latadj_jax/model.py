@@ -149,6 +149,11 @@ def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) 
     return rngs
 
 
+def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
+    """The key that a plan needs where its results must repeat: one for "random"."""
+    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+
+
 @contextlib.contextmanager
 def checked_params(model: Model, params) -> Iterator[None]:
     """Says in one sentence what is wrong with parameters that flax could not use."""

@@ -9,12 +9,14 @@ class Output:
     """One forward pass.
 
     Attributes:
-      logits: float32 [B, num_labels], or None without a head.
+      logits: float32 [B, num_labels], or [B, N_L, vocab_size] of a language model; None without a
+        head.
       hidden: [B, N_L, D] (N_L is T when dense or restored), after the final norm.
       pooled: [B, D], or None where the family has no pooler.
       positions: int32 [B, N_L], index into the row of `input_ids` of each kept word-vector;
         -1 where the buffer holds nothing (its hidden state is 0 once anything was removed).
-      scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, or None.
+      scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, slot by slot, or
+        None.
     """
 
     logits: jax.Array | None

@@ -12,9 +12,9 @@ from latadj_jax.corpus import check_vocabulary, encode_text
 from latadj_jax.far_back import encode_last_word, load_last_words
 from latadj_jax.files import read_text
 from latadj_jax.generation import generate
-from latadj_jax.likelihood import rngs_for, score_pairs, score_whole, score_windows
+from latadj_jax.likelihood import score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.model import Model
+from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.settings import EvalSettings, LMSettings
 from latadj_jax.text import load_tokenizer
@@ -94,7 +94,7 @@ def evaluate_text(
                 result = score_windows(model, params, windows, plan, settings.batch_size, label)
             else:
                 windows_WT = training_windows(ids, pruned, pruned)[:limit]
-                result = score_whole(model, params, windows_WT, plan, settings.batch_size)
+                result = score_whole(model, params, windows_WT, plan, settings.batch_size, label)
             scores[name] = {"perplexity": result.perplexity}
             scored[name] = int(result.tokens.sum())
         rows.append(
@@ -120,7 +120,7 @@ def evaluate_text(
         "examples": scored,
         "unit": unit,
         "timing": timing,
-        **_about(model, count, settings),
+        **conditions(model, count, settings),
         "rows": rows,
     }
 
@@ -165,19 +165,13 @@ def evaluate_last_words(
         "metrics": ["accuracy", "perplexity"],
         "examples": {"last_word": len(pairs)},
         "unit": "words, each after its context",
-        "timing": "nothing",
-        **_about(model, count, settings),
+        **conditions(model, count, settings),
         "rows": rows,
     }
 
 
-def cache_bytes(model: Model, plan: Plan) -> int:
-    """Key-value cache of one prompt that fills the plan: N_{l-1} word-vectors in layer l."""
-    into = (plan.length, *plan.sizes[:-1])
-    return sum(into) * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
-
-
-def _about(model: Model, count: str, settings: EvalSettings) -> dict:
+def conditions(model: Model, count: str, settings: EvalSettings) -> dict:
+    """What every report says of how its numbers were made."""
     return {
         "num_layers": model.config.num_layers,
         "count": count,
@@ -187,6 +181,12 @@ def _about(model: Model, count: str, settings: EvalSettings) -> dict:
         "dtype": model.dtype,
         "jax": jax.__version__,
     }
+
+
+def cache_bytes(model: Model, plan: Plan) -> int:
+    """Key-value cache of one prompt that fills the plan: N_{l-1} word-vectors in layer l."""
+    into = (plan.length, *plan.sizes[:-1])
+    return sum(into) * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
 
 
 def _first_token_ms(

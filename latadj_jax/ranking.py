@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from latadj_jax.score import attention_received
 
 STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
-ENCODER_STRATEGIES = ("score", "tail", "random")  # the others know what is recent
+ENCODER_STRATEGIES = ("score", "tail", "random")  # the others favour the end of a prompt
 FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
@@ -19,8 +19,11 @@ POOL = 5  # word-vectors over which novelty is averaged, so that phrases stay wh
 
 
 def of_layer(strategy: str, layer: int, num_layers: int) -> str:
-    """The ranking of one layer (from 0): "recall" is novelty in the first 60 % of the layers, and
-    attention from the end of the prompt in the others, where a model fetches what it was told."""
+    """The ranking of one layer (from 0).
+
+    "recall" is novelty in the first 60 % of the layers and attention from the end of the prompt in
+    the others: found on SmolLM2, where that attention knows what will be asked for only late.
+    """
     if strategy != "recall":
         return strategy
     return "novelty" if layer < 0.6 * num_layers else "window"
@@ -94,7 +97,7 @@ def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
 
 
 def window_score(probs_BHWJ: jax.Array, asked_BW: jax.Array) -> jax.Array:
-    """Mean attention that each word-vector receives from the last queries of the prompt.
+    """Attention that each word-vector receives from the last queries of the prompt.
 
     Args:
       probs_BHWJ: attention probabilities of these queries.

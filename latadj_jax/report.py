@@ -51,9 +51,10 @@ def table(results: dict) -> str:
 def how(results: dict) -> str:
     """What the numbers of the table are."""
     sizes = ", ".join(f"{name}: {n}" for name, n in results["examples"].items())
+    measured = f" Measured: {results['timing']}, dense and pruned in turns." * ("timing" in results)
     return (
-        f"{sizes} {results['unit']}. Measured: {results['timing']}, {results['dtype']}, dense and "
-        f"pruned in turns, on {results['device']}, jax {results['jax']}. Expected speedup and "
+        f"{sizes} {results['unit']}.{measured} Computed in {results['dtype']} on "
+        f"{results['device']}, jax {results['jax']}. Expected speedup and "
         f"multiply-accumulates (MACs) are those of the padded lengths that were run; counts follow "
         f"each example's {results['count']} length, strategy {results['strategy']}."
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from latadj_jax import sources
-from latadj_jax.files import DataError, a_string, decode, json_lines
+from latadj_jax.files import DataError, a_string, decode, json_lines, local_files
 from latadj_jax.settings import DataSettings
 
 
@@ -30,24 +30,9 @@ def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str
     Raises:
       DataError, SourceError: what is missing or cannot be parsed, and where.
     """
-    path = sources.local_path(data.path)
-    if path is None:
-        raise DataError(f"config.data.path is {data.path!r}: there is no such folder or file.")
-    if path.is_file():
-        return _read_file(path, data), {}, data.labels
-    files = [path / file for file in (data.train_file, *data.eval_files)]
-    for file in files:
-        if not file.is_file():
-            present = ", ".join(sorted(p.name for p in path.iterdir()))
-            raise DataError(
-                f"{path} has no file {file.name!r}; it has: {present}. "
-                "Set config.data.train_file and config.data.eval_files."
-            )
-    stems = [file.stem for file in files[1:]]
-    if len(set(stems)) < len(stems):
-        raise DataError(f"config.data.eval_files {data.eval_files} need names that differ.")
-    train, *evals = (_read_file(file, data) for file in files)
-    return train, dict(zip(stems, evals, strict=True)), data.labels
+    train_file, *eval_files = local_files(data)
+    evals = {file.stem: _read_file(file, data) for file in eval_files}
+    return _read_file(train_file, data), evals, data.labels
 
 
 def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:

@@ -13,16 +13,14 @@ import optax
 from flax import struct
 from tqdm import tqdm
 
-from latadj_jax import lm, tasks
-from latadj_jax.api import from_pretrained
+from latadj_jax import labelled, lm, tasks
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
-from latadj_jax.corpus import encode_text, load_corpus
-from latadj_jax.evaluation import Encoded, buckets_of, calibration_batches, encoded, evaluate
+from latadj_jax.evaluation import Encoded, calibration_batches
+from latadj_jax.job import Job
 from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
-from latadj_jax.perplexity import evaluate_text
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
 from latadj_jax.report import write_report
@@ -35,7 +33,6 @@ from latadj_jax.runs import (
 )
 from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import Settings, TrainSettings
-from latadj_jax.text import load_examples, load_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -62,108 +59,39 @@ def train(settings: Settings) -> dict:
     if settings.train.tensorboard:
         require_tensorboard()
 
-    if settings.model.task == "lm":
-        return _train_lm(settings)
-
-    # ---- data -------------------------------------------------------------------------------
-    train_examples, eval_examples, labels = load_examples(
-        settings.data, settings.model.task, settings.seed
-    )
-    tokenizer = load_tokenizer(settings.model.source)
-    train_data = encoded(tokenizer, train_examples, settings.data)
-    eval_data = {
-        name: encoded(tokenizer, part, settings.data) for name, part in eval_examples.items()
-    }
-
-    # ---- model ------------------------------------------------------------------------------
-    model, params = load_model(settings, labels)
-    for part in (train_data, *eval_data.values()):
-        tasks.check_labels(model.task, part.labels, len(model.config.labels))
+    # ---- model and data ---------------------------------------------------------------------
+    job = (lm if settings.model.task == "lm" else labelled).load(settings)
     workdir = claim_workdir(settings)
     profile_file = workdir / PROFILE_FILE
     if not profile_file.exists():
-        calibrated(model, params, train_data, settings).save(profile_file)
-    model = model.replace(profile=Profile.load(profile_file))
+        calibrated(job, settings).save(profile_file)
+    model = job.model.replace(profile=Profile.load(profile_file))
 
     # ---- fine-tuning ------------------------------------------------------------------------
-    e, buckets = settings.elimination, buckets_of(settings.data, settings.elimination.count)
-    plans = {b: model.plan(model.alpha, b, count=e.count) for b in buckets}
-    params = fine_tune(model, params, train_data, plans, settings, workdir)
+    count = settings.elimination.count
+    plans = {n: model.plan(model.alpha, m, count=count) for n, m in job.planned.items()}
+    params = fine_tune(model, job.params, job.data, plans, settings, workdir)
 
     # ---- artefact, evaluation, report -------------------------------------------------------
-    save_pretrained(workdir / "model", model, params, tokenizer)
-    results = evaluate(
-        model, params, eval_data, settings.eval.alphas, settings.eval, buckets, e.count
-    )
+    save_pretrained(workdir / "model", model, params, job.tokenizer)
+    results = job.evaluate(model, params)
     write_report(workdir, results, model)
     return results
 
 
-def _train_lm(settings: Settings) -> dict:
-    """`train` of a language model: windows of running text in place of labelled examples."""
-    train_text, eval_texts = load_corpus(settings.data)
-    model, params, tokenizer = lm.load_model(settings, train_text)
-    model = with_settings(model, settings)
-    windows = lm.training_data(settings, encode_text(tokenizer, train_text))
-    eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
-    lm.check(settings, model, eval_ids)
-    workdir = claim_workdir(settings)
-    profile_file = workdir / PROFILE_FILE
-    if not profile_file.exists():
-        lm.calibrated(model, params, windows, settings).save(profile_file)
-    model = model.replace(profile=Profile.load(profile_file))
-
-    e, window = settings.elimination, settings.lm.window
-    pruned = settings.lm.prompt or window
-    plans = {window: model.plan(model.alpha, pruned, count=e.count)}
-    params = fine_tune(model, params, windows, plans, settings, workdir)
-
-    save_pretrained(workdir / "model", model, params, tokenizer)
-    results = evaluate_text(
-        model, params, eval_ids, settings.eval.alphas, settings.lm, settings.eval, e.count
-    )
-    write_report(workdir, results, model)
-    return results
-
-
-def load_model(settings: Settings, labels: tuple[str, ...]):
-    """The pretrained model with a head for `labels`, set up for training in float32."""
-    task, dropout = settings.model.task, settings.model.dropout
-    num_labels = 1 if task == "regression" else len(labels)
-    model, params = from_pretrained(
-        settings.model.source, task, num_labels, "float32", seed=settings.seed
-    )
-    config = model.config
-    if config.max_positions < settings.data.max_length:
-        raise ValueError(
-            f"config.data.max_length is {settings.data.max_length}, the model has "
-            f"{config.max_positions} positions; lower it."
-        )
-    config = config.replace(labels=labels or config.labels).with_dropout(dropout)
-    return with_settings(model.replace(config=config), settings), params
-
-
-def with_settings(model: Model, settings: Settings) -> Model:
-    """The model as it is trained and saved: its alpha, strategy and dtype of computation."""
-    e = settings.elimination
-    alpha = None if e.dense else e.alpha
-    strategy = e.strategy or model.strategy
-    return model.replace(alpha=alpha, strategy=strategy, dtype=settings.model.dtype)
-
-
-def calibrated(model: Model, params, data: Encoded, settings: Settings) -> Profile:
+def calibrated(job: Job, settings: Settings) -> Profile:
     """Profile from a random part of the training data, before fine-tuning; 1 if none is wanted."""
-    if settings.elimination.layers:
-        return Profile.at_layers(model.config.num_layers, settings.elimination.layers)
-    wanted = settings.elimination.calibration_examples
-    if not wanted:
-        return Profile.constant(model.config.num_layers)
+    num_layers, e = job.model.config.num_layers, settings.elimination
+    if e.layers:
+        return Profile.at_layers(num_layers, e.layers)
+    if not e.calibration_examples:
+        return Profile.constant(num_layers)
     rng = np.random.default_rng(settings.seed)
-    chosen = rng.permutation(len(data.examples))[:wanted]
-    examples = [data.examples[i] for i in chosen]
-    batches = list(calibration_batches(examples, settings.data, settings.eval.batch_size))
+    chosen = rng.permutation(len(job.data.examples))[: e.calibration_examples]
+    examples = [job.data.examples[i] for i in chosen]
+    batches = list(calibration_batches(examples, job.buckets, settings.eval.batch_size))
     progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
-    return calibrate(model, params, progress, settings.elimination.fit)
+    return calibrate(job.model, job.params, progress, e.fit)
 
 
 def fine_tune(

@@ -68,6 +68,9 @@ def test_train_then_eval(tmp_path):
     [
         ([], "there is no finished run in runs/"),
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
+        (["--mode", "whole"], "--mode needs what to evaluate on: --text."),
+        (["--model", "gpt2"], "--model needs what to evaluate on: --text or --last_words."),
+        (["--text", "a", "--last_words", "b"], "two evaluations"),
     ],
 )
 def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):

@@ -57,6 +57,8 @@ ORDER = [
     "runs",
     "perplexity",
     "evaluation",
+    "job",
+    "labelled",
     "lm",
     "plots",
     "report",
