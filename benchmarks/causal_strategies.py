@@ -81,6 +81,7 @@ def measure(model, params, alpha, windows: Windows, facts: Windows) -> dict:
     far = score_windows(model, params, facts, plan, batch_size=4)
     return {
         "perplexity": text.perplexity,
+        "window_nll": (-text.log_likelihood / text.tokens).tolist(),
         "fact_accuracy": float(far.greedy.mean()),
         "fact_perplexity": far.perplexity,
         "counts": plan.counts,
