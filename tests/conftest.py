@@ -56,6 +56,18 @@ def minilm_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-level BPE."""
+    return importlib.import_module("tiny_text").byte_level()
+
+
+@pytest.fixture(scope="session")
+def spiece():
+    """A tokenizer that works as SentencePiece does."""
+    return importlib.import_module("tiny_text").metaspace()
+
+
 @pytest.fixture
 def count_compilations():
     """A function that says how many programs XLA has compiled since the test began."""

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_text
 from tiny_text import story, write
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
@@ -20,17 +19,6 @@ from latadj_jax.corpus import (
 )
 from latadj_jax.files import DataError, read_text
 from latadj_jax.settings import DataSettings
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_text.byte_level()
-
-
-@pytest.fixture(scope="module")
-def spiece():
-    return tiny_text.metaspace()
-
 
 # ---- reading ------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""GPT-2 and Llama against plain NumPy that really deletes word-vectors; caches and causality."""
+"""GPT-2 and Llama against plain NumPy that really deletes word-vectors; restored; in training."""
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,9 @@ import tiny
 
 import latadj_jax
 from latadj_jax import make_plan
-from latadj_jax.decoder import read_prompt
-from latadj_jax.model import param_shapes
 
 LENGTH, VOCAB = 16, tiny.VOCAB
 each_family = pytest.mark.parametrize("family", tiny.CAUSAL)
-
-
-def expect(model, params, batch, slots, keep, prefer=oracle.by_score):
-    """The oracle's answer for every row of the batch."""
-    decoder = oracle_decoder.Decoder(model.config, params)
-    answers = [
-        decoder.prompt(batch["input_ids"][row, at], at, keep, prefer)
-        for row, at in enumerate(slots)
-    ]
-    # Float32 could otherwise choose differently by rounding alone; pick another seed then.
-    assert min(answer.margin for answer in answers) > 1e-4
-    return answers
 
 
 def assert_agrees(out, answers, slots, atol=5e-5):
@@ -51,16 +37,12 @@ def run_and_compare(family, alpha, keep, *, prefer=oracle.by_score, **options):
     """Runs a batch with every kind of padding and compares it with the oracle."""
     model, params = tiny.make(family, "classification")
     batch, slots = tiny.mixed_batch(family)
-    answers = expect(model, params, batch, slots, keep, prefer)
+    answers = oracle_decoder.expect(model, params, batch, slots, keep, prefer)
     plan = model.plan(alpha, LENGTH, **options)
     out = latadj_jax.apply(model, params, batch, plan=plan, return_scores=True)
     assert out.hidden.shape[1] == plan.sizes[-1]
     assert_agrees(out, answers, slots)
     return answers
-
-
-def kept_at(alpha):
-    return oracle.kept_by_formula([min(1.0, (alpha or 9.0) * ep) for ep in tiny.PROFILE.rates])
 
 
 # Elimination in the prompt.
@@ -70,12 +52,12 @@ def kept_at(alpha):
 @each_family
 def test_elimination_equals_deleting_rows_one_example_at_a_time(family, alpha):
     """Alpha 1 leaves the second layer uncut, 0.8 cuts all three."""
-    answers = run_and_compare(family, alpha, kept_at(alpha))
+    answers = run_and_compare(family, alpha, tiny.kept_at(alpha))
     assert [len(a.slots) for a in answers] == ([6, 3, 2, 3] if alpha == 1.0 else [2, 1, 1, 1])
 
 
 def test_surplus_of_rounded_buffers_is_masked_out():
-    run_and_compare("llama", 1.0, kept_at(1.0), multiple_of=5)
+    run_and_compare("llama", 1.0, tiny.kept_at(1.0), multiple_of=5)
 
 
 def test_padded_counts_follow_the_padded_length():
@@ -93,7 +75,7 @@ def test_padded_counts_follow_the_padded_length():
     ],
 )
 def test_strategies_to_compare_with(family, strategy, prefer, kept):
-    answers = run_and_compare(family, 1.0, kept_at(1.0), prefer=prefer, strategy=strategy)
+    answers = run_and_compare(family, 1.0, tiny.kept_at(1.0), prefer=prefer, strategy=strategy)
     assert answers[0].slots == kept
 
 
@@ -120,7 +102,7 @@ def test_restore_puts_back_what_each_word_vector_was_when_removed(family):
     """Fails where a removed one is zero, not normed, of another layer, or in another's place."""
     model, params = tiny.make(family, "lm")
     batch, slots = tiny.mixed_batch(family)
-    answers = expect(model, params, batch, slots, kept_at(1.0))
+    answers = oracle_decoder.expect(model, params, batch, slots, tiny.kept_at(1.0))
     out = latadj_jax.apply(model, params, batch, 1.0, restore=True)
     mask = batch["attention_mask"] > 0
     np.testing.assert_array_equal(out.positions, np.where(mask, np.arange(LENGTH), -1))
@@ -145,120 +127,9 @@ def test_calibration_takes_the_medians_of_the_causal_scores():
     """And they do not depend on padding: its slots count nowhere."""
     model, params = tiny.make("gpt2", "features", num_hidden_layers=2)
     batch, slots = tiny.mixed_batch("gpt2")
-    answers = expect(model, params, batch, slots, kept_at(None))
+    answers = oracle_decoder.expect(model, params, batch, slots, tiny.kept_at(None))
     acc = np.mean([[np.median(s) for s in answer.scores] for answer in answers], axis=0)
     np.testing.assert_allclose(latadj_jax.calibrate(model, params, [batch]).acc, acc, atol=1e-5)
-
-
-# A dense continuation on the prompt's caches.
-
-
-def continuation(length=5, seed=0):
-    return np.random.default_rng(seed).integers(1, VOCAB, (4, length)).astype(np.int32)
-
-
-@pytest.mark.parametrize("alpha", [None, 1.0])
-@each_family
-def test_continuation_equals_reading_on_from_lists_of_keys_and_values(family, alpha):
-    model, params = tiny.make(family, "lm")
-    batch, slots = tiny.mixed_batch(family)
-    answers = expect(model, params, batch, slots, kept_at(alpha))
-    ids = continuation()
-    logits = latadj_jax.continuation_logits(model, params, batch, ids, alpha)
-    assert logits.shape == (4, 6, VOCAB)
-    assert logits.dtype == jnp.float32
-    decoder = oracle_decoder.Decoder(model.config, params)
-    for row, (answer, at) in enumerate(zip(answers, slots, strict=True)):
-        expected = decoder.continuation(answer, ids[row], at[-1] - at[0] + 1)
-        np.testing.assert_allclose(logits[row], expected, atol=2e-4)
-
-
-@each_family
-def test_dense_continuation_equals_reading_everything_at_once(family):
-    model, params = tiny.make(family, "lm", num_hidden_layers=2)
-    prompt, ids = continuation(9, seed=1), continuation(7)
-    logits = latadj_jax.continuation_logits(model, params, {"input_ids": prompt}, ids)
-    whole = {"input_ids": np.concatenate([prompt, ids], axis=1)}
-    out = latadj_jax.apply(model, params, whole)
-    np.testing.assert_allclose(logits, out.logits[:, 8:], rtol=0, atol=1e-4)
-
-
-def test_an_empty_continuation_gives_the_logits_after_the_prompt():
-    model, params = tiny.make("llama", "lm", num_hidden_layers=1)
-    batch, _ = tiny.mixed_batch("llama")
-    out = latadj_jax.apply(model, params, batch)
-    logits = latadj_jax.continuation_logits(model, params, batch, continuation(0), 1.0)
-    assert logits.shape == (4, 1, VOCAB)
-    # The cut of a last layer does not touch the last token.
-    last = np.asarray(out.positions).argmax(axis=1)
-    np.testing.assert_allclose(logits[:, 0], out.logits[np.arange(4), last], atol=1e-4)
-
-
-@pytest.mark.parametrize("alpha", [None, 1.0, 0.6])
-@each_family
-def test_no_logit_depends_on_a_later_token(family, alpha):
-    """Promise 3: neither the pruning nor the attention looks ahead of a scored token."""
-    model, params = tiny.make(family, "lm", num_hidden_layers=2)
-    batch, _ = tiny.mixed_batch(family)
-    ids = continuation()
-    before = np.asarray(latadj_jax.continuation_logits(model, params, batch, ids, alpha))
-    for changed in range(5):
-        other = ids.copy()
-        other[:, changed] = (other[:, changed] + 1) % VOCAB
-        after = np.asarray(latadj_jax.continuation_logits(model, params, batch, other, alpha))
-        np.testing.assert_array_equal(after[:, : changed + 1], before[:, : changed + 1])
-        differences = np.abs(after - before)[:, changed + 1 :].max(axis=2)
-        assert (differences > 1e-3).all()
-
-
-@each_family
-def test_the_end_of_the_prompt_does_steer_its_pruning(family):
-    """The other side of causality: its own last queries rank a prompt's tokens."""
-    model, params = tiny.make(family, "lm", num_hidden_layers=2)
-    batch, slots = tiny.mixed_batch(family)
-    other = {key: value.copy() for key, value in batch.items()}
-    for row, at in enumerate(slots):
-        other["input_ids"][row, at[-2:]] = (batch["input_ids"][row, at[-2:]] + 3) % VOCAB
-    first, second = (latadj_jax.apply(model, params, b, 1.0).positions for b in (batch, other))
-    assert not np.array_equal(first, second)
-
-
-@each_family
-def test_continuation_does_not_depend_on_padding_bucket_or_companions(family):
-    model, params = tiny.make(family, "lm", num_hidden_layers=2)
-    examples = [tiny.example(n, seed, family) for seed, n in enumerate((12, 5, 12, 5))]
-    ids = continuation()
-    batch, _ = tiny.padded(examples, "left", 12)
-    logits = latadj_jax.continuation_logits(model, params, batch, ids, 0.9)
-    # In other company: each follows another, and only two of them are there.
-    batch, _ = tiny.padded([examples[3], examples[0]], "both sides", 20)
-    others = latadj_jax.continuation_logits(model, params, batch, ids[[3, 0]], 0.9)
-    np.testing.assert_allclose(others, logits[np.array([3, 0])], atol=1e-4)
-
-
-@each_family
-def test_each_layer_caches_what_entered_it(family):
-    """A pruned prompt leaves smaller caches: layer l's holds N_{l-1} slots, not N_0."""
-    model = tiny.make_model(family, "lm")
-    plan = model.plan(0.8, 32)
-    shape = (2, 32)
-    inputs = {
-        "input_ids": jax.ShapeDtypeStruct(shape, jnp.int32),
-        "attention_mask": jax.ShapeDtypeStruct(shape, bool),
-    }
-    for last_only in (False, True):
-        _, caches, _ = jax.eval_shape(
-            lambda params, inputs, last_only=last_only: model.module.apply(
-                {"params": params}, inputs, plan, last_only=last_only, method=read_prompt
-            ),
-            param_shapes(model),
-            inputs,
-        )
-        heads, width = (2, 12) if family == "llama" else (4, 8)
-        assert plan.sizes[:-1] == (17, 13)
-        for cache, slots in zip(caches, (32, 17, 13), strict=True):
-            assert cache.keys.shape == cache.values.shape == (2, heads, slots, width)
-            assert cache.positions.shape == (2, slots)
 
 
 # Training and half precision.
@@ -324,58 +195,6 @@ def test_half_precision_is_close_and_keeps_its_dtype(family):
     np.testing.assert_allclose(out.scores[0], exact.scores[0], atol=0.05)
     np.testing.assert_allclose(out.hidden.astype(jnp.float32), exact.hidden, atol=0.3)
     shapes = jax.eval_shape(
-        lambda p: latadj_jax.continuation_logits(half_model, p, batch, continuation()), half
+        lambda p: latadj_jax.continuation_logits(half_model, p, batch, tiny.continuation()), half
     )
     assert shapes.dtype == jnp.float32
-
-
-# Bad input.
-
-
-def prompt_of(length, **changes):
-    return {"input_ids": np.ones((2, length), np.int32), **changes}
-
-
-BAD = {
-    "prompt too long": (prompt_of(41), continuation(1)[:2], "41 tokens long.*40 positions"),
-    "both too long": (prompt_of(30), continuation(11)[:2], "30 tokens and 11.*40 positions"),
-    "empty prompt": (prompt_of(0), continuation(1)[:2], r"input_ids must be \[B, T\].*\[2, 0\]"),
-    "empty row": (
-        prompt_of(4, attention_mask=np.array([[1, 1, 0, 0], [0, 0, 0, 0]])),
-        continuation(1)[:2],
-        "no valid token in row 1",
-    ),
-    "other batch": (prompt_of(4), continuation(1), r"continuation must be \[B, S\].*\[4, 1\]"),
-    "one axis": (prompt_of(4), np.ones(2, np.int32), r"continuation must be \[B, S\].*\[2\]"),
-    "out of vocabulary": (prompt_of(4), np.full((2, 1), VOCAB), "100..100.*0..99"),
-    "floats": (prompt_of(4), np.ones((2, 1)), "must be integers"),
-    "unknown key": (prompt_of(4, token_type_ids=np.ones((2, 4))), continuation(1)[:2], "unknown"),
-}
-
-
-@pytest.mark.parametrize(("prompt", "following", "message"), BAD.values(), ids=BAD)
-def test_a_continuation_that_cannot_be_read_is_refused(
-    prompt, following, message, count_compilations
-):
-    model = tiny.make_model("gpt2", "lm")
-    with pytest.raises(ValueError, match=message):
-        latadj_jax.continuation_logits(model, {}, prompt, following, 0.9)
-    assert count_compilations() == 0
-
-
-def test_a_continuation_needs_a_language_model():
-    model = tiny.make_model("gpt2", "features")
-    with pytest.raises(ValueError, match=r"task 'lm'.*'features'.*task='lm'"):
-        latadj_jax.continuation_logits(model, {}, prompt_of(4), continuation(1)[:2])
-
-
-def test_positions_count_from_the_first_token_whatever_the_padding():
-    """A row of 40 slots with 5 tokens in its middle leaves room for 35 more."""
-    model, params = tiny.make("gpt2", "lm", num_hidden_layers=1)
-    mask = np.zeros((1, 40), np.int32)
-    mask[0, 20:25] = 1
-    prompt = {"input_ids": np.ones((1, 40), np.int32), "attention_mask": mask}
-    ids = np.ones((1, 35), np.int32)
-    assert np.isfinite(latadj_jax.continuation_logits(model, params, prompt, ids)).all()
-    with pytest.raises(ValueError, match="5 tokens and 36 of"):
-        latadj_jax.continuation_logits(model, {}, prompt, np.ones((1, 36), np.int32))

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-import tiny_text
 from tiny_text import story, write
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
@@ -11,17 +10,6 @@ from latadj_jax import far_back
 from latadj_jax.corpus import encode_text
 from latadj_jax.far_back import encode_last_word, load_last_words, planted_facts
 from latadj_jax.files import DataError
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return tiny_text.byte_level()
-
-
-@pytest.fixture(scope="module")
-def spiece():
-    return tiny_text.metaspace()
-
 
 # ---- last words ---------------------------------------------------------------------------------
 

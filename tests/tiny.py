@@ -8,6 +8,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import oracle
 
 import latadj_jax
 from latadj_jax.config import ARCHITECTURES, config_from_hf
@@ -154,3 +155,13 @@ def mixed_batch(family: str = "bert") -> tuple[dict[str, np.ndarray], list[np.nd
     slots = [np.arange(16), np.arange(9), np.arange(9, 16), holes]
     examples = [example(len(at), seed, family) for seed, at in enumerate(slots)]
     return lay_out(examples, slots, length=16), slots
+
+
+def continuation(length=5, seed=0):
+    """Token ids to read on after four prompts."""
+    return np.random.default_rng(seed).integers(1, VOCAB, (4, length)).astype(np.int32)
+
+
+def kept_at(alpha):
+    """How many of n word-vectors each layer should leave; None is dense."""
+    return oracle.kept_by_formula([min(1.0, (alpha or 9.0) * ep) for ep in PROFILE.rates])
