@@ -1,6 +1,6 @@
 """Time to first token, cache and time per later token of a causal model, dense and pruned.
 
-    python benchmarks/causal_speed.py --model MODEL --layers 4-19 --strategy recall \
+    python benchmarks/causal_speed.py --model MODEL --variants recall@4-19,score@constant \
         --speedups 1.5,2,3 --lengths 512,1024,2048 --torch --out FILE.json
 
 Batch 1, greedy, random token ids, dense and pruned in turns in one process, medians. `--torch` adds
@@ -17,20 +17,21 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from variants import Variant, alpha_of
 
 import latadj_jax
-from latadj_jax import Profile
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.perplexity import cache_bytes
 
 
 def main(args: argparse.Namespace) -> None:
     model, params = latadj_jax.from_pretrained(args.model, "lm", dtype=args.dtype)
-    layers = [int(n) for n in args.layers.split("-")]
-    profile = Profile.at_layers(model.config.num_layers, layers)
-    model = model.replace(profile=profile, strategy=args.strategy)
     theirs = torch_model(model, params) if args.torch else None
     rows = []
+    print(
+        "| prompt | variant | expected speedup | measured speedup | first token, ms | cache, MB |"
+        " each later token, ms |\n" + "|---" * 7 + "|"
+    )
     for length in args.lengths:
         rows += measure(model, params, theirs, length, args)
         if args.out:
@@ -42,13 +43,15 @@ def main(args: argparse.Namespace) -> None:
 def measure(model, params, theirs, length: int, args) -> list[dict]:
     ids = np.random.default_rng(0).integers(0, model.config.vocab_size, (1, length))
     batch = jax.device_put({"input_ids": ids.astype(np.int32)})
-    rows = {"dense": {"alpha": None}}
-    for speedup in args.speedups:
-        alpha = latadj_jax.solve_alpha(model.profile, length, speedup)
-        rows[f"pruned {speedup:g}x"] = {"alpha": alpha}
+    cases = {"dense": ({"variant": "dense", "speedup": 1}, model.plan(None, length))}
+    for variant in args.variants:
+        pruned = variant.of(model)
+        for speedup in args.speedups:
+            plan = pruned.plan(alpha_of(pruned, length, speedup), length)
+            row = {"variant": str(variant), "speedup": speedup}
+            cases[f"{variant} {speedup:g}x"] = row, plan
     runs = {}
-    for name, row in rows.items():
-        plan = model.plan(row["alpha"], length)
+    for name, (row, plan) in cases.items():
         row["expected_speedup"] = latadj_jax.expected_speedup(plan)
         row["cache_bytes"] = cache_bytes(model, plan)
 
@@ -60,9 +63,10 @@ def measure(model, params, theirs, length: int, args) -> list[dict]:
         row["compile_and_first_run_s"] = time.perf_counter() - start
         runs[name, 1] = lambda generate=generate: generate(1)
         runs[name, args.new] = lambda generate=generate: generate(args.new)
+    rows = {name: row for name, (row, _) in cases.items()}
     times = {key: median(values) for key, values in interleaved_ms(runs, args.repeats).items()}
     if theirs is not None:  # in turns of its own: its threads go on spinning for a while
-        rows["dense again"], rows["torch dense"] = dict(rows["dense"]), {"alpha": None}
+        rows["dense again"], rows["torch dense"] = dict(rows["dense"]), {}
         runs = {("dense again", num): runs["dense", num] for num in (1, args.new)}
         runs |= {("torch dense", num): lambda num=num: theirs(ids, num) for num in (1, args.new)}
         others = interleaved_ms(runs, args.repeats)
@@ -78,15 +82,18 @@ def measure(model, params, theirs, length: int, args) -> list[dict]:
 
 
 def line(row: dict) -> str:
-    text = (
-        f"{row['length']:5} {row['name']:>12}  first token {row['first_token_ms']:7.0f} ms "
-        f"({row['measured_speedup']:.2f}x)  later {row['per_token_ms']:6.1f} ms"
+    """A row of the Markdown table."""
+    ours = "cache_bytes" in row
+    cells = (
+        f"{row['length']}",
+        row["name"],
+        f"{row['expected_speedup']:.2f}" if ours else "",
+        f"{row['measured_speedup']:.2f}",
+        f"{row['first_token_ms']:.0f}",
+        f"{row['cache_bytes'] / 1e6:.1f}" if ours else "",
+        f"{row['per_token_ms']:.1f}",
     )
-    if "cache_bytes" in row:
-        text += (
-            f"  expected {row['expected_speedup']:.2f}x  cache {row['cache_bytes'] / 1e6:.1f} MB"
-        )
-    return text
+    return "| " + " | ".join(cells) + " |"
 
 
 def torch_model(model, params):
@@ -118,8 +125,7 @@ def torch_model(model, params):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--layers", required=True)
-    parser.add_argument("--strategy", default="recall")
+    parser.add_argument("--variants", type=lambda t: [Variant.parse(x) for x in t.split(",")])
     parser.add_argument("--speedups", type=lambda t: [float(x) for x in t.split(",")], default=[2])
     parser.add_argument("--lengths", type=lambda t: [int(x) for x in t.split(",")], default=[512])
     parser.add_argument("--dtype", default="float32")

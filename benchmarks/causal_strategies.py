@@ -1,12 +1,14 @@
-"""What to keep of a prompt: perplexity and far-back recall by strategy, profile and speed.
+"""What to keep of a prompt: perplexity and far-back facts by strategy, profile and speed.
 
     python benchmarks/causal_strategies.py --model MODEL --text $DATA/lm/wikitext2/test.raw.txt \
-        --layers constant,4-19 --strategies score,recent,recall --speedups 1.5,2,3 --out FILE.json
+        --variants recent@3-7,recall@4-19,score@constant --speedups 1.5,2,3 --out FILE.json
+    python benchmarks/causal_strategies.py --table FILE.json
 
-No fine-tuning. For each strategy and expected speedup of the prompt pass: the perplexity of 128
+No fine-tuning. For each variant and expected speedup of the prompt pass: the perplexity of 128
 tokens after a pruned context of 512, windows spread evenly over the text; and facts planted in the
 first quarter of a prompt of running text whose end asks for them (accuracy and perplexity of the
-answer). `constant` removes the same share in every layer, `4-19` in layers 4 and 19 only.
+answer). `constant` removes the same share in every layer, `4-19` in layers 4 and 19 only. The table
+compares each variant with the first one at the same speed, window by window.
 """
 
 import argparse
@@ -14,9 +16,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+from variants import Variant, alpha_of
 
 import latadj_jax
-from latadj_jax import Profile
 from latadj_jax.corpus import encode_text
 from latadj_jax.far_back import planted_facts
 from latadj_jax.files import read_text
@@ -33,22 +35,18 @@ def main(args: argparse.Namespace) -> None:
     ids = encode_text(tokenizer, read_text(args.text))
     windows = spread_windows(ids, args.windows)
     facts = as_windows(planted_facts(tokenizer, ids, CONTEXT, args.facts, seed=0))
-    rows = []
-    for layers in args.layers:
-        profile = profile_of(layers, model.config.num_layers)
-        for strategy in args.strategies:
-            pruned = model.replace(profile=profile, strategy=strategy)
-            for speedup in args.speedups:
-                alpha = None
-                if speedup > 1:
-                    alpha = latadj_jax.solve_alpha(profile, CONTEXT, speedup)
-                row = {"layers": layers, "strategy": strategy, "speedup": speedup, "alpha": alpha}
-                rows.append({**row, **measure(pruned, params, alpha, windows, facts)})
-                print(line(rows[-1]), flush=True)
-                if args.out:
-                    about = {**vars(args), "out": None}
-                    text = json.dumps({"about": about, "rows": rows}, indent=1)
-                    Path(args.out).write_text(text + "\n")
+    rows = [{"variant": "dense", "speedup": 1, **measure(model, params, None, windows, facts)}]
+    for variant in args.variants:
+        pruned = variant.of(model)
+        for speedup in args.speedups:
+            alpha = alpha_of(pruned, CONTEXT, speedup)
+            measured = measure(pruned, params, alpha, windows, facts)
+            rows.append({"variant": str(variant), "speedup": speedup, **measured})
+            if args.out:
+                about = {"windows": args.windows, "facts": args.facts}
+                text = json.dumps({"about": about, "rows": rows}, indent=1)
+                Path(args.out).write_text(text + "\n")
+    print(table(rows))
 
 
 def spread_windows(ids: np.ndarray, num: int) -> Windows:
@@ -69,41 +67,68 @@ def as_windows(pairs: list[Pair]) -> Windows:
     return Windows(np.stack([context for context, _ in pairs]), continuation, weights)
 
 
-def profile_of(layers: str, num_layers: int) -> Profile:
-    if layers == "constant":
-        return Profile.constant(num_layers)
-    return Profile.at_layers(num_layers, [int(n) for n in layers.split("-")])
-
-
-def measure(model, params, alpha, windows: Windows, facts: Windows) -> dict:
+def measure(model, params, alpha: float | None, windows: Windows, facts: Windows) -> dict:
     plan = model.plan(alpha, CONTEXT)
     text = score_windows(model, params, windows, plan, batch_size=4)
     far = score_windows(model, params, facts, plan, batch_size=4)
     return {
+        "alpha": alpha,
+        "counts": plan.counts,
         "perplexity": text.perplexity,
         "window_nll": (-text.log_likelihood / text.tokens).tolist(),
         "fact_accuracy": float(far.greedy.mean()),
         "fact_perplexity": far.perplexity,
-        "counts": plan.counts,
     }
 
 
-def line(row: dict) -> str:
-    return (
-        f"{row['layers']:>9} {row['strategy']:>8} x{row['speedup']:<5} "
-        f"perplexity {row['perplexity']:6.2f}  facts {row['fact_accuracy']:.2f} "
-        f"(perplexity {row['fact_perplexity']:.2f})"
-    )
+def table(rows: list[dict]) -> str:
+    """Markdown, by speed: perplexity over dense and over the first variant (mean, standard error
+    of the windows' paired differences), and the facts."""
+    dense, *pruned = rows
+    baseline = pruned[0]["variant"] if pruned else ""
+    lines = [
+        f"| expected speedup | variant | perplexity | over dense | over {baseline} | facts right |"
+        " perplexity of facts |",
+        "|---" * 7 + "|",
+    ]
+    for row in [dense, *sorted(pruned, key=lambda row: row["speedup"])]:
+        over = f"{100 * (row['perplexity'] / dense['perplexity'] - 1):+.1f} %"
+        same_speed = [
+            r for r in pruned if (r["variant"], r["speedup"]) == (baseline, row["speedup"])
+        ]
+        against = ""
+        if same_speed and row["variant"] != baseline:
+            d = np.subtract(row["window_nll"], same_speed[0]["window_nll"])
+            error = d.std(ddof=1) / np.sqrt(len(d))
+            against = f"{100 * np.expm1(d.mean()):+.1f} ± {100 * error:.1f} %"
+        cells = (
+            f"{row['speedup']:g}",
+            row["variant"],
+            f"{row['perplexity']:.2f}",
+            over,
+            against,
+            f"{row['fact_accuracy']:.2f}",
+            f"{row['fact_perplexity']:.1f}",
+        )
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--text", required=True)
-    parser.add_argument("--layers", type=lambda t: t.split(","), default=["constant"])
-    parser.add_argument("--strategies", type=lambda t: t.split(","), default=["score"])
+    parser.add_argument("--model")
+    parser.add_argument("--text")
+    parser.add_argument("--variants", type=lambda t: [Variant.parse(x) for x in t.split(",")])
     parser.add_argument("--speedups", type=lambda t: [float(x) for x in t.split(",")], default=[2])
     parser.add_argument("--windows", type=int, default=24)
-    parser.add_argument("--facts", type=int, default=48)
+    parser.add_argument("--facts", type=int, default=24)
     parser.add_argument("--out")
-    main(parser.parse_args())
+    parser.add_argument("--table", nargs="+", help="prints the rows of these files as one table")
+    args = parser.parse_args()
+    if args.table:
+        results = [json.loads(Path(file).read_text()) for file in args.table]
+        assert all(result["about"] == results[0]["about"] for result in results)
+        dense = results[0]["rows"][0]
+        print(table([dense, *(row for result in results for row in result["rows"][1:])]))
+    else:
+        main(args)
