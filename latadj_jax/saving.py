@@ -42,6 +42,8 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
         convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
         _write_json(new / "elimination.json", _elimination(model))
         _write_json(new / "config.json", _hf_config(model, params))
+        # safetensors writes for the owner alone; as readable as the other files are.
+        (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
         _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
         made = False
     finally:

@@ -24,3 +24,10 @@ def test_other_weights_in_the_folder_stay(tmp_path):
     save_pretrained(tmp_path, *tiny.make())
     assert (tmp_path / "adapter.safetensors").read_text() == "mine"
     assert not (tmp_path / "model-00001-of-00002.safetensors").exists()
+
+
+def test_all_files_are_as_readable_as_each_other(tmp_path):
+    """safetensors 0.8 gives its files to the owner alone: a server could not read the model."""
+    save_pretrained(tmp_path, *tiny.make())
+    modes = {file.stat().st_mode for file in tmp_path.iterdir()}
+    assert len(modes) == 1
