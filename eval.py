@@ -38,6 +38,7 @@ _MODE = flags.DEFINE_enum(
     "whole: context and scored tokens are pruned as one, as some papers do; it leaks"
 )  # fmt: skip
 _STRATEGY = flags.DEFINE_string("strategy", "", "what is kept; by default the model's own")
+_LAYERS = flags.DEFINE_list("layers", [], "removes in these layers only, from 1: e.g. 4,19")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the computation")
 
@@ -66,7 +67,7 @@ def check_flags() -> None:
     any_given = _TEXT.value or _LAST_WORDS.value
     for wanted, given, of in (
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
-        ("--text or --last_words", any_given, (_MODEL, _STRATEGY, _BATCH_SIZE, _DTYPE)),
+        ("--text or --last_words", any_given, (_MODEL, _STRATEGY, _LAYERS, _BATCH_SIZE, _DTYPE)),
     ):
         for flag in of:
             if flag.present and not given:
@@ -91,9 +92,16 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
         lm=lm,
         settings=EvalSettings(batch_size=_BATCH_SIZE.value),
         strategy=_STRATEGY.value,
+        layers=[parse_layer(text) for text in _LAYERS.value],
         dtype=_DTYPE.value,
     )
     return source, results
+
+
+def parse_layer(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"--layers takes numbers of layers, e.g. 4,19; {text!r} is none.")
+    return int(text)
 
 
 def parse_alpha(text: str) -> float:

@@ -7,7 +7,9 @@ The model is shipped inside a package. Of each window of 640 tokens the first 51
 twice the speed, and the loss is that of the 128 after them: what is trained is what is served. The
 method is that of arXiv 2201.03327, with the ranking "recall" (docs/decoders.md).
 
-Neither time nor perplexity was measured yet.
+100 steps took 46 minutes beside other work. Perplexity on WikiText-2 test, its first 64 windows:
+17.6 at alpha 0.55 (twice the speed), 16.0 dense; a model fine-tuned densely, by the same command
+with --config.elimination.dense=True, has 15.9 dense, 18.5 at alpha 0.55.
 """
 
 from ml_collections import ConfigDict
@@ -39,9 +41,11 @@ def get_config() -> ConfigDict:
     cfg.elimination.layers = (4, 19)
     cfg.elimination.alpha = 0.55
     cfg.train.batch_size = 4
-    cfg.train.max_steps = 200
-    cfg.train.learning_rate = 3e-5
-    cfg.train.checkpoint_every = 100
+    cfg.train.max_steps = 100
+    cfg.train.learning_rate = 5e-5
+    cfg.train.warmup = 0.05
+    cfg.train.log_every = 5
+    cfg.train.checkpoint_every = 50
     cfg.eval.metrics = ("perplexity",)
     cfg.eval.batch_size = 4
     cfg.eval.alphas = (0.8, 0.7, 0.55, 0.45, 0.35)

@@ -16,6 +16,7 @@ from latadj_jax.likelihood import score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
+from latadj_jax.profile import Profile
 from latadj_jax.settings import EvalSettings, LMSettings
 from latadj_jax.text import load_tokenizer
 from latadj_jax.windows import Pair, Windows, sliding_windows, training_windows
@@ -30,6 +31,7 @@ def evaluate_file(
     lm: LMSettings,
     settings: EvalSettings,
     strategy: str = "",
+    layers: Sequence[int] = (),
     dtype: str = "float32",
 ) -> dict:
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
@@ -38,11 +40,14 @@ def evaluate_file(
       source: of the model, see `from_pretrained`.
       alphas: by default the one that the model carries.
       strategy: in place of the model's own.
+      layers: where to remove, see `Profile.at_layers`, in place of the model's own profile.
     """
     for alpha in alphas:
         check_alpha(alpha)
     model, params = from_pretrained(source, "lm", dtype=dtype)
     model = model.replace(strategy=strategy or model.strategy)
+    if layers:
+        model = model.replace(profile=Profile.at_layers(model.config.num_layers, layers))
     tokenizer = load_tokenizer(source)
     check_vocabulary(tokenizer, model.config.vocab_size)
     alphas = alphas or (() if model.alpha is None else (model.alpha,))

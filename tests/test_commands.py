@@ -69,6 +69,7 @@ def test_train_then_eval(tmp_path):
         ([], "there is no finished run in runs/"),
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
         (["--mode", "whole"], "--mode needs what to evaluate on: --text."),
+        (["--text", "a", "--layers", "4-19"], "--layers takes numbers of layers, e.g. 4,19"),
         (["--model", "gpt2"], "--model needs what to evaluate on: --text or --last_words."),
         (["--text", "a", "--last_words", "b"], "two evaluations"),
     ],

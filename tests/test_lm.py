@@ -13,7 +13,7 @@ import tiny_run
 import tiny_text
 
 import latadj_jax
-from latadj_jax import tasks, training
+from latadj_jax import report, tasks, training
 from latadj_jax.evaluation import evaluate_run
 from latadj_jax.perplexity import cache_bytes, evaluate_file
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError, from_config
@@ -85,11 +85,16 @@ def test_any_text_and_last_words_can_be_scored(run, tmp_path):
     source = str(workdir / "model")
     results = evaluate_file(source, [0.8], text=str(file), last_words=None, lm=lm, settings=fast)
     assert results["rows"][1]["metrics"]["other"]["perplexity"] < 100
+    assert "dense and pruned in turns" in report.how(results)
     lines = [{"text": "the river of stone was seen by many who lived near"}, {"text": "old king"}]
     file = tiny_text.write(tmp_path / "words.jsonl", "\n".join(map(json.dumps, lines)))
-    results = evaluate_file(source, [], text=None, last_words=str(file), lm=lm, settings=fast)
+    options = {"strategy": "recent", "layers": [2], "lm": lm, "settings": fast}
+    results = evaluate_file(source, [], text=None, last_words=str(file), **options)
     assert [row["alpha"] for row in results["rows"]] == [None, 0.8]  # the model's own
     assert all(row["metrics"]["last_word"]["perplexity"] > 1 for row in results["rows"])
+    assert [share == 1 for share in results["rows"][1]["remaining"]] == [True, False]
+    assert "strategy recent" in report.how(results)
+    assert "in turns" not in report.how(results)  # nothing was timed
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
