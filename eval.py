@@ -75,6 +75,7 @@ def check_flags() -> None:
 
 
 def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
+    layers = [parse_layer(text) for text in _LAYERS.value]
     source = _MODEL.value or str(
         (Path(_WORKDIR.value) if _WORKDIR.value else newest_run()) / "model"
     )
@@ -92,7 +93,7 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
         lm=lm,
         settings=EvalSettings(batch_size=_BATCH_SIZE.value),
         strategy=_STRATEGY.value,
-        layers=[parse_layer(text) for text in _LAYERS.value],
+        layers=layers,
         dtype=_DTYPE.value,
     )
     return source, results

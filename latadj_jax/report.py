@@ -51,7 +51,8 @@ def table(results: dict) -> str:
 def how(results: dict) -> str:
     """What the numbers of the table are."""
     sizes = ", ".join(f"{name}: {n}" for name, n in results["examples"].items())
-    measured = f" Measured: {results['timing']}, dense and pruned in turns." * ("timing" in results)
+    timing = results.get("timing", "")  # last words are not timed
+    measured = f" Measured: {timing}, dense and pruned in turns." if timing else ""
     return (
         f"{sizes} {results['unit']}.{measured} Computed in {results['dtype']} on "
         f"{results['device']}, jax {results['jax']}. Expected speedup and "
