@@ -66,7 +66,8 @@ def measure(model, params, theirs, length: int, args) -> list[dict]:
     rows = {name: row for name, (row, _) in cases.items()}
     times = {key: median(values) for key, values in interleaved_ms(runs, args.repeats).items()}
     if theirs is not None:  # in turns of its own: its threads go on spinning for a while
-        rows["dense again"], rows["torch dense"] = dict(rows["dense"]), {}
+        ours = {key: rows["dense"][key] for key in ("expected_speedup", "cache_bytes")}
+        rows["dense again"], rows["torch dense"] = ours, {}  # no variants: of other turns
         runs = {("dense again", num): runs["dense", num] for num in (1, args.new)}
         runs |= {("torch dense", num): lambda num=num: theirs(ids, num) for num in (1, args.new)}
         others = interleaved_ms(runs, args.repeats)
@@ -125,7 +126,9 @@ def torch_model(model, params):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", required=True)
-    parser.add_argument("--variants", type=lambda t: [Variant.parse(x) for x in t.split(",")])
+    parser.add_argument(
+        "--variants", type=lambda t: [Variant.parse(x) for x in t.split(",")], required=True
+    )
     parser.add_argument("--speedups", type=lambda t: [float(x) for x in t.split(",")], default=[2])
     parser.add_argument("--lengths", type=lambda t: [int(x) for x in t.split(",")], default=[512])
     parser.add_argument("--dtype", default="float32")

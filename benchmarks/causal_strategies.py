@@ -127,8 +127,11 @@ if __name__ == "__main__":
     args = parser.parse_args()
     if args.table:
         results = [json.loads(Path(file).read_text()) for file in args.table]
-        assert all(result["about"] == results[0]["about"] for result in results)
+        if any(result["about"] != results[0]["about"] for result in results):
+            parser.error("the files of --table differ in their windows or facts.")
         dense = results[0]["rows"][0]
         print(table([dense, *(row for result in results for row in result["rows"][1:])]))
+    elif not (args.model and args.text and args.variants):
+        parser.error("--model, --text and --variants are needed, or --table.")
     else:
         main(args)

@@ -1,6 +1,7 @@
 """Perplexity against the measured time to the first token, a line per variant.
 
-    python benchmarks/plot_causal.py --quality FILE.json ... --speed FILE.json --out PICTURE.png
+    python benchmarks/plot_causal.py --quality FILE.json ... --speed FILE.json \
+        --title "MODEL, TEXT" --out PICTURE.png
 
 The files are those of causal_strategies.py and causal_speed.py (prompts of 512 tokens).
 """
@@ -41,7 +42,7 @@ def main(args: argparse.Namespace) -> None:
     axis.set(
         xlabel="time to the first token of a 512-token prompt, ms (measured)",
         ylabel="perplexity of the 128 tokens after it",
-        title="SmolLM2-135M, WikiText-2 test, no fine-tuning (labels: expected speedup)",
+        title=f"{args.title} (labels: expected speedup)",
     )
     axis.grid(alpha=0.3)
     axis.legend()
@@ -52,5 +53,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quality", nargs="+", required=True)
     parser.add_argument("--speed", required=True)
+    parser.add_argument("--title", required=True)
     parser.add_argument("--out", required=True)
     main(parser.parse_args())

@@ -21,8 +21,8 @@ POOL = 5  # word-vectors over which novelty is averaged, so that phrases stay wh
 def of_layer(strategy: str, layer: int, num_layers: int) -> str:
     """The ranking of one layer (from 0).
 
-    "recall" is novelty in the first 60 % of the layers and attention from the end of the prompt in
-    the others: found on SmolLM2, where that attention knows what will be asked for only late.
+    "recall" is "novelty" in the first 60 % of the layers, which asks nothing of attention, and
+    "window" in the others. docs/results.md compares it with "window" in all of them.
     """
     if strategy != "recall":
         return strategy

@@ -31,8 +31,8 @@ def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str
       DataError, SourceError: what is missing or cannot be parsed, and where.
     """
     train_file, *eval_files = local_files(data)
-    evals = {file.stem: _read_file(file, data) for file in eval_files}
-    return _read_file(train_file, data), evals, data.labels
+    train = _read_file(train_file, data)
+    return train, {file.stem: _read_file(file, data) for file in eval_files}, data.labels
 
 
 def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, ...]]:

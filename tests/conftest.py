@@ -59,13 +59,17 @@ def minilm_folder() -> Path:
 @pytest.fixture(scope="session")
 def tokenizer():
     """A byte-level BPE."""
-    return importlib.import_module("tiny_text").byte_level()
+    import tiny_text  # imports jax, which the lines above prepare
+
+    return tiny_text.byte_level()
 
 
 @pytest.fixture(scope="session")
 def spiece():
     """A tokenizer that works as SentencePiece does."""
-    return importlib.import_module("tiny_text").metaspace()
+    import tiny_text
+
+    return tiny_text.metaspace()
 
 
 @pytest.fixture
