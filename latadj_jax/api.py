@@ -41,8 +41,8 @@ def from_pretrained(
       source: a folder (config.json with model.safetensors, flax_model.msgpack or
         pytorch_model.bin), a .gguf file of a Llama, a hub id, or "package:NAME/path" for a folder
         or file inside an installed package.
-      task: "features", "classification", "regression" or "lm"; by default what config.json's
-        architectures say.
+      task: "features", "classification", "regression", "lm" or "seq2seq"; by default what
+        the architectures in config.json say.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
@@ -68,8 +68,10 @@ def from_pretrained(
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
         config = config.replace(labels=label_names(num_labels))
-    model = Model(config, task, dtype=dtype, **_read_elimination(path, config.num_layers))
+    elimination = _read_elimination(path, config.num_layers)
+    Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
+    model = Model(config.fitted(tensors), task, dtype=dtype, **elimination)
     if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
         head = convert.RENAMES[config.model_type]["classifier"]
         tensors = {name: t for name, t in tensors.items() if not name.startswith(f"{head}.")}
@@ -99,7 +101,7 @@ def apply(
 
     Args:
       batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (1 = token, 0 = padding, on
-        either side) and `token_type_ids` [B, T].
+        either side), `token_type_ids` [B, T] and, for "seq2seq", `decoder_input_ids` [B, S].
       alpha: speedup coefficient, a Python number greater than 0; smaller is faster.
       plan: in place of alpha and count: counts decided before, see `make_plan`.
       count: "valid": each example's counts follow its own valid length, so that its output does
@@ -115,6 +117,11 @@ def apply(
     """
     ranges = model.module.input_ranges(model.config)
     check_inputs(batch, ranges, model.config.max_positions)
+    if model.task == "seq2seq" and "decoder_input_ids" not in batch:
+        raise ValueError(
+            "batch has no 'decoder_input_ids', which a seq2seq model reads beside input_ids; "
+            "generate and continuation_logits make them."
+        )
     length = np.shape(batch["input_ids"])[1]
     plan = resolve_plan(model, alpha, plan, count, length)
     rngs = resolve_rngs(plan, train, rngs)

@@ -125,7 +125,8 @@ def check_inputs(
         )
     for key in known:
         if key in batch:
-            _check_array(key, batch[key], shape, ranges.get(key))
+            of_key = shape if key != "decoder_input_ids" else _target_shape(batch[key], shape[0])
+            _check_array(key, batch[key], of_key, ranges.get(key))
     mask = batch.get("attention_mask")
     if mask is not None and is_concrete(mask):
         if not np.isin(np.asarray(mask), (0, 1)).all():
@@ -134,6 +135,16 @@ def check_inputs(
         if not has_token_B.all():
             row = int(np.argmin(has_token_B))
             raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
+
+
+def _target_shape(ids, batch_size: int) -> tuple[int, ...]:
+    shape = np.shape(ids)
+    if len(shape) != 2 or shape[0] != batch_size or shape[1] < 1:
+        raise ValueError(
+            f"decoder_input_ids must be [B, S] with B = {batch_size} as input_ids has it and S at "
+            f"least 1; it is {list(shape)}."
+        )
+    return shape
 
 
 def cast_inputs(batch: Mapping[str, jax.Array], ranges: Mapping[str, int]) -> dict[str, jax.Array]:

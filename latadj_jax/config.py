@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from latadj_jax.hf_config import ConfigError, HfConfig, activation_name, field, flag, number, size
 from latadj_jax.rotary import Rope
 
@@ -136,6 +138,84 @@ class LlamaConfig(HfConfig):
             raise ConfigError(f"head_dim {self.head_size} is odd: rotary positions need pairs.")
 
 
+def optional_id(value: Any, key: str) -> int | None:
+    return None if value is None else int(number(value, key))
+
+
+def feed_forward_name(value: Any, key: str) -> str:
+    name = str(value)
+    activation_name(name.removeprefix("gated-"), key)
+    return name
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class T5Config(HfConfig):
+    """T5 encoder and decoder, as Hugging Face's T5Config; layers are counted in the encoder."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("d_model", size)
+    num_layers: int = field("num_layers", size)
+    num_decoder_layers: int = field("num_decoder_layers", size)
+    num_heads: int = field("num_heads", size)
+    head_size: int = field("d_kv", size)
+    intermediate_size: int = field("d_ff", size)
+    num_buckets: int = field("relative_attention_num_buckets", size, 32)
+    max_distance: int = field("relative_attention_max_distance", size, 128)
+    feed_forward: str = field("feed_forward_proj", feed_forward_name, "relu")
+    norm_eps: float = field("layer_norm_epsilon", number, 1e-6)
+    dropout: float = field("dropout_rate", number, 0.1)
+    initializer_factor: float = field("initializer_factor", number, 1.0)
+    tied: bool = field("tie_word_embeddings", flag, True)
+    scaled: bool = field("scale_decoder_outputs", flag, True)  # v1.0, before a tied head
+    decoder_start: int | None = field("decoder_start_token_id", optional_id, None)
+
+    model_type = "t5"
+    dropouts = ("dropout",)
+    max_positions = 2**31 - 1  # distances have no limit
+
+    @property
+    def gated(self) -> bool:
+        return self.feed_forward.startswith("gated-")
+
+    @property
+    def activation(self) -> str:
+        """Hugging Face's reading: T5 v1.1's "gated-gelu" is the tanh approximation."""
+        name = self.feed_forward.removeprefix("gated-")
+        return "gelu_new" if self.feed_forward == "gated-gelu" else name
+
+    @property
+    def ff_matrices(self) -> int:
+        return 3 if self.gated else 2
+
+    @property
+    def query_size(self) -> int:
+        return self.num_heads * self.head_size
+
+    @property
+    def kv_size(self) -> int:
+        return self.query_size
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        filled = {"scale_decoder_outputs": hf.get("tie_word_embeddings", True), **hf}
+        if hf.get("num_decoder_layers") is None:
+            filled["num_decoder_layers"] = hf.get("num_layers")
+        return filled
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "T5Config":
+        """transformers 5 says tie_word_embeddings for every T5: whether there is a head decides."""
+        head, shared = tensors.get("lm_head.weight"), tensors.get("shared.weight")
+        own = head is not None and not np.array_equal(head, shared)
+        return self.replace(tied=not own)
+
+    def __post_init__(self):  # heads may be of any width
+        if self.num_buckets % 4 or self.max_distance <= self.num_buckets // 2:
+            raise ConfigError(
+                f"relative_attention_num_buckets {self.num_buckets} must be a multiple of 4 and "
+                f"less than twice relative_attention_max_distance {self.max_distance}."
+            )
+
+
 # Tasks, and the Hugging Face class of each.
 ARCHITECTURES = {
     "bert": {
@@ -155,8 +235,9 @@ ARCHITECTURES = {
         "classification": "LlamaForSequenceClassification",
         "regression": "LlamaForSequenceClassification",
     },
+    "t5": {"features": "T5EncoderModel", "seq2seq": "T5ForConditionalGeneration"},
 }
-CONFIGS = {config.model_type: config for config in (BertConfig, GPT2Config, LlamaConfig)}
+CONFIGS = {c.model_type: c for c in (BertConfig, GPT2Config, LlamaConfig, T5Config)}
 
 
 def config_from_hf(hf: Mapping[str, Any]):

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.batch import cast_inputs, check_inputs, is_concrete
-from latadj_jax.decoder import last_hidden, read_on, read_prompt, token_logits
 from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
 from latadj_jax.plan import Plan
 
@@ -60,25 +59,21 @@ def continuation_logits(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
-    def run(decoder):
-        out, caches, lengths_B = read_prompt(decoder, inputs, plan, train=train, last_only=True)
-        hidden_BSD = last_hidden(out)[:, None]
-        if ids_BS.shape[1]:
-            slots = [cache.keys.shape[2] for cache in caches]
-            caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
-            following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots, train)
-            hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
-        return token_logits(decoder, hidden_BSD)
-
-    return module.apply({"params": params}, method=run, rngs=rngs)
+    variables, method = {"params": params}, type(module).continuation
+    return module.apply(variables, inputs, plan, ids_BS, train, method=method, rngs=rngs)
 
 
 def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
     """The plan and keys of a call on a language model; ValueError for what cannot work."""
-    if model.task != "lm":
+    if model.task not in ("lm", "seq2seq"):
         raise ValueError(
-            f"this needs a model of task 'lm', and this one's is {model.task!r}: load it with "
-            f"from_pretrained(source, task='lm')."
+            f"this needs a model of task 'lm' or 'seq2seq', and this one's is {model.task!r}: load "
+            f"it with from_pretrained(source, task=...)."
+        )
+    if model.task == "seq2seq" and model.config.decoder_start is None:
+        raise ValueError(
+            "the model's config.json has no decoder_start_token_id, the token that every target "
+            "begins with; add it (T5's is the id of the padding token)."
         )
     check_inputs(prompt, input_ranges(model), model.config.max_positions)
     plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])

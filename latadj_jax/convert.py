@@ -66,11 +66,44 @@ LLAMA = {
     "head": "lm_head",
     "classifier": "score",
 }
-RENAMES = {"bert": BERT, "gpt2": GPT2, "llama": LLAMA}
-PREFIXES = {"bert": "bert.", "gpt2": "transformer.", "llama": "model."}  # of the base model
+T5 = {
+    "shared": "shared",
+    "encoder_bias": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "encoder_layer_{n}/attention_norm": "encoder.block.{n}.layer.0.layer_norm",
+    "encoder_layer_{n}/query": "encoder.block.{n}.layer.0.SelfAttention.q",
+    "encoder_layer_{n}/key": "encoder.block.{n}.layer.0.SelfAttention.k",
+    "encoder_layer_{n}/value": "encoder.block.{n}.layer.0.SelfAttention.v",
+    "encoder_layer_{n}/attention_out": "encoder.block.{n}.layer.0.SelfAttention.o",
+    "encoder_layer_{n}/ff/norm": "encoder.block.{n}.layer.1.layer_norm",
+    "encoder_layer_{n}/ff/wide": "encoder.block.{n}.layer.1.DenseReluDense.wi",
+    "encoder_layer_{n}/ff/gate": "encoder.block.{n}.layer.1.DenseReluDense.wi_0",
+    "encoder_layer_{n}/ff/up": "encoder.block.{n}.layer.1.DenseReluDense.wi_1",
+    "encoder_layer_{n}/ff/down": "encoder.block.{n}.layer.1.DenseReluDense.wo",
+    "encoder_norm": "encoder.final_layer_norm",
+    "decoder_bias": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "decoder_layer_{n}/attention_norm": "decoder.block.{n}.layer.0.layer_norm",
+    "decoder_layer_{n}/query": "decoder.block.{n}.layer.0.SelfAttention.q",
+    "decoder_layer_{n}/key": "decoder.block.{n}.layer.0.SelfAttention.k",
+    "decoder_layer_{n}/value": "decoder.block.{n}.layer.0.SelfAttention.v",
+    "decoder_layer_{n}/attention_out": "decoder.block.{n}.layer.0.SelfAttention.o",
+    "decoder_layer_{n}/cross_norm": "decoder.block.{n}.layer.1.layer_norm",
+    "decoder_layer_{n}/cross_query": "decoder.block.{n}.layer.1.EncDecAttention.q",
+    "decoder_layer_{n}/cross_key": "decoder.block.{n}.layer.1.EncDecAttention.k",
+    "decoder_layer_{n}/cross_value": "decoder.block.{n}.layer.1.EncDecAttention.v",
+    "decoder_layer_{n}/cross_out": "decoder.block.{n}.layer.1.EncDecAttention.o",
+    "decoder_layer_{n}/ff/norm": "decoder.block.{n}.layer.2.layer_norm",
+    "decoder_layer_{n}/ff/wide": "decoder.block.{n}.layer.2.DenseReluDense.wi",
+    "decoder_layer_{n}/ff/gate": "decoder.block.{n}.layer.2.DenseReluDense.wi_0",
+    "decoder_layer_{n}/ff/up": "decoder.block.{n}.layer.2.DenseReluDense.wi_1",
+    "decoder_layer_{n}/ff/down": "decoder.block.{n}.layer.2.DenseReluDense.wo",
+    "decoder_norm": "decoder.final_layer_norm",
+    "head": "lm_head",
+}
+RENAMES = {"bert": BERT, "gpt2": GPT2, "llama": LLAMA, "t5": T5}
+PREFIXES = {"bert": "bert.", "gpt2": "transformer.", "llama": "model.", "t5": ""}
 # Modules of ours that stand beside the base model, and those that a checkpoint may lack.
 BESIDE = ("classifier", "head")
-HEADS = {"bert": ("pooler", "classifier"), "gpt2": BESIDE, "llama": BESIDE}
+HEADS = {"bert": ("pooler", "classifier"), "gpt2": BESIDE, "llama": BESIDE, "t5": ()}
 # GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor, side by side.
 CONV1D = {"gpt2": ("query", "key", "value", "attention_out", "ff_in", "ff_out")}
 FUSED = {"gpt2": ("attn.c_attn", ("query", "key", "value"))}
@@ -81,7 +114,13 @@ DROPPED = {
         r"(lm_head|score|classifier|qa_outputs|multiple_choice_head)\.|h\.\d+\.attn\.(masked_)?bias$"
     ),
     "llama": re.compile(r"(lm_head|score|qa_outputs)\.|.*rotary_emb\.inv_freq$"),
+    "t5": re.compile(
+        r"(encoder|decoder)\.embed_tokens\.weight$|lm_head\.|"
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
+    ),
 }
+# Parts of a checkpoint that a task may do without, as a whole.
+PARTS = {"t5": "decoder."}
 
 
 def merge(
@@ -118,6 +157,9 @@ def merge(
             misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
             continue
         flat[path] = jnp.asarray(array, dtype)
+    part = PARTS.get(family)
+    if part and not any(_torch_name(family, path).startswith(part) for path in leaves):
+        tensors = {name: array for name, array in tensors.items() if not name.startswith(part)}
     unexpected = sorted(name for name in tensors if not DROPPED[family].match(name))
     problems = [
         f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"

@@ -80,6 +80,33 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     return out, tuple(caches), lengths_B
 
 
+def continuation(decoder, inputs, plan: Plan, ids_BS: jax.Array, train: bool = False) -> jax.Array:
+    """Logits after a pruned prompt and after each token that follows it, float32 [B, S + 1, V]."""
+    out, caches, lengths_B = read_prompt(decoder, inputs, plan, train=train, last_only=True)
+    hidden_BSD = last_hidden(out)[:, None]
+    if ids_BS.shape[1]:
+        slots = [cache.keys.shape[2] for cache in caches]
+        caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
+        following_BSD, _ = read_on(decoder, ids_BS, lengths_B, caches, slots, train)
+        hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
+    return token_logits(decoder, hidden_BSD)
+
+
+def begin(decoder, inputs, plan: Plan, room: int):
+    """Reads a prompt: (logits of the first new token [B, V], memory with room for new tokens)."""
+    out, caches, lengths_B = read_prompt(decoder, inputs, plan, last_only=True)
+    caches = tuple(cache.with_room(room) for cache in caches)
+    return token_logits(decoder, last_hidden(out)), (caches, lengths_B)
+
+
+def go_on(decoder, plan: Plan, token_B: jax.Array, step: jax.Array, memory):
+    """Reads new token number `step`, from 0: (logits of the next one [B, V], memory)."""
+    caches, lengths_B = memory
+    slots = [size + step for size in (plan.length, *plan.sizes[:-1])]
+    hidden_B1D, caches = read_on(decoder, token_B[:, None], lengths_B + step, caches, slots)
+    return token_logits(decoder, hidden_B1D[:, 0]), (caches, lengths_B)
+
+
 def rows_of(positions_BL: jax.Array, start_B1: jax.Array) -> jax.Array:
     """Index into the row of `input_ids`, of positions counted from the first valid token."""
     return jnp.where(positions_BL < 0, -1, positions_BL + start_B1)

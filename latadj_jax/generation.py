@@ -11,7 +11,6 @@ from flax import struct
 
 from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete
 from latadj_jax.continuation import check_positions, check_prompt, input_ranges
-from latadj_jax.decoder import last_hidden, read_on, read_prompt, token_logits
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.plan import Plan
 from latadj_jax.sampling import Draw, Sampling, next_token
@@ -130,8 +129,7 @@ class State:
     step: jax.Array  # how many tokens were chosen after the first
     token_B: jax.Array  # the newest one
     done_B: jax.Array
-    lengths_B: jax.Array  # positions of the prompt
-    caches: tuple
+    memory: tuple  # what the family's module goes on from
 
 
 @struct.dataclass
@@ -146,24 +144,20 @@ class Start:
     room: int = struct.field(pytree_node=False)  # slots for new tokens
 
 
-def _begin(decoder, start: Start) -> State:
+def _begin(module, start: Start) -> State:
     """Reads the prompt and chooses the first token."""
-    out, caches, lengths_B = read_prompt(decoder, start.inputs, start.plan, last_only=True)
+    logits_BV, memory = module.begin(start.inputs, start.plan, start.room)
     step = jnp.zeros((), jnp.int32)
-    token_B = next_token(token_logits(decoder, last_hidden(out)), start.draw, step)
-    caches = tuple(cache.with_room(start.room) for cache in caches)
-    return State(step, token_B, start.ends.reached(token_B), lengths_B, caches)
+    token_B = next_token(logits_BV, start.draw, step)
+    return State(step, token_B, start.ends.reached(token_B), memory)
 
 
-def _go_on(decoder, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
+def _go_on(module, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
     """Reads the newest token and chooses the one after it."""
-    slots = [size + state.step for size in (plan.length, *plan.sizes[:-1])]
-    first_B = state.lengths_B + state.step
-    hidden_B1D, caches = read_on(decoder, state.token_B[:, None], first_B, state.caches, slots)
+    logits_BV, memory = module.go_on(plan, state.token_B, state.step, state.memory)
     step = state.step + 1
-    token_B = next_token(token_logits(decoder, hidden_B1D[:, 0]), draw, step)
-    token_B = jnp.where(state.done_B, ends.pad_token, token_B)
-    return State(step, token_B, state.done_B | ends.reached(token_B), state.lengths_B, caches)
+    token_B = jnp.where(state.done_B, ends.pad_token, next_token(logits_BV, draw, step))
+    return State(step, token_B, state.done_B | ends.reached(token_B), memory)
 
 
 def _prepare(

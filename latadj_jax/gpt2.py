@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from latadj_jax import decoder
 from latadj_jax.cached_attention import LayerCache, cut_and_attend
 from latadj_jax.config import GPT2Config
-from latadj_jax.decoder import run
 from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,
@@ -100,4 +100,8 @@ class GPT2(nn.Module):
         return {"input_ids": cfg.vocab_size}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
-        return run(self, inputs, plan, restore, train)
+        return decoder.run(self, inputs, plan, restore, train)
+
+    continuation = decoder.continuation
+    begin = decoder.begin
+    go_on = decoder.go_on

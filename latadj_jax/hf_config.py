@@ -94,6 +94,10 @@ class HfConfig:
                 f"{self.num_heads}."
             )
 
+    def fitted(self, tensors: Mapping[str, Any]) -> "HfConfig":
+        """The config with what only the checkpoint's tensors say."""
+        return self
+
     def replace(self, **changes) -> "HfConfig":
         return dataclasses.replace(self, **changes)
 

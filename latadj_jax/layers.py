@@ -15,18 +15,22 @@ ACTIVATIONS = {
 }
 
 
-def attention_probs(q_BLHC: jax.Array, k_BLHC: jax.Array, mask_BLL: jax.Array) -> jax.Array:
-    """softmax(Q K^T / sqrt(C)) over the keys that `mask` lets each query see.
+def attention_probs(q_BLHC, k_BLHC, mask_BLL: jax.Array, bias_BHLL=None, scale=None) -> jax.Array:
+    """softmax(Q K^T / sqrt(C) + bias) over the keys that `mask` lets each query see.
 
     Args:
       mask_BLL: bool, queries by keys, True where the key is seen; axes of size 1 are broadcast.
+      bias_BHLL: float32, added to the logits; an axis B of size 1 is broadcast.
+      scale: of the logits, in place of 1 / sqrt(C).
 
     Returns:
       float32 [B, H, L, L]; a query that sees nothing gets a row without meaning, but finite.
     """
-    scale = q_BLHC.shape[-1] ** -0.5
+    scale = q_BLHC.shape[-1] ** -0.5 if scale is None else scale
     logits_BHLL = jnp.einsum("BIHC,BJHC->BHIJ", q_BLHC * scale, k_BLHC,
                              preferred_element_type=jnp.float32)  # fmt: skip
+    if bias_BHLL is not None:
+        logits_BHLL += bias_BHLL
     hidden = jnp.finfo(jnp.float32).min
     return jax.nn.softmax(jnp.where(mask_BLL[:, None], logits_BHLL, hidden), axis=-1)
 
@@ -37,17 +41,20 @@ def attend(probs_BHKL: jax.Array, v_BLHC: jax.Array) -> jax.Array:
     return out_BKHC.reshape(*out_BKHC.shape[:2], -1)
 
 
-def grouped_attention(q_BIHC, keys_BGJC, values_BGJC, mask_BIJ: jax.Array, dropout) -> jax.Array:
+def grouped_attention(
+    q_BIHC, keys_BGJC, values_BGJC, mask_BIJ: jax.Array, dropout, bias_BHIJ=None, scale=None
+) -> jax.Array:
     """Attention output [B, I, H * C] where each of G key-value heads serves H / G query heads.
 
-    softmax(Q K^T / sqrt(C)) V, divided by the softmax's sums at the end: one pass less over what is
-    I by J.
+    softmax(Q K^T / sqrt(C) + bias) V, divided by the softmax's sums at the end: one pass less
+    over what is I by J.
 
     Args:
       mask_BIJ: bool, True where the key is seen.
       dropout: of attention probabilities.
+      bias_BHIJ, scale: as for `attention_probs`.
     """
-    logits_BHIJ = _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ)
+    logits_BHIJ = _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ, bias_BHIJ, scale)
     highest_BHI1 = jax.lax.stop_gradient(logits_BHIJ.max(axis=-1, keepdims=True))
     weights_BHIJ = jnp.exp(logits_BHIJ - highest_BHI1)
     total_BHI1 = weights_BHIJ.sum(axis=-1, keepdims=True)
@@ -67,14 +74,17 @@ def grouped_attention_probs(
     return jax.nn.softmax(_grouped_logits(q_BIHC, keys_BGJC, mask_BIJ), axis=-1)
 
 
-def _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ) -> jax.Array:
+def _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ, bias_BHIJ=None, scale=None) -> jax.Array:
     batch, queries, heads, width = q_BIHC.shape
     groups = keys_BGJC.shape[1]
     # The heads of a group read the same keys: one product for all of them.
-    q_BGNC = (q_BIHC * width**-0.5).swapaxes(1, 2).reshape(batch, groups, -1, width)
+    scale = width**-0.5 if scale is None else scale
+    q_BGNC = (q_BIHC * scale).swapaxes(1, 2).reshape(batch, groups, -1, width)
     logits_BGNJ = jnp.einsum("BGNC,BGJC->BGNJ", q_BGNC, keys_BGJC,
                              preferred_element_type=jnp.float32)  # fmt: skip
     logits_BHIJ = logits_BGNJ.reshape(batch, heads, queries, -1)
+    if bias_BHIJ is not None:
+        logits_BHIJ += bias_BHIJ
     return jnp.where(mask_BIJ[:, None], logits_BHIJ, jnp.finfo(jnp.float32).min)
 
 

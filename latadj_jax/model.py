@@ -16,8 +16,9 @@ from latadj_jax.hf_config import HfConfig
 from latadj_jax.llama import Llama
 from latadj_jax.plan import Plan, check_alpha, check_strategy, make_plan
 from latadj_jax.profile import Profile
+from latadj_jax.t5 import T5
 
-MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama}
+MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama, "t5": T5}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -27,7 +28,7 @@ class Model:
 
     Attributes:
       config: the family's config.
-      task: "features", "classification", "regression" or "lm".
+      task: "features", "classification", "regression", "lm" or "seq2seq".
       profile: elimination profile; 1 everywhere when None is given.
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
@@ -103,7 +104,8 @@ def param_shapes(model: Model):
 
 
 def _init(model: Model, key: jax.Array):
-    inputs = {"input_ids": jnp.zeros((1, 2), jnp.int32), "attention_mask": jnp.ones((1, 2), bool)}
+    ids = jnp.zeros((1, 2), jnp.int32)
+    inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}
     return model.module.init(key, inputs, model.plan(None, 2))["params"]
 
 
