@@ -107,6 +107,11 @@ def go_on(decoder, plan: Plan, token_B: jax.Array, step: jax.Array, memory):
     return token_logits(decoder, hidden_B1D[:, 0]), (caches, lengths_B)
 
 
+def reorder(decoder, memory, rows_B: jax.Array):
+    """The memory of other rows, for beams: row b becomes what row `rows[b]` was."""
+    return jax.tree.map(lambda x: x[rows_B], memory)
+
+
 def rows_of(positions_BL: jax.Array, start_B1: jax.Array) -> jax.Array:
     """Index into the row of `input_ids`, of positions counted from the first valid token."""
     return jnp.where(positions_BL < 0, -1, positions_BL + start_B1)

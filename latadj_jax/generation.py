@@ -10,6 +10,7 @@ import numpy as np
 from flax import struct
 
 from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete
+from latadj_jax.beam import BeamSearch, search
 from latadj_jax.continuation import check_positions, check_prompt, input_ranges
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.plan import Plan
@@ -29,6 +30,9 @@ def generate(
     stop_tokens: Sequence[int] | None = None,
     pad_token: int | None = None,
     key: jax.Array | None = None,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
     plan: Plan | None = None,
     count: str = "valid",
     rngs: Mapping[str, jax.Array] | None = None,
@@ -49,6 +53,7 @@ def generate(
         config, () for none.
       pad_token: what fills a row after its end; by default the config's, or the first stop token.
       key: jax.random.key, for a temperature greater than 0.
+      num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.
       plan: for T, in place of alpha and count; the prompts are not padded then.
       buckets: lengths that prompts are padded to, in place of 16, 24, 32, 48, ...
 
@@ -58,6 +63,9 @@ def generate(
     Raises:
       ValueError: input that cannot work, before any compilation.
     """
+    beams = BeamSearch(num_beams, length_penalty, early_stopping)
+    if num_beams > 1 and temperature:
+        raise ValueError("beam search draws nothing: leave temperature at 0, or num_beams at 1.")
     start = _prepare(
         model,
         batch,
@@ -76,7 +84,10 @@ def generate(
     )
     limit = np.int32(max_new_tokens)
     with checked_params(model, params):
-        tokens_BS = _generate(model.module, params, start, limit)
+        if num_beams > 1:
+            tokens_BS = search(model.module, beams, params, start, limit)
+        else:
+            tokens_BS = _generate(model.module, params, start, limit)
     if is_concrete(tokens_BS):  # sliced on the host: nothing to compile for each number
         return jax.device_put(np.asarray(tokens_BS)[:, :max_new_tokens])
     return tokens_BS[:, :max_new_tokens]

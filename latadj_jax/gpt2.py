@@ -105,3 +105,4 @@ class GPT2(nn.Module):
     continuation = decoder.continuation
     begin = decoder.begin
     go_on = decoder.go_on
+    reorder = decoder.reorder

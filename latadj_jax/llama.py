@@ -110,3 +110,4 @@ class Llama(nn.Module):
     continuation = decoder.continuation
     begin = decoder.begin
     go_on = decoder.go_on
+    reorder = decoder.reorder

@@ -284,6 +284,11 @@ class T5(nn.Module):
         )
         return logits_B1V[:, 0], (memories, caches)
 
+    def reorder(self, memory, rows_B: jax.Array):
+        """Row b becomes what row `rows[b]` was, of the same source: what was encoded stays."""
+        memories, caches = memory
+        return memories, jax.tree.map(lambda x: x[rows_B], caches)
+
     def memories(self, encoded_BKD: jax.Array, positions_BK: jax.Array) -> tuple[LayerCache, ...]:
         """What each decoder layer attends to."""
         return tuple(layer.memory(encoded_BKD, positions_BK) for layer in self.decoder_layers)
