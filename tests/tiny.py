@@ -49,16 +49,36 @@ FAMILIES = {
         "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
         "pad_token_id": 0,
     },
+    # Heads wider than d_model / num_heads; the last bucket of distances begins within a batch.
+    "t5": {
+        "model_type": "t5",
+        "vocab_size": VOCAB,
+        "d_model": 32,
+        "d_kv": 12,
+        "d_ff": 48,
+        "num_layers": 3,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 16,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 0,
+    },
 }
 CAUSAL = ("gpt2", "llama")
 TASKS = {
     "bert": ("features", "classification", "regression"),
     "gpt2": ("features", "lm", "classification", "regression"),
     "llama": ("features", "lm", "classification", "regression"),
+    "t5": ("features",),  # "seq2seq" has targets: test_t5.py
 }
-LABELS = {"features": 2, "lm": 2, "classification": 3, "regression": 1}
+LABELS = {"features": 2, "lm": 2, "seq2seq": 2, "classification": 3, "regression": 1}
 # GPT-2's own names for what the other families call alike; transformers takes both.
-ALIASES = {"gpt2": {"num_hidden_layers": "n_layer", "max_position_embeddings": "n_positions"}}
+ALIASES = {
+    "gpt2": {"num_hidden_layers": "n_layer", "max_position_embeddings": "n_positions"},
+    "t5": {"num_hidden_layers": "num_layers"},
+}
 
 # Layer 2 removes nothing at alpha 1, so that a layer without a cut lies between two that cut.
 PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
@@ -111,7 +131,7 @@ def example(length: int, seed: int = 0, family: str = "bert") -> dict[str, np.nd
     """One unpadded example: for BERT, a first segment and a second."""
     rng = np.random.default_rng([length, seed])
     ids = rng.integers(1, VOCAB, length).astype(np.int32)
-    if family in CAUSAL:
+    if family != "bert":
         return {"input_ids": ids}
     return {"input_ids": ids, "token_type_ids": (np.arange(length) > length // 2).astype(np.int32)}
 

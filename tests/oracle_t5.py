@@ -1,0 +1,141 @@
+"""T5 with elimination in its encoder, one example at a time, in NumPy float64.
+
+Word-vectors are list entries: what is removed is really deleted. Nothing is shared with the library
+but the names of the parameters.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+import scipy.special
+from oracle import by_score, to_float64
+
+
+@dataclasses.dataclass
+class Expected:
+    """What one source should come to; slots are columns of its row in the batch."""
+
+    slots: list[int]  # of the word-vectors that are left
+    hidden: np.ndarray  # [kept, D], after the final norm
+    restored: dict[int, np.ndarray]  # every slot's hidden state, after the final norm
+    scores: list[np.ndarray]  # per layer, of what entered it
+    margin: float  # least difference of scores between a kept and a removed word-vector
+
+
+class T5:
+    def __init__(self, config, params):
+        self.config, self.weights = config, to_float64(params)
+
+    def encode(self, ids, slots, keep, prefer=by_score) -> Expected:
+        """`keep` says how many stay after a layer, given its number and how many enter."""
+        rows = [self.weights["shared"]["embedding"][token] for token in ids]
+        slots, restored, scores, margin = [int(s) for s in slots], {}, [], math.inf
+        for number in range(self.config.num_layers):
+            layer = self.weights[f"encoder_layer_{number}"]
+            normed = [self.norm(row, layer["attention_norm"]) for row in rows]
+            query, key, value = (
+                [self.heads(row, layer[name]) for row in normed]
+                for name in ("query", "key", "value")
+            )
+            probs = [
+                self.probs(query[i], key, [self.bias("encoder", slots[i], at) for at in slots])
+                for i in range(len(rows))
+            ]  # of each query: [keys, heads]
+            score = [sum(p[j].mean() for p in probs) for j in range(len(rows))]
+            scores.append(np.array(score))
+
+            ranks = prefer(score, slots)
+            best = sorted(range(len(rows)), key=lambda j: ranks[j])
+            count = keep(number, len(rows))
+            stay, go = sorted(best[:count]), best[count:]
+            if go:
+                margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in stay))
+            restored |= {slots[j]: rows[j] for j in go}
+            rows = [
+                self.feed_forward(
+                    rows[j] + self.mix(probs[j], value) @ layer["attention_out"]["kernel"],
+                    layer["ff"],
+                )
+                for j in stay
+            ]
+            slots = [slots[j] for j in stay]
+        restored |= dict(zip(slots, rows, strict=True))
+        final = self.weights["encoder_norm"]
+        restored = {slot: self.norm(row, final) for slot, row in restored.items()}
+        hidden = np.array([restored[slot] for slot in slots])
+        return Expected(slots, hidden, restored, scores, margin)
+
+    def decode(self, encoded, ids) -> np.ndarray:
+        """Logits after each of the target tokens `ids`, [S, V]; `encoded` [kept, D]."""
+        states = [self.weights["shared"]["embedding"][token] for token in ids]
+        for number in range(self.config.num_decoder_layers):
+            layer = self.weights[f"decoder_layer_{number}"]
+            normed = [self.norm(state, layer["attention_norm"]) for state in states]
+            query, key, value = (
+                [self.heads(row, layer[name]) for row in normed]
+                for name in ("query", "key", "value")
+            )
+            cross_key, cross_value = (
+                [self.heads(row, layer[name]) for row in encoded]
+                for name in ("cross_key", "cross_value")
+            )
+            following = []
+            for i, state in enumerate(states):
+                bias = [self.bias("decoder", i, j) for j in range(i + 1)]
+                probs = self.probs(query[i], key[: i + 1], bias)
+                state = state + self.mix(probs, value[: i + 1]) @ layer["attention_out"]["kernel"]
+                asking = self.heads(self.norm(state, layer["cross_norm"]), layer["cross_query"])
+                probs = self.probs(asking, cross_key, np.zeros((len(cross_key), 1)))
+                state = state + self.mix(probs, cross_value) @ layer["cross_out"]["kernel"]
+                following.append(self.feed_forward(state, layer["ff"]))
+            states = following
+        states = np.array([self.norm(state, self.weights["decoder_norm"]) for state in states])
+        if self.config.scaled:
+            states = states / math.sqrt(self.config.hidden_size)
+        if self.config.tied:
+            return states @ self.weights["shared"]["embedding"].T
+        return states @ self.weights["head"]["kernel"]
+
+    def heads(self, row, weights):
+        return (row @ weights["kernel"]).reshape(self.config.num_heads, -1)
+
+    def probs(self, query, keys, bias):
+        """[keys, heads]; logits are not scaled."""
+        logits = [(query * key).sum(axis=1) + b for key, b in zip(keys, bias, strict=True)]
+        return scipy.special.softmax(np.array(logits), axis=0)
+
+    def mix(self, probs, values):
+        """All heads' outputs, side by side."""
+        return sum(p[:, None] * value for p, value in zip(probs, values, strict=True)).reshape(-1)
+
+    def bias(self, stack, query_at, key_at):
+        """[heads]"""
+        return self.weights[f"{stack}_bias"]["embedding"][self.bucket(key_at - query_at, stack)]
+
+    def bucket(self, distance, stack):
+        buckets, first = self.config.num_buckets, 0
+        if stack == "encoder":
+            buckets //= 2
+            first = buckets if distance > 0 else 0
+            far = abs(distance)
+        else:
+            far = max(0, -distance)
+        exact = buckets // 2
+        if far < exact:
+            return first + far
+        step = math.log(far / exact) / math.log(self.config.max_distance / exact)
+        return first + min(buckets - 1, exact + int(step * (buckets - exact) + 1e-9))
+
+    def feed_forward(self, x, weights):
+        normed = self.norm(x, weights["norm"])
+        if self.config.gated:
+            gate = normed @ weights["gate"]["kernel"]
+            cubic = math.sqrt(2 / math.pi) * (gate + 0.044715 * gate**3)
+            wide = gate * (1 + np.tanh(cubic)) / 2 * (normed @ weights["up"]["kernel"])
+        else:
+            wide = np.maximum(normed @ weights["wide"]["kernel"], 0)
+        return x + wide @ weights["down"]["kernel"]
+
+    def norm(self, x, weights):
+        return x / math.sqrt((x**2).mean() + self.config.norm_eps) * weights["scale"]
