@@ -94,7 +94,7 @@ class Latadj(TemplateLM):
             continue_final_message=not add_generation_prompt,
         )
 
-    # ---- likelihoods ------------------------------------------------------------------------------
+    # Likelihoods.
 
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_):
         pairs = [self._cut(context, target) for _, context, target in requests]
@@ -157,7 +157,7 @@ class Latadj(TemplateLM):
             result[indices] = np.asarray(jax.nn.log_softmax(logits_B1V[:, 0]))[: len(indices)]
         return result
 
-    # ---- generation -------------------------------------------------------------------------------
+    # Generation.
 
     def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
         texts: list[str] = [""] * len(requests)
