@@ -15,7 +15,7 @@ from pathlib import Path
 import absl.logging
 from absl import app, flags
 
-from latadj_jax.evaluation import evaluate_run
+from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
 from latadj_jax.report import how, remaining, table
 from latadj_jax.runs import newest_run

@@ -20,7 +20,8 @@ def calibrate(
 
     Args:
       batches: as `apply` takes them, of any lengths; a few hundred examples are enough. Rows of
-        weight 0 (`weights` [B], optional) are left out.
+        weight 0 (`weights` [B], optional) are left out. Of T5 the encoder alone is run: it needs no
+        `decoder_input_ids`.
       fit: the curve fitted to ACC_1..ACC_L, see `Profile.from_acc`.
 
     Raises:
@@ -38,7 +39,8 @@ def calibrate(
 
 def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     """ACC of each example and layer of one batch: [B, number of layers]."""
-    out = apply(model, params, batch, return_scores=True)
+    inputs = {key: array for key, array in batch.items() if key != "decoder_input_ids"}
+    out = apply(model.encoder, params, inputs, return_scores=True)
     acc_BL = np.stack([_median(scores, out.positions) for scores in out.scores], axis=1)
     return acc_BL[np.asarray(batch.get("weights", np.ones(len(acc_BL)))) > 0]
 

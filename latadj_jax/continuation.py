@@ -70,11 +70,7 @@ def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[
             f"this needs a model of task 'lm' or 'seq2seq', and this one's is {model.task!r}: load "
             f"it with from_pretrained(source, task=...)."
         )
-    if model.task == "seq2seq" and model.config.decoder_start is None:
-        raise ValueError(
-            "the model's config.json has no decoder_start_token_id, the token that every target "
-            "begins with; add it (T5's is the id of the padding token)."
-        )
+    model.check_start()
     check_inputs(prompt, input_ranges(model), model.config.max_positions)
     plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
     return plan, resolve_rngs(plan, train, rngs)

@@ -1,7 +1,7 @@
 """Running text for causal language models: from files or the hub to a stream of token ids."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -66,27 +66,41 @@ def train_tokenizer(text: str, vocab_size: int, folder: str | pathlib.Path | Non
     Raises:
       DataError: a vocabulary that cannot hold the bytes.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast  # slow to import
 
-    if vocab_size < 257:
-        raise DataError(f"vocab_size must be at least 257, 256 of them bytes; it is {vocab_size}.")
+    bpe = byte_level_bpe((line + "\n" for line in text.split("\n")), vocab_size, (END_OF_TEXT,))
+    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
+    if folder is not None:
+        tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def byte_level_bpe(texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str]):
+    """A `tokenizers.Tokenizer` of `vocab_size` tokens, `special_tokens` first, then the bytes.
+
+    Raises:
+      DataError: a vocabulary that cannot hold them.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    least = 256 + len(special_tokens)
+    if vocab_size < least:
+        raise DataError(
+            f"vocab_size must be at least {least}, 256 of them bytes; it is {vocab_size}."
+        )
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=2,
-        special_tokens=[END_OF_TEXT],
+        special_tokens=list(special_tokens),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator((line + "\n" for line in text.split("\n")), trainer)
-    special = dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, **special)
-    if folder is not None:
-        tokenizer.save_pretrained(folder)
-    return tokenizer
+    bpe.train_from_iterator(texts, trainer)
+    return bpe
 
 
 def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:

@@ -1,30 +1,26 @@
 """Evaluation of one model at several alphas: quality, expected and measured speed."""
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
 from latadj_jax import metrics, tasks
-from latadj_jax.api import apply, from_pretrained
+from latadj_jax.api import apply
 from latadj_jax.batch import collate, default_buckets, group
-from latadj_jax.corpus import encode_text, load_corpus
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.model import Model, rngs_for
-from latadj_jax.perplexity import conditions, evaluate_text
-from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
-from latadj_jax.runs import load_settings
+from latadj_jax.perplexity import conditions
+from latadj_jax.plan import Plan, expected_speedup, macs
 from latadj_jax.settings import DataSettings, EvalSettings
-from latadj_jax.text import Examples, encode, load_examples, load_tokenizer
+from latadj_jax.text import Examples, encode
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token ids of each example, unpadded, and its labels [N]."""
+    """Token ids of each example, unpadded, and its labels [N] (of "seq2seq": see `collate`)."""
 
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
@@ -87,12 +83,15 @@ def evaluate(
     settings: EvalSettings,
     buckets: Sequence[int],
     count: str = "valid",
+    score: Callable[..., dict[str, float]] | None = None,
 ) -> dict:
     """Quality and speed, dense and at each alpha, as JSON-ready values.
 
     Args:
       parts: evaluation data by name; times are taken on the first.
       buckets: padded lengths.
+      score: function of (part's name, part, plan of each bucket, label of a progress bar) that
+        gives the metrics; by default those of `predict`. Times are those of `model.encoder`.
 
     Returns:
       {"metrics", "num_layers", "rows"}; a row per alpha (None is dense) with its `metrics` by part,
@@ -109,21 +108,25 @@ def evaluate(
     for name, part in parts.items():
         if not part.examples:
             raise ValueError(f"the evaluation data {name!r} holds no examples.")
-        tasks.check_labels(model.task, part.labels, len(model.config.labels))
+        if score is None:
+            tasks.check_labels(model.task, part.labels, len(model.config.labels))
+
+    def score_labels(name: str, part: Encoded, by_bucket, label: str) -> dict[str, float]:
+        predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
+        return metrics.compute(settings.metrics, part.labels, predicted, len(model.config.labels))
+
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
         for alpha in (None, *dict.fromkeys(alphas))
     }
     first = next(iter(parts.values()))
-    times_ms = _times_ms(model, params, first, plans, settings)
+    times_ms = _times_ms(model.encoder, params, first, plans, settings)
     rows = []
     for alpha, by_bucket in plans.items():
         scores = {}
         for name, part in parts.items():
             label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
-            predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
-            num_labels = len(model.config.labels)
-            scores[name] = metrics.compute(settings.metrics, part.labels, predicted, num_labels)
+            scores[name] = (score or score_labels)(name, part, by_bucket, label)
         rows.append(
             {
                 "alpha": alpha,
@@ -144,40 +147,6 @@ def evaluate(
     }
 
 
-def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
-    """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
-
-    Args:
-      alphas: by default the one that the model carries.
-
-    Raises:
-      ValueError: no run in `workdir`, or an alpha that cannot work.
-    """
-    for alpha in alphas:
-        check_alpha(alpha)
-    settings = load_settings(workdir)
-    model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
-    tokenizer = load_tokenizer(str(workdir / "model"))
-    alphas = alphas or (() if model.alpha is None else (model.alpha,))
-    if model.task == "lm":
-        _, texts = load_corpus(settings.data)
-        parts = {name: encode_text(tokenizer, text) for name, text in texts.items()}
-        results = evaluate_text(
-            model, params, parts, alphas, settings.lm, settings.eval, settings.elimination.count
-        )
-    else:
-        # The model's labels: what the data's own would be today may be in another order.
-        labels = model.config.labels if model.task == "classification" else ()
-        data = dataclasses.replace(settings.data, labels=labels)
-        _, evals, _ = load_examples(data, model.task, settings.seed)
-        parts = {name: encoded(tokenizer, part, settings.data) for name, part in evals.items()}
-        count = settings.elimination.count
-        buckets = buckets_of(settings.data, count)
-        results = evaluate(model, params, parts, alphas, settings.eval, buckets, count)
-    (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
-    return results
-
-
 def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> dict:
     """Time of the whole data at each alpha: a batch of each bucket, times their number."""
     of_bucket: dict[int, list] = {}
@@ -195,7 +164,11 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
 
 
 def _run(model, params, batch, plan: Plan):
-    return lambda: apply(model, params, batch, plan=plan, rngs=rngs_for(plan)).logits
+    def run():
+        out = apply(model, params, batch, plan=plan, rngs=rngs_for(plan))
+        return out.hidden if out.logits is None else out.logits
+
+    return run
 
 
 def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:

@@ -1,13 +1,16 @@
 """A training run on labelled texts: classification or regression."""
 
+import dataclasses
 import functools
+from collections.abc import Mapping
 
 from latadj_jax import tasks
 from latadj_jax.api import from_pretrained
 from latadj_jax.evaluation import buckets_of, encoded, evaluate
 from latadj_jax.job import Job, as_trained
+from latadj_jax.model import Model
 from latadj_jax.settings import Settings
-from latadj_jax.text import load_examples, load_tokenizer
+from latadj_jax.text import Examples, load_examples, load_tokenizer
 
 
 def load(settings: Settings) -> Job:
@@ -20,8 +23,6 @@ def load(settings: Settings) -> Job:
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
     tokenizer = load_tokenizer(settings.model.source)
     train_data = encoded(tokenizer, train_examples, data)
-    eval_data = {name: encoded(tokenizer, part, data) for name, part in eval_examples.items()}
-
     num_labels = 1 if task == "regression" else len(labels)
     model, params = from_pretrained(
         settings.model.source, task, num_labels, "float32", seed=settings.seed
@@ -32,24 +33,35 @@ def load(settings: Settings) -> Job:
             f"{model.config.max_positions} positions; lower it."
         )
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
-    for part in (train_data, *eval_data.values()):
+    for part in (train_data, *eval_examples.values()):
         tasks.check_labels(task, part.labels, len(model.config.labels))
-
-    count = settings.elimination.count
-    buckets = buckets_of(data, count)
     return Job(
         as_trained(model, settings),
         params,
         tokenizer,
         train_data,
         buckets_of(data, "valid"),
-        {bucket: bucket for bucket in buckets},
-        functools.partial(
-            evaluate,
-            parts=eval_data,
-            alphas=settings.eval.alphas,
-            settings=settings.eval,
-            buckets=buckets,
-            count=count,
-        ),
+        {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        evaluator(settings, model, tokenizer, eval_examples),
+    )
+
+
+def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
+    """The evaluation examples by name, for a model that was trained on the settings' data."""
+    # The model's labels: what the data's own would be today may be in another order.
+    labels = model.config.labels if model.task == "classification" else ()
+    data = dataclasses.replace(settings.data, labels=labels)
+    return load_examples(data, model.task, settings.seed)[1]
+
+
+def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):
+    """`evaluation.evaluate` of (model, params) on these examples."""
+    count = settings.elimination.count
+    return functools.partial(
+        evaluate,
+        parts={name: encoded(tokenizer, part, settings.data) for name, part in data.items()},
+        alphas=settings.eval.alphas,
+        settings=settings.eval,
+        buckets=buckets_of(settings.data, count),
+        count=count,
     )

@@ -32,8 +32,7 @@ def load(settings: Settings) -> Job:
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
     windows = training_data(settings, encode_text(tokenizer, train_text))
-    eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
-    check(settings, model, eval_ids)
+    evaluate = evaluator(settings, model, tokenizer, eval_texts)
     window = settings.lm.window
     return Job(
         as_trained(model, settings),
@@ -42,14 +41,30 @@ def load(settings: Settings) -> Job:
         windows,
         (window,),
         {window: settings.lm.prompt or window},
-        functools.partial(
-            evaluate_text,
-            parts=eval_ids,
-            alphas=settings.eval.alphas,
-            lm=settings.lm,
-            settings=settings.eval,
-            count=settings.elimination.count,
-        ),
+        evaluate,
+    )
+
+
+def evaluation_data(settings: Settings, model: Model) -> dict[str, str]:
+    """The evaluation texts by name."""
+    return load_corpus(settings.data)[1]
+
+
+def evaluator(settings: Settings, model: Model, tokenizer, texts: Mapping[str, str]):
+    """`perplexity.evaluate_text` of (model, params) on these texts.
+
+    Raises:
+      ValueError: windows that the model or the texts cannot hold.
+    """
+    parts = {name: encode_text(tokenizer, text) for name, text in texts.items()}
+    check(settings, model, parts)
+    return functools.partial(
+        evaluate_text,
+        parts=parts,
+        alphas=settings.eval.alphas,
+        lm=settings.lm,
+        settings=settings.eval,
+        count=settings.elimination.count,
     )
 
 

@@ -85,6 +85,19 @@ class Model:
         module = MODULES[self.config.model_type]
         return module(self.config, self.task, jnp.dtype(self.dtype))
 
+    def check_start(self) -> None:
+        """Raises ValueError for a seq2seq model that does not know how a target begins."""
+        if self.task == "seq2seq" and self.config.decoder_start is None:
+            raise ValueError(
+                "the model's config.json has no decoder_start_token_id, the token that every "
+                "target begins with; add it (T5's is the id of the padding token)."
+            )
+
+    @property
+    def encoder(self) -> "Model":
+        """Of a "seq2seq" model its encoder, with the same parameters; any other as it is."""
+        return self.replace(task="features") if self.task == "seq2seq" else self
+
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""
         protected = MODULES[self.config.model_type].protected

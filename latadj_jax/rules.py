@@ -11,6 +11,7 @@ METRICS = {
     "classification": ("accuracy", "f1", "matthews"),
     "regression": ("pearson", "spearman"),
     "lm": ("perplexity",),
+    "seq2seq": ("bleu", "chrf", "exact_match"),
 }
 
 
@@ -54,6 +55,7 @@ def check(s) -> None:
     need(bool(d.eval_files), "data.eval_files", d.eval_files, "one file or more")
     need(bool(d.eval_splits), "data.eval_splits", d.eval_splits, "one split or more")
     need(d.max_length >= 3, "data.max_length", d.max_length, "at least 3")
+    need(d.max_target_length >= 2, "data.max_target_length", d.max_target_length, "at least 2")
     for bucket in d.buckets:
         need(
             isinstance(bucket, int) and 0 < bucket <= d.max_length,
@@ -71,8 +73,12 @@ def check(s) -> None:
     need(0 <= s.lm.prompt < s.lm.window, "lm.prompt", s.lm.prompt, "0, or less than lm.window")
     one_of("lm.mode", s.lm.mode, ("sliding", "whole"))
     not_negative("lm.max_windows", s.lm.max_windows)
-    if s.model.task != "lm" and not s.model.source:
+    if s.model.task in ("classification", "regression") and not s.model.source:
         raise SettingsError(f"config.model.source names no model for a {s.model.task}.")
+    if s.model.task == "seq2seq":
+        need(len(d.text_columns) == 1, "data.text_columns", d.text_columns, "one, the source")
+        heads, width = s.model.scratch.num_heads, s.model.scratch.hidden_size
+        need(width % heads == 0, "model.scratch.hidden_size", width, f"a multiple of {heads} heads")
 
     e = s.elimination
     positive("elimination.alpha", e.alpha)
@@ -104,4 +110,5 @@ def check(s) -> None:
     for metric in s.eval.metrics:
         one_of(f"eval.metrics of a {s.model.task}", metric, METRICS[s.model.task])
     positive("eval.batch_size", s.eval.batch_size)
+    positive("eval.num_beams", s.eval.num_beams)
     positive("eval.timing_repeats", s.eval.timing_repeats)

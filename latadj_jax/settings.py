@@ -13,18 +13,20 @@ from latadj_jax.rules import SettingsError, check
 
 @dataclasses.dataclass(frozen=True)
 class ScratchSettings:
-    """Sizes of a GPT-2 whose weights and tokenizer are both made from the training text."""
+    """Sizes of a GPT-2 or T5 whose weights and tokenizer are both made from the training text."""
 
     vocab_size: int = 8192
     hidden_size: int = 256
-    num_layers: int = 6
+    num_layers: int = 6  # of T5, in the encoder
+    num_decoder_layers: int = 6  # T5 only
     num_heads: int = 8
-    max_positions: int = 512
+    max_positions: int = 512  # GPT-2 only
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    # A folder, a hub id, or "package:NAME/folder" inside a package; "" (task lm) is from scratch.
+    # A folder, a hub id, or "package:NAME/folder" inside a package; "" is from scratch: a GPT-2 for
+    # task "lm", a T5 for "seq2seq".
     source: str = "bert-base-uncased"
     task: str = "classification"
     dtype: str = "float32"  # of the computation; the trained parameters stay float32
@@ -57,9 +59,11 @@ class DataSettings:
     train_split: str = "train"
     eval_splits: tuple[str, ...] = ("validation",)
     text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
-    label_column: str = "label"
+    label_column: str = "label"  # of "seq2seq" the target text
     # local files take the place of the hub
     path: str = ""  # a folder, one file, or "package:NAME/file"
+    # A text file named by its column, train.en for column "en", has a row in each line, and those
+    # of the other column in a file beside it, train.de.
     train_file: str = "train.tsv"
     eval_files: tuple[str, ...] = ("dev.tsv",)
     local_text_columns: tuple[str, ...] = ()  # () = as on the hub; "3" = column 3 (from 0)
@@ -70,7 +74,8 @@ class DataSettings:
     # both
     labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
     max_length: int = 128  # tokens
-    truncate: bool = False  # whether a text longer than max_length is cut, or refused
+    max_target_length: int = 128  # tokens, of "seq2seq"
+    truncate: bool = False  # whether a text longer than that is cut, or refused
     buckets: tuple[int, ...] = ()  # padded lengths; () = 16, 24, 32, 48, ... max_length
     max_train_examples: int = 0  # 0 = all
     max_eval_examples: int = 0
@@ -106,6 +111,7 @@ class EvalSettings:
     alphas: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # dense is always added
     metrics: tuple[str, ...] = ("accuracy",)
     batch_size: int = 32
+    num_beams: int = 1  # of "seq2seq": how targets are generated, see beam.py
     timing_repeats: int = 5
 
 

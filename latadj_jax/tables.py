@@ -79,9 +79,25 @@ def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
         comma = path.suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
+    elif path.suffix.removeprefix(".") in columns[:-1]:
+        numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
         raise DataError(f"{path} must end in .tsv, .csv or .jsonl, which says how to read it.")
     return _table(path.name, [row for row, _ in numbered], (values for _, values in numbered))
+
+
+def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
+    """The lines of train.en and train.de for columns "en" and "de"."""
+    files = [path.with_suffix(f".{column}") for column in columns]
+    if missing := [file for file in files if not file.is_file()]:
+        raise DataError(f"{path.name} has no file {missing[0].name!r} beside it.")
+    # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
+    lines = [decode(file).replace("\r\n", "\n").removesuffix("\n").split("\n") for file in files]
+    sizes = [len(of_file) for of_file in lines]
+    if len(set(sizes)) > 1:
+        names = " and ".join(file.name for file in files)
+        raise DataError(f"{names} must have equally many lines; they have {sizes}.")
+    return lines
 
 
 def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:

@@ -17,8 +17,13 @@ def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
     A language model's batch is windows `input_ids` [B, T]. A plan for T tokens prunes them whole,
     and the loss is taken over all tokens after removed ones are restored. A plan for fewer prunes
     the first of them, and the loss is that of the rest, read after them.
+
+    A "seq2seq" batch has `labels` [B, S], ids of the targets with -1 after their ends; the loss is
+    the mean over all its tokens, as in Hugging Face's T5.
     """
     run = {"plan": plan, "train": True, "rngs": rngs}
+    if model.task == "seq2seq":
+        return target_loss(model, params, batch, **run)
     if model.task != "lm":
         return loss(model.task, apply(model, params, batch, **run).logits, batch["labels"],
                     batch["weights"])  # fmt: skip
@@ -31,6 +36,16 @@ def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
         logits_BSV = continuation_logits(model, params, prompt, ids_BS, **run)[:, :-1]
     loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, ids_BS)
     return jnp.sum(loss_BS.mean(axis=1) * batch["weights"]) / jnp.sum(batch["weights"])
+
+
+def target_loss(model: Model, params, batch, **run) -> jax.Array:
+    """Mean cross-entropy of a batch's target tokens; `run` is as `continuation_logits` has it."""
+    source = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    labels_BS = jnp.maximum(batch["labels"], 0)
+    logits_BSV = continuation_logits(model, params, source, labels_BS[:, :-1], **run)
+    weights_BS = (batch["labels"] >= 0) * batch["weights"][:, None]
+    loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, labels_BS)
+    return jnp.sum(loss_BS * weights_BS) / jnp.sum(weights_BS)
 
 
 def loss(task: str, logits_BC: jax.Array, labels_B: jax.Array, weights_B: jax.Array) -> jax.Array:

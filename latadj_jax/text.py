@@ -22,7 +22,10 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N labelled texts (or pairs): labels [N], int32 class ids or float32 regression targets."""
+    """N labelled texts (or pairs): labels [N].
+
+    They are int32 class ids, float32 regression targets, or the target texts of "seq2seq" (object).
+    """
 
     texts: list[tuple[str, ...]]
     labels: np.ndarray
@@ -37,7 +40,7 @@ class Examples:
 def load_examples(
     data: DataSettings, task: str, seed: int = 0
 ) -> tuple[Examples, dict[str, Examples], tuple[str, ...]]:
-    """Training examples, evaluation examples by name, and the label names (none for a regression).
+    """Training examples, evaluation examples by name, and the label names of a classification.
 
     Local data (`data.path`) is a folder, or one file that is split here: the held-out part, named
     "test", is the same for the same rows whatever their order and the seed, keeps the shares of
@@ -51,14 +54,16 @@ def load_examples(
     train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
     if task == "classification":
         names = names or _label_names(train_table)
-    elif task == "regression":
+    elif task in ("regression", "seq2seq"):
         names = ()
     else:
-        raise DataError(f"task must be classification or regression; it is {task!r}.")
+        raise DataError(f"task must be classification, regression or seq2seq; it is {task!r}.")
 
     def examples(table: Table) -> Examples:
-        labels = _class_ids(table, names) if names else _targets(table)
-        return Examples(table.texts, labels)
+        if names:
+            return Examples(table.texts, _class_ids(table, names))
+        read = _target_texts if task == "seq2seq" else _targets
+        return Examples(table.texts, read(table))
 
     train = examples(train_table)
     evals = {name: examples(table) for name, table in eval_tables.items()}
@@ -97,7 +102,11 @@ def load_tokenizer(source: str):
 
 
 def encode(
-    tokenizer, texts: Sequence[tuple[str, ...]], max_length: int, truncate: bool
+    tokenizer,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    truncate: bool,
+    setting: str = "max_length",
 ) -> list[dict[str, np.ndarray]]:
     """Token ids of each text or pair: `input_ids` and, if the tokenizer has them, `token_type_ids`.
 
@@ -120,7 +129,7 @@ def encode(
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
         raise DataError(
-            f"{len(too_long)} of {len(texts)} texts are longer than config.data.max_length "
+            f"{len(too_long)} of {len(texts)} texts are longer than config.data.{setting} "
             f"({max_length} tokens): the longest has {lengths.max()}, the first is example "
             f"{too_long[0]} (from 0); raise it, or set config.data.truncate=True to cut them."
         )
@@ -183,6 +192,13 @@ def _targets(table: Table) -> np.ndarray:
         if not _is_number(str(value)):
             raise DataError(f"{table.name}, row {row}: label {value!r} is not a finite number.")
     return np.array([float(value) for value in table.labels], np.float32)
+
+
+def _target_texts(table: Table) -> np.ndarray:
+    for row, value in zip(table.rows, table.labels, strict=True):
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"{table.name}, row {row}: the target {value!r} is no text.")
+    return np.array(table.labels, object)
 
 
 def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Examples, Examples]:

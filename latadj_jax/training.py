@@ -13,12 +13,13 @@ import optax
 from flax import struct
 from tqdm import tqdm
 
-from latadj_jax import labelled, lm, tasks
+from latadj_jax import tasks
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.evaluation import Encoded, calibration_batches
 from latadj_jax.job import Job
+from latadj_jax.jobs import KINDS
 from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
@@ -60,7 +61,7 @@ def train(settings: Settings) -> dict:
         require_tensorboard()
 
     # ---- model and data ---------------------------------------------------------------------
-    job = (lm if settings.model.task == "lm" else labelled).load(settings)
+    job = KINDS[settings.model.task].load(settings)
     workdir = claim_workdir(settings)
     profile_file = workdir / PROFILE_FILE
     if not profile_file.exists():

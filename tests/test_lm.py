@@ -14,7 +14,7 @@ import tiny_text
 
 import latadj_jax
 from latadj_jax import report, tasks, training
-from latadj_jax.evaluation import evaluate_run
+from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import cache_bytes, evaluate_file
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError, from_config
 from latadj_jax.text import load_tokenizer

@@ -43,14 +43,11 @@ VARIANTS = {
 }
 
 
-def changes_of(task):
-    """Tasks differ in the head only: one goes through all layers, the others compile one."""
-    return {} if task == "classification" else {"num_hidden_layers": 1}
-
-
-def hf_class(task):
+def hf_class(task, family="bert"):
     pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
+    if (family, task) == ("t5", "features"):
+        return transformers.T5EncoderModel
     return {
         "features": transformers.AutoModel,
         "lm": transformers.AutoModelForCausalLM,
@@ -59,12 +56,12 @@ def hf_class(task):
 
 def random_torch_model(family, task, **changes):
     """A Hugging Face model with random weights of a size at which everything matters."""
-    hf = hf_class(task)
+    hf = hf_class(task, family)
     import torch
     import transformers
 
     config = transformers.AutoConfig.for_model(**tiny.hf_config(family, task, **changes))
-    model = hf.from_config(config)
+    model = hf(config) if family == "t5" else hf.from_config(config)
     rng = np.random.default_rng(1)
     for name, parameter in model.named_parameters():
         *_, module, leaf = name.split(".")
@@ -85,10 +82,11 @@ def run_torch(model, batch):
     # It counts positions from the start of the row, we from the first valid token.
     start = inputs["attention_mask"].argmax(dim=1, keepdim=True)
     rows = torch.arange(inputs["input_ids"].shape[1])
-    inputs["position_ids"] = (rows - start).clamp(min=0)
+    if model.config.model_type != "t5":  # which knows distances only
+        inputs["position_ids"] = (rows - start).clamp(min=0)
     with torch.no_grad():
         out = model.eval()(**inputs, output_hidden_states=True)
-    hidden = out.hidden_states[-1].numpy()
+    hidden = out.get("last_hidden_state", out.hidden_states[-1]).numpy()
     pooled, logits = out.get("pooler_output"), out.get("logits")
     return hidden, *(None if x is None else x.numpy() for x in (pooled, logits))
 
@@ -98,7 +96,7 @@ def assert_same_as_torch(out, theirs, batch, family):
     valid = batch["attention_mask"] > 0
     np.testing.assert_array_equal(np.asarray(out.positions) >= 0, valid)
     np.testing.assert_allclose(out.hidden[valid], hidden[valid], rtol=0, atol=1e-4)
-    if family in tiny.CAUSAL:
+    if family != "bert":
         assert out.pooled is None
         rows = valid if np.ndim(out.logits) == 3 else slice(None)
     else:
@@ -121,7 +119,7 @@ def compare_both_ways(family, task, folder, **changes):
     assert_same_as_torch(out, run_torch(theirs, batch), batch, family)
 
     latadj_jax.save_pretrained(folder / "ours", model.replace(alpha=0.7), params)
-    back, report = hf_class(task).from_pretrained(folder / "ours", output_loading_info=True)
+    back, report = hf_class(task, family).from_pretrained(folder / "ours", output_loading_info=True)
     assert not any(report.values()), report
     assert_same_as_torch(out, run_torch(back, batch), batch, family)
     names = [back.config.id2label[i] for i in range(back.config.num_labels)]
@@ -132,7 +130,7 @@ def compare_both_ways(family, task, folder, **changes):
 @each_kind
 def test_dense_equals_hugging_face_and_back(family, task, tmp_path):
     """All paddings at once."""
-    compare_both_ways(family, task, tmp_path, **changes_of(task))
+    compare_both_ways(family, task, tmp_path, **tiny.changes_of(family, task))
 
 
 @pytest.mark.parametrize(("family", "changes"), VARIANTS.values(), ids=VARIANTS)

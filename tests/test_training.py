@@ -10,7 +10,7 @@ import tiny_run
 
 import latadj_jax
 from latadj_jax import training
-from latadj_jax.evaluation import evaluate_run
+from latadj_jax.jobs import evaluate_run
 from latadj_jax.optim import learning_rate
 from latadj_jax.runs import MetricsLog
 from latadj_jax.settings import SettingsError, TrainSettings

@@ -80,6 +80,17 @@ ALIASES = {
     "t5": {"num_hidden_layers": "num_layers"},
 }
 
+
+def main_task(family: str) -> str:
+    """The task that goes through all of a test; others differ in the head only."""
+    return "features" if family == "t5" else "classification"
+
+
+def changes_of(family: str, task: str) -> dict:
+    """One layer is enough where only the head is new."""
+    return {} if task == main_task(family) else {"num_hidden_layers": 1}
+
+
 # Layer 2 removes nothing at alpha 1, so that a layer without a cut lies between two that cut.
 PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
 

@@ -1,0 +1,37 @@
+"""The kind of run that each task is; and a run evaluated again."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from latadj_jax import labelled, lm, seq2seq
+from latadj_jax.api import from_pretrained
+from latadj_jax.plan import check_alpha
+from latadj_jax.runs import load_settings
+from latadj_jax.text import load_tokenizer
+
+# Modules with `load(settings)`, `evaluation_data(settings, model)` and `evaluator(settings, model,
+# tokenizer, data)`.
+KINDS = {"classification": labelled, "regression": labelled, "lm": lm, "seq2seq": seq2seq}
+
+
+def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
+    """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
+
+    Args:
+      alphas: by default the one that the model carries.
+
+    Raises:
+      ValueError: no run in `workdir`, or an alpha that cannot work.
+    """
+    for alpha in alphas:
+        check_alpha(alpha)
+    settings = load_settings(workdir)
+    model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
+    tokenizer = load_tokenizer(str(workdir / "model"))
+    kind = KINDS[model.task]
+    evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
+    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    results = evaluate(model, params, alphas=alphas)
+    (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+    return results
