@@ -3,11 +3,14 @@
     python -m latadj_jax.harness --model latadj_jax --model_args path=MODEL,alpha=0.9 --tasks mmlu
 
 The harness finds models by name once the module that registers them is imported; this one is, and
-then is the harness's own command. Contexts are pruned, what is scored or generated is read densely.
+then is the harness's own command, with the tasks of harness_tasks/ added. Contexts are pruned, what
+is scored or generated is read densely.
 """
 
 import functools
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -61,6 +64,8 @@ class Latadj(TemplateLM):
         if model.task not in ("lm", "seq2seq"):
             raise ValueError(f"{path} is a model for {model.task!r}; needed is a language model.")
         if layers:
+            if not all(n.isdecimal() for n in str(layers).split("-")):
+                raise ValueError(f"layers takes numbers of layers, e.g. 4-19; it is {layers!r}.")
             numbers = [int(n) for n in str(layers).split("-")]
             model = model.replace(profile=Profile.at_layers(model.config.num_layers, numbers))
         self.model = model.replace(strategy=strategy or model.strategy)
@@ -222,7 +227,17 @@ def _before(text: str, stops: Sequence[str]) -> str:
     return text
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The harness's own command line, which knows this model and the tasks of harness_tasks/."""
     from lm_eval.__main__ import cli_evaluate
 
-    cli_evaluate()
+    if "--tasks" in sys.argv and "--include_path" not in sys.argv:
+        sys.argv += ["--include_path", str(Path(__file__).parent / "harness_tasks")]
+    try:
+        cli_evaluate()
+    except ValueError as error:
+        sys.exit(f"latadj_jax.harness: {error}")
+
+
+if __name__ == "__main__":
+    main()
