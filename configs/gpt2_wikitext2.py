@@ -3,7 +3,7 @@
     python train.py --config configs/gpt2_wikitext2.py --config.data.path=$DATA/lm/wikitext2
     python train.py --config configs/gpt2_wikitext2.py --config.model.source=gpt2 \
         --config.elimination.calibration_examples=128 --config.train.learning_rate=1e-5 \
-        --config.train.weight_decay=0.01
+        --config.train.weight_decay=0.01 --config.lm.stride=128
 
 The first command trains a small GPT-2 and its tokenizer from scratch, on files train.txt and
 valid.txt; a profile measured on random weights would mean nothing, so alpha alone acts. The second
@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
     cfg.data.eval_files = ("valid.txt",)
 
     cfg.lm.window = 384
-    cfg.lm.stride = 128
+    cfg.lm.stride = 384  # every token once
     cfg.lm.context = 256
     cfg.lm.continuation = 128
 
