@@ -66,9 +66,10 @@ def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
 def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
     """The plan and keys of a call on a language model; ValueError for what cannot work."""
     if model.task not in ("lm", "seq2seq"):
+        task = "seq2seq" if model.config.model_type == "t5" else "lm"
         raise ValueError(
-            f"this needs a model of task 'lm' or 'seq2seq', and this one's is {model.task!r}: load "
-            f"it with from_pretrained(source, task=...)."
+            f"this needs a model of task {task!r}, and this one's is {model.task!r}: load it with "
+            f"from_pretrained(source, task={task!r})."
         )
     model.check_start()
     check_inputs(prompt, input_ranges(model), model.config.max_positions)
