@@ -41,7 +41,7 @@ class BeamSearch:
         p = self.length_penalty
         if isinstance(p, bool) or not isinstance(p, numbers.Real) or not math.isfinite(p):
             raise ValueError(f"length_penalty must be a finite number; it is {p!r}.")
-        if self.early_stopping not in (True, False, "never"):
+        if not (isinstance(self.early_stopping, bool) or self.early_stopping == "never"):
             raise ValueError(
                 f"early_stopping must be True, False or 'never'; it is {self.early_stopping!r}."
             )

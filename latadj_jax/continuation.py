@@ -72,6 +72,8 @@ def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[
             f"from_pretrained(source, task={task!r})."
         )
     model.check_start()
+    if "decoder_input_ids" in prompt:
+        raise ValueError("a prompt has no 'decoder_input_ids': what is written begins anew.")
     check_inputs(prompt, input_ranges(model), model.config.max_positions)
     plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
     return plan, resolve_rngs(plan, train, rngs)
@@ -83,10 +85,15 @@ def input_ranges(model: Model) -> dict[str, int]:
 
 
 def check_positions(model: Model, prompt, more: int, what: str) -> None:
-    """Raises ValueError where the longest prompt and `more` tokens pass the last position."""
+    """Raises ValueError where the longest prompt and `more` tokens pass the last position.
+
+    Of a traced mask no length is known; a token past the last position then gets the last.
+    """
     length = np.shape(prompt["input_ids"])[1]
     mask = prompt.get("attention_mask")
-    if mask is not None and is_concrete(mask):
+    if mask is not None and not is_concrete(mask):
+        length = 1
+    elif mask is not None:
         valid_BT = np.asarray(mask) != 0
         length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
     if length + more > model.config.max_positions:

@@ -106,8 +106,10 @@ def stream(
     Bad input is refused when it is called, before the first token is asked for.
 
     Args:
-      options: as `generate` has them.
+      options: as `generate` has them, but for beams, whose tokens are known at the end only.
     """
+    if "num_beams" in options:
+        raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
     start = _prepare(model, batch, alpha, max_new_tokens, **options)
 
     def tokens() -> Iterator[np.ndarray]:

@@ -92,7 +92,9 @@ class GPT2(nn.Module):
             self.classifier = nn.Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
-        return self.embedding_dropout(self.word(ids_BL) + self.position(positions_BL), train)
+        # Padding may lie past the last position, where there would be no number.
+        inside_BL = jnp.minimum(positions_BL, self.cfg.max_positions - 1)
+        return self.embedding_dropout(self.word(ids_BL) + self.position(inside_BL), train)
 
     @staticmethod
     def input_ranges(cfg: GPT2Config) -> dict[str, int]:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
+from lm_eval.models.utils import normalize_gen_kwargs
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
@@ -30,6 +31,9 @@ from latadj_jax.plan import check_alpha
 from latadj_jax.profile import Profile
 from latadj_jax.text import load_tokenizer
 
+# What a task may say of generation.
+OPTIONS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
+
 
 @register_model("latadj_jax")
 class Latadj(TemplateLM):
@@ -38,10 +42,11 @@ class Latadj(TemplateLM):
     Args:
       path: of the model, as `from_pretrained` has it.
       alpha: of the contexts' elimination; by default the model's own. "dense" is dense.
-      layers: where to remove, e.g. "4-19", in place of the model's own profile.
+      layers: where to remove, e.g. "4+19", in place of the model's own profile.
       strategy: in place of the model's own.
       max_length: of context and continuation together; longer ones lose their oldest tokens.
       max_gen_toks: new tokens of a request that does not say how many.
+      seed: of sampling.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Latadj(TemplateLM):
         batch_size: int | str = 8,
         max_length: int = 2048,
         max_gen_toks: int = 256,
+        seed: int = 0,
         **options,
     ):
         super().__init__()
@@ -64,9 +70,9 @@ class Latadj(TemplateLM):
         if model.task not in ("lm", "seq2seq"):
             raise ValueError(f"{path} is a model for {model.task!r}; needed is a language model.")
         if layers:
-            if not all(n.isdecimal() for n in str(layers).split("-")):
-                raise ValueError(f"layers takes numbers of layers, e.g. 4-19; it is {layers!r}.")
-            numbers = [int(n) for n in str(layers).split("-")]
+            if not all(n.isdecimal() for n in str(layers).split("+")):
+                raise ValueError(f"layers takes numbers of layers, e.g. 4+19; it is {layers!r}.")
+            numbers = [int(n) for n in str(layers).split("+")]
             model = model.replace(profile=Profile.at_layers(model.config.num_layers, numbers))
         self.model = model.replace(strategy=strategy or model.strategy)
         self.alpha = model.alpha if alpha is None else None if alpha == "dense" else float(alpha)
@@ -77,19 +83,25 @@ class Latadj(TemplateLM):
         self.batch_size = 8 if batch_size == "auto" else int(batch_size)
         self.max_length = min(int(max_length), model.config.max_positions)
         self.max_gen_toks = int(max_gen_toks)
+        self.seed, self.draws = int(seed), 0
 
     @property
     def eot_token_id(self) -> int:
         return self.tokenizer.eos_token_id
 
     @property
+    def prefix_token_id(self) -> int:
+        """What stands before a text without a context."""
+        bos = self.tokenizer.bos_token_id
+        return self.eot_token_id if bos is None else bos
+
+    @property
     def tokenizer_name(self) -> str:
         return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
-        if add_special_tokens is None:  # T5's sources end with </s>; a causal text is as it is
-            add_special_tokens = self.backend == "seq2seq"
-        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens)
+        """Special tokens are the tokenizer's own: a T5's source ends </s>, a Llama's begins <s>."""
+        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens is not False)
 
     def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
         return self.tokenizer.apply_chat_template(
@@ -102,45 +114,49 @@ class Latadj(TemplateLM):
     # Likelihoods.
 
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_):
-        pairs = [self._cut(context, target) for _, context, target in requests]
-        # The choices of a question are often one token each, after one context: read once.
-        contexts = {context: n for n, context in enumerate({c for c, t in pairs if len(t) == 1})}
-        following = self._next_log_probs(list(contexts))
+        pairs = [self._pair(context, target) for _, context, target in requests]
         longer = [n for n, (_, target) in enumerate(pairs) if len(target) > 1]
-        scored = self._score([pairs[n] for n in longer])
-        results = {n: result for n, result in zip(longer, scored, strict=True)}
-        for n, (context, target) in enumerate(pairs):
-            if len(target) == 1:
-                log_probs_V = following[contexts[context]]
-                greedy = int(log_probs_V.argmax()) == target[0]
-                results[n] = float(log_probs_V[target[0]]), greedy
-            self.cache_hook.add_partial("loglikelihood", requests[n][0], results[n])
+        results = dict(zip(longer, self._score([pairs[n] for n in longer]), strict=True))
+        results |= self._score_next({n: p for n, p in enumerate(pairs) if len(p[1]) == 1})
+        for n, request in enumerate(requests):
+            self.cache_hook.add_partial("loglikelihood", request[0], results[n])
         return [results[n] for n in range(len(pairs))]
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
-        totals = []
-        for request in tqdm(requests, disable=disable_tqdm):
-            (text,) = request.args
-            windows = map(
-                make_disjoint_window,
-                get_rolling_token_windows(
-                    self.tok_encode(text, add_special_tokens=False),
-                    prefix_token=self.eot_token_id,
-                    max_seq_len=self.max_length - 1,
-                    context_len=1,
-                ),
+        """Of whole texts. Windows overlap by half, so that all but the first have a context that
+        can be pruned; the first `max_length` tokens of a text have none, and are read densely."""
+        pairs, of_text = [], []
+        for n, request in enumerate(requests):
+            windows = get_rolling_token_windows(
+                self.tok_encode(request.args[0], add_special_tokens=False),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length - 1,
+                context_len=self.max_length // 2,
             )
-            pairs = [(tuple(context), tuple(target)) for context, target in windows]
-            totals.append(sum(log_prob for log_prob, _ in self._score(pairs)))
-            self.cache_hook.add_partial("loglikelihood_rolling", (text,), totals[-1])
-        return totals
+            for context, target in map(make_disjoint_window, windows):
+                pairs.append((tuple(context), tuple(target)))
+                of_text.append(n)
+        totals = np.zeros(len(requests))
+        np.add.at(totals, of_text, [log_prob for log_prob, _ in self._score(pairs)])
+        for request, total in zip(requests, totals.tolist(), strict=True):
+            self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
+        return totals.tolist()
 
-    def _cut(self, context: Sequence[int], target: Sequence[int]) -> tuple[tuple, tuple]:
-        """The pair within `max_length`, the oldest tokens of the context cut off."""
-        room = self.max_length - (len(target) if self.backend == "causal" else 0)
+    def _pair(self, context: Sequence[int], target: Sequence[int]) -> tuple[tuple, tuple]:
+        """A pair that can be scored: the newest tokens of its context that `max_length` has."""
+        if not target:
+            raise ValueError("a continuation has no tokens of its own: it must not be empty.")
+        room = self._room(len(target), f"a continuation of {len(target)} tokens")
+        return tuple(context[-room:]) or (self.prefix_token_id,), tuple(target)
+
+    def _room(self, following: int, what: str) -> int:
+        """How many tokens of a context fit before so many more."""
+        room = self.max_length - (following if self.backend == "causal" else 0)
         if room < 1:
-            raise ValueError(f"a continuation of {len(target)} tokens passes max_length.")
-        return tuple(context[-room:]), tuple(target)
+            raise ValueError(
+                f"{what} leaves no room for a context in max_length {self.max_length}."
+            )
+        return room
 
     def _score(self, pairs) -> list[tuple[float, bool]]:
         if not pairs:
@@ -150,17 +166,24 @@ class Latadj(TemplateLM):
         scored = score_pairs(self.model, self.params, arrays, plan_of, (), self.batch_size)
         return list(zip(scored.log_likelihood.tolist(), scored.greedy.tolist(), strict=True))
 
-    def _next_log_probs(self, contexts: list[tuple[int, ...]]) -> np.ndarray:
-        """Log-probabilities of the token after each context, float32 [N, V]."""
-        result = np.zeros((len(contexts), self.model.config.vocab_size), np.float32)
+    def _score_next(self, pairs: dict[int, tuple]) -> dict[int, tuple[float, bool]]:
+        """As `_score`, of single tokens: the choices after one context, which is read once."""
+        wanted: dict[tuple, list[tuple[int, int]]] = {}
+        for n, (context, (token,)) in pairs.items():
+            wanted.setdefault(context, []).append((n, token))
+        contexts, results = list(wanted), {}
         for indices, batch in self._batches(contexts):
             plan = self.model.plan(self.alpha, batch["input_ids"].shape[1])
             nothing = np.zeros((len(batch["input_ids"]), 0), np.int32)
             logits_B1V = continuation_logits(
                 self.model, self.params, batch, nothing, plan=plan, rngs=rngs_for(plan)
             )
-            result[indices] = np.asarray(jax.nn.log_softmax(logits_B1V[:, 0]))[: len(indices)]
-        return result
+            log_probs_BV = np.asarray(jax.nn.log_softmax(logits_B1V[:, 0]))
+            for row, i in enumerate(indices):
+                best = int(log_probs_BV[row].argmax())
+                for n, token in wanted[contexts[i]]:
+                    results[n] = float(log_probs_BV[row, token]), token == best
+        return results
 
     # Generation.
 
@@ -170,44 +193,45 @@ class Latadj(TemplateLM):
         for n, request in enumerate(requests):
             by_options.setdefault(repr(sorted(request.args[1].items())), []).append(n)
         for members in by_options.values():
-            options = dict(requests[members[0]].args[1])
-            until = options.get("until") or []
-            until = [until] if isinstance(until, str) else list(until)
-            limit = int(options.get("max_gen_toks", self.max_gen_toks))
-            room = self.max_length - (limit if self.backend == "causal" else 0)
-            contexts = [tuple(self.tok_encode(requests[n].args[0])[-room:]) for n in members]
+            options = dict(normalize_gen_kwargs(requests[members[0]].args[1], self.max_gen_toks))
+            if unknown := sorted(set(options) - OPTIONS):
+                raise ValueError(f"the generation option {unknown[0]!r} is not known here.")
+            limit = options["max_gen_toks"]
+            room = self._room(limit, f"max_gen_toks {limit}")
+            contexts = [self.tok_encode(requests[n].args[0]) for n in members]
+            contexts = [tuple(ids[-room:]) or (self.prefix_token_id,) for ids in contexts]
             for indices, batch in tqdm(list(self._batches(contexts)), disable=disable_tqdm):
-                generated = self._generate(batch, until, limit, options)
+                generated = self._generate(batch, limit, options)
                 for n, text in zip(indices, generated, strict=False):
                     texts[members[n]] = text
-                    self.cache_hook.add_partial("generate_until", requests[members[n]].args, text)
+                    request = requests[members[n]]
+                    self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
 
-    def _generate(self, batch, until: list[str], limit: int, options: dict) -> list[str]:
+    def _generate(self, batch, limit: int, options: dict) -> list[str]:
         """New texts up to the first of `until`, which is left out."""
-        temperature = float(options.get("temperature") or 0.0) * bool(options.get("do_sample"))
-        columns = []
-        for column in stream(
-            self.model,
-            self.params,
-            batch,
-            self.alpha,
-            limit,
-            temperature=temperature,
-            top_k=int(options.get("top_k") or 0) if temperature else 0,
-            top_p=float(options.get("top_p") or 1.0) if temperature else 1.0,
-            key=jax.random.key(0) if temperature else None,
-        ):
+        until = [stop for stop in options["until"] if stop]
+        temperature = float(options["temperature"] or 0.0) if options["do_sample"] else 0.0
+        sampling = {}
+        if temperature:
+            self.draws += 1
+            key = jax.random.fold_in(jax.random.key(self.seed), self.draws)
+            top_k, top_p = int(options.get("top_k") or 0), float(options.get("top_p") or 1.0)
+            sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "key": key}
+        rngs = rngs_for(self.model.plan(self.alpha, batch["input_ids"].shape[1]))
+        columns, model = [], self.model
+        for column in stream(model, self.params, batch, self.alpha, limit, rngs=rngs, **sampling):
             columns.append(column)
             if len(columns) % 8 == 0 and until:  # no need to go on once every text has ended
-                texts = self._texts(columns)
-                if all(any(stop in text for stop in until) for text in texts):
+                rows = np.stack(columns, axis=1)
+                ended = np.isin(rows, model.config.token_ids("eos_token_id")).any(axis=1)
+                found = [any(stop in text for stop in until) for text in self._texts(rows)]
+                if (ended | found).all():
                     break
-        return [_before(text, until) for text in self._texts(columns)]
+        return [_before(text, until) for text in self._texts(np.stack(columns, axis=1))]
 
-    def _texts(self, columns) -> list[str]:
-        rows = np.stack(columns, axis=1).tolist()
-        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+    def _texts(self, rows: np.ndarray) -> list[str]:
+        return self.tokenizer.batch_decode(rows.tolist(), skip_special_tokens=True)
 
     def _batches(self, contexts: list[tuple[int, ...]]):
         """(indices, batch) of contexts of one bucket each; a short batch repeats its first."""
@@ -222,8 +246,7 @@ class Latadj(TemplateLM):
 
 def _before(text: str, stops: Sequence[str]) -> str:
     for stop in stops:
-        if stop:
-            text = text.split(stop)[0]
+        text = text.split(stop)[0]
     return text
 
 
@@ -231,7 +254,8 @@ def main() -> None:
     """The harness's own command line, which knows this model and the tasks of harness_tasks/."""
     from lm_eval.__main__ import cli_evaluate
 
-    if "--tasks" in sys.argv and "--include_path" not in sys.argv:
+    wants_tasks = any(text.split("=")[0] in ("--tasks", "-t") for text in sys.argv)
+    if wants_tasks and "--include_path" not in sys.argv:
         sys.argv += ["--include_path", str(Path(__file__).parent / "harness_tasks")]
     try:
         cli_evaluate()

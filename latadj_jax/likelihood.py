@@ -52,7 +52,17 @@ def score_pairs(
         0.9)`.
       prompt_buckets: padded lengths of contexts; a longer one loses its oldest tokens, with a
         warning. By default 16, 24, 32, ... up to the longest.
+
+    Raises:
+      ValueError: a pair that passes the model's positions, or that `pairs_batches` refuses.
     """
+    for n, (context, continuation) in enumerate(pairs):
+        length = min(len(context), max(prompt_buckets, default=len(context))) + len(continuation)
+        if length > model.config.max_positions:
+            raise ValueError(
+                f"pair {n} (from 0) has {length} tokens, the model has "
+                f"{model.config.max_positions} positions; shorten its context."
+            )
     result = Scored(np.zeros(len(pairs)), np.zeros(len(pairs), bool), np.zeros(len(pairs), int))
     batches = pairs_batches(pairs, prompt_buckets, (), batch_size)
     for batch in tqdm(batches, desc=progress, unit="batch", leave=False):

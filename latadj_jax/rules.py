@@ -40,6 +40,8 @@ def check(s) -> None:
     one_of("model.task", s.model.task, tuple(METRICS))
     one_of("model.dtype", s.model.dtype, ("float32", "bfloat16"))
     need(0 <= s.model.dropout < 1, "model.dropout", s.model.dropout, "in [0, 1)")
+    for size, value in vars(s.model.scratch).items():
+        positive(f"model.scratch.{size}", value)
 
     d = s.data
     if not (d.hub or d.path):
@@ -76,7 +78,9 @@ def check(s) -> None:
     if s.model.task in ("classification", "regression") and not s.model.source:
         raise SettingsError(f"config.model.source names no model for a {s.model.task}.")
     if s.model.task == "seq2seq":
-        need(len(d.text_columns) == 1, "data.text_columns", d.text_columns, "one, the source")
+        for key in ("text_columns", "local_text_columns"):
+            columns = getattr(d, key) or ("",)
+            need(len(columns) == 1, f"data.{key}", columns, "one, the source")
         heads, width = s.model.scratch.num_heads, s.model.scratch.hidden_size
         need(width % heads == 0, "model.scratch.hidden_size", width, f"a multiple of {heads} heads")
 

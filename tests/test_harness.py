@@ -87,8 +87,19 @@ def test_alpha_is_the_models_own_unless_one_is_given(folder):
 def test_a_long_context_loses_its_oldest_tokens(folder):
     lm = harness.Latadj(str(folder), alpha="dense", max_length=16)
     context, target = tuple(range(5, 45)), (7, 8)
-    kept, _ = lm._cut(context, target)
+    kept, _ = lm._pair(context, target)
     assert kept == context[-16:] if lm.backend == "seq2seq" else kept == context[-14:]
+
+
+def test_pairs_that_fill_the_models_positions_share_a_batch(tmp_path):
+    """Padded together they are longer than any of them, and than the model's 256 positions."""
+    lm = harness.Latadj(str(save("gpt2", tmp_path)), alpha="dense", batch_size=2)
+    pairs = [(tuple(range(5, 255)), (7, 8, 9, 4, 5, 6)), (tuple(range(20, 260)), tuple(range(16)))]
+    together, alone = lm._score(pairs), [lm._score([pair])[0] for pair in pairs]
+    np.testing.assert_allclose(together, alone, rtol=1e-5)
+    assert np.isfinite(together).all()
+    with pytest.raises(ValueError, match="has 257 tokens, the model has 256 positions"):
+        lm._score([(tuple(range(5, 256)), (7, 8, 9, 4, 5, 6))])
 
 
 def test_rolling_likelihood_scores_every_token_once(tmp_path):
@@ -127,11 +138,44 @@ def test_texts_are_generated_up_to_a_stop(folder):
     assert got == [text.split(stop)[0] for text in whole]
 
 
+def test_random_elimination_and_sampling_repeat_from_their_seeds(folder):
+    """Copies of a request in several batches are draws of their own."""
+    options = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 5.0}
+    copies = requests_of("generate_until", *[(CONTEXT, options)] * 4)
+    args = {"alpha": 0.6, "strategy": "random", "batch_size": 2}
+    texts = [
+        harness.Latadj(str(folder), seed=seed, **args).generate_until(copies, disable_tqdm=True)
+        for seed in (0, 0, 1)
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    assert len(set(texts[0])) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_gen_toks": 40}, "max_gen_toks 40 leaves no room for a context in max_length 32"),
+        ({"num_beams": 3}, "option 'num_beams' is not known"),
+    ],
+)
+def test_requests_that_cannot_be_generated_are_refused(tmp_path, options, message):
+    lm = harness.Latadj(str(save("gpt2", tmp_path)), max_length=32)
+    with pytest.raises(ValueError, match=message):
+        lm.generate_until(requests_of("generate_until", (CONTEXT, options)), disable_tqdm=True)
+
+
+def test_an_empty_context_is_the_prefix_and_an_empty_continuation_is_refused(folder):
+    lm = harness.Latadj(str(folder), alpha="dense")
+    assert lm._pair((), (5,)) == ((lm.prefix_token_id,), (5,))
+    with pytest.raises(ValueError, match="must not be empty"):
+        lm._pair((5,), ())
+
+
 BAD = {
     "argument": ({"apha": 0.9}, "unknown 'apha'"),
     "alpha": ({"alpha": -1.0}, "alpha"),
-    "layers": ({"layers": "1-9"}, "layer"),
-    "layers, no number": ({"layers": "last"}, "layers"),
+    "layers": ({"layers": "1+9"}, "layer"),
+    "layers, a range": ({"layers": "1-2"}, r"layers takes numbers of layers, e.g. 4\+19"),
 }
 
 
@@ -162,7 +206,7 @@ def write_mmlu(path):
 def test_mmlu_questions_follow_five_of_their_subject(tmp_path):
     write_mmlu(tmp_path)
     docs = local_data.mmlu(str(tmp_path))["test"]
-    assert docs["subject"][:3] == ["old_stones", "small_houses", "old_stones"]
+    assert list(docs["subject"])[:3] == ["old_stones", "small_houses", "old_stones"]
     prompt, answer = docs[1]["prompt"], docs[2]["answer"]
     assert prompt.startswith(
         "The following are multiple choice questions (with answers) about small houses.\n\n"
@@ -201,10 +245,12 @@ def test_bbh_prompts_have_answers_without_reasoning(tmp_path):
         "prompt": "Say which.\n\nQ: A or B?\nA: (A)\n\nQ: How\nmany?\nA: 3\n\nQ: x\nA:",
         "answer": "(B)",
     }
-    (tmp_path / "corrected").mkdir()
-    fixed = {"examples": [{"input": "y", "target": "(C)"}]}
-    (tmp_path / "corrected" / "which.json").write_text(json.dumps(fixed))
-    assert local_data.bbh(str(tmp_path))["test"][0]["answer"] == "(C)"
+    (tmp_path / "bbh").mkdir()  # as a clone has it
+    (tmp_path / "which.json").rename(tmp_path / "bbh" / "which.json")
+    assert local_data.bbh(str(tmp_path))["test"][0] == doc
+    (tmp_path / "bbh" / "which.json").unlink()
+    with pytest.raises(ValueError, match=r"has no which\.json for which\.txt"):
+        local_data.bbh(str(tmp_path))
 
 
 @pytest.mark.parametrize("given", ["", "nowhere"])
@@ -227,5 +273,6 @@ def test_the_harness_runs_it_by_name(folder, tmp_path, monkeypatch, capsys):
     harness.main()
     assert "mmlu_local" in capsys.readouterr().out
     (results,) = out.rglob("results*.json")
-    scores = json.loads(results.read_text())["results"]["mmlu_local"]
-    assert 0 <= scores["exact_match,get_response"] <= 1
+    results = json.loads(results.read_text())
+    assert 0 <= results["results"]["mmlu_local"]["exact_match,get_response"] <= 1
+    assert results["n-samples"]["mmlu_local"] == {"original": 6, "effective": 4}

@@ -105,6 +105,28 @@ def test_no_position_is_protected():
     assert latadj_jax.apply(model, params, one, 0.1).positions.tolist() == [[0]]
 
 
+def test_the_other_ways_to_choose_and_to_count():
+    """Tail keeps the first, padded counts by the length of the batch, random follows its key."""
+    model, params = make("v1.0")
+    batch, slots = tiny.mixed_batch("t5")
+    inputs = {**batch, "decoder_input_ids": targets()}
+    tail = latadj_jax.apply(model.replace(strategy="tail"), params, inputs, 0.8)
+    padded = latadj_jax.apply(model, params, inputs, 0.8, count="padded")
+    last = latadj_jax.make_plan(tiny.PROFILE, 0.8, LENGTH).counts[-1]
+    for row, at in enumerate(slots):
+        first = [slot for slot in tail.positions[row].tolist() if slot >= 0]
+        assert first == at[: len(first)].tolist()
+        assert (np.asarray(padded.positions[row]) >= 0).sum() == min(len(at), last)
+    random = model.replace(strategy="random")
+    plan = random.plan(0.8, LENGTH)
+    runs = [
+        latadj_jax.apply(random, params, inputs, plan=plan, rngs={"eliminate": jax.random.key(k)})
+        for k in (0, 0, 1)
+    ]
+    np.testing.assert_array_equal(runs[0].logits, runs[1].logits)
+    assert np.abs(runs[0].logits - runs[2].logits).max() > 1e-3
+
+
 @each_kind
 def test_continuation_logits_are_those_of_the_decoder(kind):
     """The start token is put before the continuation; no logit depends on a later token."""
@@ -168,6 +190,10 @@ def test_half_precision_is_close_and_keeps_its_dtype():
     assert out.hidden.dtype == jnp.bfloat16
     assert out.logits.dtype == out.scores[0].dtype == jnp.float32
     np.testing.assert_allclose(out.scores[0], exact.scores[0], atol=0.2)
+    valid = batch["attention_mask"] > 0
+    for ours, theirs in ((out.hidden[valid], exact.hidden[valid]), (out.logits, exact.logits)):
+        error = np.abs(np.asarray(ours, np.float32) - theirs)
+        assert error.mean() < 0.05 * np.abs(theirs).mean()
 
 
 BAD = {
@@ -191,6 +217,13 @@ def test_a_model_without_a_start_token_cannot_generate():
     model = tiny.make_model("t5", "seq2seq", decoder_start_token_id=None)
     with pytest.raises(ValueError, match="no decoder_start_token_id"):
         latadj_jax.generate(model, {}, {"input_ids": np.ones((1, 4), np.int32)})
+
+
+def test_a_prompt_with_targets_is_refused():
+    model = tiny.make_model("t5", "seq2seq")
+    ids = np.ones((1, 4), np.int32)
+    with pytest.raises(ValueError, match="no 'decoder_input_ids'"):
+        latadj_jax.generate(model, {}, {"input_ids": ids, "decoder_input_ids": ids})
 
 
 def test_an_empty_source_is_refused():

@@ -42,16 +42,18 @@ def bbh(bbh: str = "", **_) -> dict[str, datasets.Dataset]:
     """BIG-Bench Hard, each example after its task's three, without their reasoning.
 
     Args:
-      bbh: folder with TASK.json and cot-prompts/TASK.txt, as published; a TASK.json in a folder
-        corrected/ takes the place of the published one.
+      bbh: folder with bbh/TASK.json and cot-prompts/TASK.txt, as published, or with cot-prompts/
+        beside the TASK.json themselves.
     """
-    folder = _folder("bbh", bbh, "*.json")
+    folder = _folder("bbh", bbh, "cot-prompts/*.txt")
     tasks = []
-    for file in sorted(folder.glob("*.json")):
-        corrected = folder / "corrected" / file.name
-        published = (corrected if corrected.is_file() else file).read_text("utf-8")
-        examples = json.loads(published)["examples"]
-        shots = direct_prompt((folder / "cot-prompts" / f"{file.stem}.txt").read_text("utf-8"))
+    for prompt in sorted(folder.glob("cot-prompts/*.txt")):
+        file = next((f for f in (folder / "bbh" / f"{prompt.stem}.json",
+                                 folder / f"{prompt.stem}.json") if f.is_file()), None)  # fmt: skip
+        if file is None:
+            raise ValueError(f"{folder} has no {prompt.stem}.json for {prompt.name}.")
+        examples = json.loads(file.read_text("utf-8"))["examples"]
+        shots = direct_prompt(prompt.read_text("utf-8"))
         tasks.append(
             [
                 {"subject": file.stem, "prompt": f"{shots}Q: {example['input']}\nA:",
