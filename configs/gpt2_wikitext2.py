@@ -3,7 +3,7 @@
     python train.py --config configs/gpt2_wikitext2.py --config.data.path=$DATA/lm/wikitext2
     python train.py --config configs/gpt2_wikitext2.py --config.model.source=gpt2 \
         --config.elimination.calibration_examples=128 --config.train.learning_rate=1e-5 \
-        --config.train.weight_decay=0.01 --config.lm.stride=128
+        --config.train.weight_decay=0.01 --config.train.epochs=3 --config.lm.stride=128
 
 The first command trains a small GPT-2 and its tokenizer from scratch, on files train.txt and
 valid.txt; a profile measured on random weights would mean nothing, so alpha alone acts. The second
@@ -46,7 +46,7 @@ def get_config() -> ConfigDict:
     cfg.elimination.alpha = 0.9
     cfg.elimination.calibration_examples = 0
     cfg.train.batch_size = 8
-    cfg.train.epochs = 3.0
+    cfg.train.epochs = 1.0
     cfg.train.learning_rate = 1e-3
     cfg.train.warmup = 0.02
     cfg.train.weight_decay = 0.1
