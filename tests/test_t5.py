@@ -193,7 +193,7 @@ def test_half_precision_is_close_and_keeps_its_dtype():
     valid = batch["attention_mask"] > 0
     for ours, theirs in ((out.hidden[valid], exact.hidden[valid]), (out.logits, exact.logits)):
         error = np.abs(np.asarray(ours, np.float32) - theirs)
-        assert error.mean() < 0.05 * np.abs(theirs).mean()
+        assert error.mean() < 0.2 * np.abs(theirs).mean()
 
 
 BAD = {
