@@ -1,6 +1,6 @@
 """Perplexity against the measured time to the first token, a line per variant.
 
-    python benchmarks/plot_causal.py --quality FILE.json ... --speed FILE.json \
+    python benchmarks/plot_causal.py --quality FILE.json ... --speed FILE.json ... \
         --title "MODEL, TEXT" --out PICTURE.png
 
 The files are those of causal_strategies.py and causal_speed.py (prompts of 512 tokens).
@@ -22,9 +22,10 @@ def main(args: argparse.Namespace) -> None:
         for row in json.loads(Path(file).read_text())["rows"]:
             quality[row["variant"], row["speedup"]] = row["perplexity"]
     times = {}
-    for row in json.loads(Path(args.speed).read_text())["rows"]:
-        if row["length"] == 512 and "variant" in row:
-            times[row["variant"], row["speedup"]] = row["first_token_ms"]
+    for file in args.speed:
+        for row in json.loads(Path(file).read_text())["rows"]:
+            if row["length"] == 512 and "variant" in row:
+                times[row["variant"], row["speedup"]] = row["first_token_ms"]
     dense = ("dense", 1)
     figure, axis = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for variant in sorted({variant for variant, _ in times} - {"dense"}):
@@ -52,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quality", nargs="+", required=True)
-    parser.add_argument("--speed", required=True)
+    parser.add_argument("--speed", nargs="+", required=True)
     parser.add_argument("--title", required=True)
     parser.add_argument("--out", required=True)
     main(parser.parse_args())
