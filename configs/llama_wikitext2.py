@@ -9,7 +9,7 @@ method is that of arXiv 2201.03327, with the ranking "recall" (docs/decoders.md)
 
 100 steps took 23 minutes, beside other work. Perplexity on WikiText-2 test, its first 64 windows:
 16.7 at alpha 0.55 (twice the speed), 15.4 dense; a model fine-tuned densely, by the same command
-with --config.elimination.dense=True (43 minutes), has 15.3 dense, 17.4 at alpha 0.55.
+with --config.elimination.dense=True (42 minutes), has 15.3 dense, 17.4 at alpha 0.55.
 """
 
 from ml_collections import ConfigDict

@@ -32,7 +32,7 @@ def evaluate_generated(
       max_new_tokens: of a target, its end included.
 
     Returns:
-      as `evaluation.evaluate`; speedups and times are those of the encoder.
+      as `evaluation.evaluate`; speedups, times and MACs are those of the encoder.
     """
 
     def score(name: str, part: Encoded, by_bucket: Mapping[int, Plan], label: str):
@@ -40,8 +40,8 @@ def evaluate_generated(
         return compute(settings.metrics, texts, references[name])
 
     results = evaluate(model, params, parts, alphas, settings, buckets, count, score)
-    timing = f"{results['timing']} (the encoder alone)"
-    return {**results, "timing": timing, "num_beams": settings.num_beams}
+    unit = f"{results['unit']}; times, speedups and MACs are those of the encoder"
+    return {**results, "unit": unit, "num_beams": settings.num_beams}
 
 
 def write(
@@ -63,10 +63,9 @@ def write(
     texts = [""] * len(data.examples)
     batches = list(data.batches(sorted(plans), settings.batch_size))
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
-        source = {key: batch[key] for key in ("input_ids", "attention_mask")}
-        plan = plans[source["input_ids"].shape[1]]
+        plan = plans[batch["input_ids"].shape[1]]
         tokens_BS = generate(
-            model, params, source, None, max_new_tokens, num_beams=settings.num_beams, plan=plan,
+            model, params, batch, None, max_new_tokens, num_beams=settings.num_beams, plan=plan,
             rngs=rngs_for(plan),
         )  # fmt: skip
         written = tokenizer.batch_decode(np.asarray(tokens_BS), skip_special_tokens=True)

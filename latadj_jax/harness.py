@@ -14,22 +14,29 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from lm_eval.models.utils import normalize_gen_kwargs
-from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from latadj_jax.api import from_pretrained
-from latadj_jax.batch import bucket_of, default_buckets, group, pad
+from latadj_jax.batch import default_buckets
 from latadj_jax.continuation import continuation_logits
 from latadj_jax.corpus import check_vocabulary
+from latadj_jax.evaluation import Encoded
 from latadj_jax.generation import stream
 from latadj_jax.likelihood import score_pairs
 from latadj_jax.model import rngs_for
 from latadj_jax.plan import check_alpha
 from latadj_jax.profile import Profile
 from latadj_jax.text import load_tokenizer
+
+try:  # an extra
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from lm_eval.models.utils import normalize_gen_kwargs
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+except ImportError as error:
+    raise ImportError(
+        f"latadj_jax.harness needs lm-evaluation-harness ({error}): pip install '.[lm-eval]'."
+    ) from None
 
 # What a task may say of generation.
 OPTIONS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
@@ -211,7 +218,7 @@ class Latadj(TemplateLM):
     def _generate(self, batch, limit: int, options: dict) -> list[str]:
         """New texts up to the first of `until`, which is left out."""
         until = [stop for stop in options["until"] if stop]
-        temperature = float(options["temperature"] or 0.0) if options["do_sample"] else 0.0
+        temperature = float(options.get("temperature", 1.0)) if options["do_sample"] else 0.0
         sampling = {}
         if temperature:
             self.draws += 1
@@ -234,14 +241,10 @@ class Latadj(TemplateLM):
         return self.tokenizer.batch_decode(rows.tolist(), skip_special_tokens=True)
 
     def _batches(self, contexts: list[tuple[int, ...]]):
-        """(indices, batch) of contexts of one bucket each; a short batch repeats its first."""
-        lengths = [len(context) for context in contexts]
-        buckets = default_buckets(self.max_length)
-        for indices, _ in group(lengths, buckets, self.batch_size) if contexts else ():
-            rows = [*indices, *[indices[0]] * (self.batch_size - len(indices))]
-            examples = [{"input_ids": np.array(contexts[n], np.int32)} for n in rows]
-            longest = max(lengths[n] for n in rows)
-            yield indices, pad(examples, bucket_of(longest, buckets))
+        """(indices, batch) of all contexts, in few shapes."""
+        examples = [{"input_ids": np.array(context, np.int32)} for context in contexts]
+        unlabelled = Encoded(examples, np.zeros(len(examples), np.int32))
+        return unlabelled.batches(default_buckets(self.max_length), self.batch_size)
 
 
 def _before(text: str, stops: Sequence[str]) -> str:
@@ -259,7 +262,7 @@ def main() -> None:
         sys.argv += ["--include_path", str(Path(__file__).parent / "harness_tasks")]
     try:
         cli_evaluate()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(f"latadj_jax.harness: {error}")
 
 

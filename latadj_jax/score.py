@@ -31,7 +31,7 @@ def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
 def attention_received(probs_BHIJ: jax.Array, valid_BI: jax.Array) -> jax.Array:
     """Attention of some queries that each key receives, mean over heads: float32 [B, J]."""
     batch, heads, queries, keys = probs_BHIJ.shape
-    # One product over heads and queries: a mean over heads first is far slower on a CPU.
+    # One product over heads and queries: a mean over heads first is far slower on a CPU (jax 0.10).
     votes_BI = valid_BI.astype(jnp.float32) / heads
     votes_BN = jnp.broadcast_to(votes_BI[:, None], (batch, heads, queries)).reshape(batch, -1)
     probs_BNJ = probs_BHIJ.astype(jnp.float32).reshape(batch, -1, keys)

@@ -40,9 +40,8 @@ def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
 
 def target_loss(model: Model, params, batch, **run) -> jax.Array:
     """Mean cross-entropy of a batch's target tokens; `run` is as `continuation_logits` has it."""
-    source = {key: batch[key] for key in ("input_ids", "attention_mask")}
     labels_BS = jnp.maximum(batch["labels"], 0)
-    logits_BSV = continuation_logits(model, params, source, labels_BS[:, :-1], **run)
+    logits_BSV = continuation_logits(model, params, batch, labels_BS[:, :-1], **run)
     weights_BS = (batch["labels"] >= 0) * batch["weights"][:, None]
     loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, labels_BS)
     return jnp.sum(loss_BS * weights_BS) / jnp.sum(weights_BS)

@@ -53,7 +53,6 @@ ORDER = [
     "far_back",
     "windows",
     "likelihood",
-    "harness",
     "tasks",
     "optim",
     "checkpoint",
@@ -71,6 +70,7 @@ ORDER = [
     "plots",
     "report",
     "training",
+    "harness",
 ]
 
 

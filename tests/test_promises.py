@@ -54,7 +54,7 @@ def test_a_cut_that_removes_nothing_changes_nothing(family):
     )
     for row, at in enumerate(slots):
         assert kept.positions[row, : len(at)].tolist() == at.tolist()
-        np.testing.assert_allclose(kept.hidden[row, : len(at)], dense.hidden[row, at], atol=5e-5)
+        np.testing.assert_allclose(kept.hidden[row, : len(at)], dense.hidden[row, at], atol=1e-5)
 
 
 # 2. Batch invariance.
@@ -85,7 +85,7 @@ def assert_row_is(out, row, start, reference):
     expected = reference.positions[0][kept] + start
     np.testing.assert_array_equal(out.positions[row][out.positions[row] >= 0], expected)
     present = out.positions[row] >= 0
-    np.testing.assert_allclose(out.hidden[row][present], reference.hidden[0][kept], atol=5e-5)
+    np.testing.assert_allclose(out.hidden[row][present], reference.hidden[0][kept], atol=2e-5)
     for name in ("pooled", "logits"):
         if (value := getattr(reference, name)) is not None:
             ours, value = getattr(out, name)[row], value[0]
@@ -148,7 +148,8 @@ def test_output_has_the_shapes_it_says(family):
     batch, _ = tiny.mixed_batch(family)
     out = latadj_jax.apply(model, params, batch, 1.0, return_scores=True)
     plan = model.plan(1.0, LENGTH)
-    assert family == "t5" or out.logits.shape == (BATCH, 3)
+    shape = None if out.logits is None else out.logits.shape
+    assert shape == (None if family == "t5" else (BATCH, 3))
     assert out.hidden.shape == (BATCH, plan.sizes[-1], 32)
     assert out.pooled is None if family != "bert" else out.pooled.shape == (BATCH, 32)
     assert out.positions.shape == (BATCH, plan.sizes[-1])
@@ -213,7 +214,7 @@ def test_apply_under_jit_is_apply(family):
         model, params, batch, 0.8, return_scores=True
     )
     plain = latadj_jax.apply(model, params, batch, 0.8, return_scores=True)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), out, plain)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
 
 
 @each_family
@@ -254,7 +255,7 @@ def test_vmap_is_a_loop(family):
     for n, one in enumerate((batch, flipped)):
         expected = apply(params=params, batch=one)
         got = jax.tree.map(lambda x, n=n: x[n], out)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), got, expected)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, expected)
 
 
 @each_family
@@ -270,7 +271,7 @@ def test_batch_over_several_devices_is_the_batch_on_one(family):
     )
     assert out.hidden.sharding.is_equivalent_to(rows, 3)
     plain = latadj_jax.apply(model, params, batch, 0.8)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=5e-5), out, plain)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
 
 
 @each_family

@@ -91,6 +91,9 @@ def changes_of(family: str, task: str) -> dict:
     return {} if task == main_task(family) else {"num_hidden_layers": 1}
 
 
+# T5 does not scale attention logits: as in its checkpoints, its queries are small instead.
+T5_QUERIES = 4
+
 # Layer 2 removes nothing at alpha 1, so that a layer without a cut lies between two that cut.
 PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
 
@@ -126,9 +129,14 @@ def random_params(model: latadj_jax.Model, seed: int = 0):
     """Parameters of `model`, drawn by NumPy so that they are the same under every version."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(functools.partial(latadj_jax.init_params, model))
-    return jax.tree.map_with_path(
-        lambda path, leaf: jnp.asarray(draw(path[-1].key, leaf.shape, rng)), shapes
-    )
+
+    def drawn(path, leaf):
+        array = draw(path[-1].key, leaf.shape, rng)
+        if model.config.model_type == "t5" and path[-2].key in ("query", "cross_query"):
+            array /= T5_QUERIES
+        return jnp.asarray(array)
+
+    return jax.tree.map_with_path(drawn, shapes)
 
 
 @functools.cache
