@@ -23,10 +23,10 @@ def get_config() -> ConfigDict:
     cfg.model.task = "seq2seq"
     cfg.model.dropout = 0.1
     cfg.model.scratch.vocab_size = 6000
-    cfg.model.scratch.hidden_size = 256
+    cfg.model.scratch.hidden_size = 192
     cfg.model.scratch.num_layers = 4
     cfg.model.scratch.num_decoder_layers = 2
-    cfg.model.scratch.num_heads = 8
+    cfg.model.scratch.num_heads = 6
 
     cfg.data.hub = "bentrevett/multi30k"
     cfg.data.eval_splits = ("test",)
@@ -41,7 +41,7 @@ def get_config() -> ConfigDict:
     cfg.elimination.alpha = 0.8
     cfg.elimination.calibration_examples = 0  # the profile of random weights means nothing
     cfg.train.batch_size = 64
-    cfg.train.epochs = 15.0
+    cfg.train.epochs = 10.0
     cfg.train.learning_rate = 1e-3
     cfg.train.warmup = 0.1
     cfg.eval.metrics = ("bleu", "chrf")

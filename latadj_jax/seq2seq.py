@@ -103,7 +103,7 @@ def from_scratch(settings: Settings, examples: Examples):
         num_decoder_layers=s.num_decoder_layers,
         num_heads=s.num_heads,
         head_size=s.hidden_size // s.num_heads,
-        intermediate_size=4 * s.hidden_size,
+        intermediate_size=2 * s.hidden_size,
         decoder_start=tokenizer.pad_token_id,
         hf=json.dumps(ids),
     )
