@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
     cfg.model.source = ""  # from scratch
     cfg.model.task = "seq2seq"
     cfg.model.dropout = 0.1
-    cfg.model.scratch.vocab_size = 6000
+    cfg.model.scratch.vocab_size = 4000
     cfg.model.scratch.hidden_size = 192
     cfg.model.scratch.num_layers = 4
     cfg.model.scratch.num_decoder_layers = 2
@@ -40,9 +40,11 @@ def get_config() -> ConfigDict:
 
     cfg.elimination.alpha = 0.8
     cfg.elimination.calibration_examples = 0  # the profile of random weights means nothing
-    cfg.train.batch_size = 64
-    cfg.train.epochs = 10.0
-    cfg.train.learning_rate = 1e-3
+    cfg.train.batch_size = 32
+    cfg.train.epochs = 12.0
+    cfg.train.optimizer = "adafactor"
+    cfg.train.weight_decay = 0.0
+    cfg.train.learning_rate = 1e-2
     cfg.train.warmup = 0.1
     cfg.eval.metrics = ("bleu", "chrf")
     cfg.eval.batch_size = 64

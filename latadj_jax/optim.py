@@ -1,4 +1,4 @@
-"""The optimizer: AdamW with linear warm-up and decay, after gradient clipping."""
+"""The optimizer: AdamW or Adafactor with linear warm-up and decay, after gradient clipping."""
 
 import functools
 
@@ -22,14 +22,18 @@ def learning_rate(train: TrainSettings, total_steps: int) -> optax.Schedule:
 
 @functools.cache  # one object per setting, so that jit knows it again
 def make_optimizer(train: TrainSettings, total_steps: int) -> optax.GradientTransformation:
-    """AdamW (0.9, 0.999) of gradients clipped to a global norm; biases and norms do not decay."""
-    return optax.chain(
-        optax.clip_by_global_norm(train.clip_norm),
-        optax.adamw(
-            learning_rate(train, total_steps),
-            b1=0.9,
-            b2=0.999,
-            weight_decay=train.weight_decay,
-            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-        ),
-    )
+    """Of gradients clipped to a global norm: AdamW (0.9, 0.999) or Adafactor.
+
+    AdamW decays the weights but not biases and norms. Adafactor's steps are relative to the
+    size of what they change, and nothing decays: embeddings of size 1, as T5 draws them, and its
+    far smaller kernels learn at one rate.
+
+    Source: Loshchilov and Hutter, arXiv 1711.05101; Shazeer and Stern, arXiv 1804.04235.
+    """
+    schedule = learning_rate(train, total_steps)
+    if train.optimizer == "adafactor":
+        rule = optax.adafactor(schedule)
+    else:
+        decays = functools.partial(jax.tree.map, lambda p: p.ndim > 1)
+        rule = optax.adamw(schedule, b1=0.9, b2=0.999, weight_decay=train.weight_decay, mask=decays)
+    return optax.chain(optax.clip_by_global_norm(train.clip_norm), rule)

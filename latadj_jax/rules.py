@@ -98,6 +98,9 @@ def check(s) -> None:
     positive("train.batch_size", t.batch_size)
     positive("train.epochs", t.epochs)
     not_negative("train.max_steps", t.max_steps)
+    one_of("train.optimizer", t.optimizer, ("adamw", "adafactor"))
+    if t.optimizer == "adafactor":
+        need(t.weight_decay == 0, "train.weight_decay", t.weight_decay, "0 with adafactor")
     positive("train.learning_rate", t.learning_rate)
     need(0 <= t.warmup < 1, "train.warmup", t.warmup, "in [0, 1), a share of all steps")
     not_negative("train.weight_decay", t.weight_decay)

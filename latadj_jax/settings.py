@@ -97,6 +97,7 @@ class TrainSettings:
     batch_size: int = 32
     epochs: float = 3.0
     max_steps: int = 0  # 0 = as epochs say
+    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optim.py
     learning_rate: float = 2e-5
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.01
