@@ -8,6 +8,7 @@ Axis letters in names of arrays, e.g. `x_BLD`:
 from latadj_jax.api import apply, from_pretrained
 from latadj_jax.calibration import calibrate
 from latadj_jax.continuation import continuation_logits
+from latadj_jax.engine import Engine
 from latadj_jax.generation import generate, stream
 from latadj_jax.model import Model, init_params
 from latadj_jax.outputs import Output
@@ -16,6 +17,7 @@ from latadj_jax.profile import Profile
 from latadj_jax.saving import save_pretrained
 
 __all__ = [
+    "Engine",
     "Model",
     "Output",
     "Plan",

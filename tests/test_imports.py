@@ -71,6 +71,12 @@ ORDER = [
     "report",
     "training",
     "harness",
+    "requests",
+    "programs",
+    "latency",
+    "microbatch",
+    "engine",
+    "classify",
 ]
 
 

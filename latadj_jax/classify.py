@@ -1,0 +1,111 @@
+"""Classifies lines of text, at a speed that is asked for: the engine as a command.
+
+    python -m latadj_jax.classify MODEL --speedup 2 < lines.txt
+    python -m latadj_jax.classify MODEL --latency_ms 20 --input lines.txt
+
+Prints a line for each: the label and its probability (of a regression the value), with a tab
+between; an empty line for an empty one. MODEL is a folder, a hub id, or package:NAME/path.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import numpy as np
+from scipy.special import softmax
+
+from latadj_jax.api import from_pretrained
+from latadj_jax.engine import Engine
+from latadj_jax.model import Model
+from latadj_jax.plan import solve_alpha
+from latadj_jax.sources import resolve
+from latadj_jax.text import load_tokenizer
+
+LATENCIES = "latencies.json"  # beside the model
+
+
+def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Iterator[str]:
+    """The answers to `lines`, `at_once` at a time; `asked` is as the engine has it."""
+    lines = iter(lines)
+    while some := [line.strip() for line in islice(lines, at_once)]:
+        full = [n for n, line in enumerate(some) if line]
+        answers = [""] * len(some)
+        for n, logits_C in zip(full, engine([some[n] for n in full], **asked), strict=True):
+            answers[n] = _answer(engine.model, logits_C)
+        yield from answers
+
+
+def _answer(model, logits_C: np.ndarray) -> str:
+    if model.task == "regression":
+        return "\t".join(f"{value:.4f}" for value in logits_C)
+    best = int(logits_C.argmax())
+    return f"{model.config.labels[best]}\t{softmax(logits_C)[best]:.4f}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = _parser().parse_args(argv)
+    try:
+        model, params = from_pretrained(args.model, dtype=args.dtype)
+        folder = resolve(args.model)
+        model, alphas, asked = _asked(args, model)
+        timed = args.latency_ms is not None
+        engine = Engine(
+            model, params, load_tokenizer(args.model), alphas=alphas,
+            buckets=args.buckets, batch_sizes=(1,) if timed else (1, 8, 32), truncate=args.truncate,
+            latency_file=folder / LATENCIES if timed and folder.is_dir() else None,
+        )  # fmt: skip
+        engine.warmup(progress=True, repeats=20 if timed else 1)
+        at_once = 1 if timed else 512  # a budget is for one line
+        with open(args.input, encoding="utf-8") if args.input else sys.stdin as lines:
+            for answer in classify(engine, lines, at_once, **asked):
+                print(answer, flush=timed)
+    except (ValueError, OSError) as error:
+        sys.exit(f"latadj_jax.classify: {error}")
+
+
+def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
+    """The model and its alpha, other alphas to compile, and what to ask of the engine."""
+    longest = max(args.buckets or (128,))
+    protected = model.plan(None, longest).floor
+    alpha = model.alpha
+    if args.latency_ms is not None:
+        speeds = (1.5, 2.0, 3.0, 4.0)
+        alphas = [solve_alpha(model.profile, longest, s, protected=protected) for s in speeds]
+        asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible}
+        return model.replace(alpha=None), tuple(alphas), asked
+    if args.speedup is not None:
+        alpha = solve_alpha(model.profile, longest, args.speedup, protected=protected)
+    elif args.alpha is not None:
+        alpha = None if args.alpha == "dense" else parse_alpha(args.alpha)
+    return model.replace(alpha=alpha), (), {}
+
+
+def parse_alpha(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"--alpha takes a number, or dense; {text!r} is neither.") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--input", help="a file of lines; standard input without one")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument("--alpha", help="a number, or dense; the model's own without one")
+    speed.add_argument("--speedup", type=float, help="over dense, expected")
+    speed.add_argument("--latency_ms", type=float, help="for each line, by measured times")
+    parser.add_argument("--infeasible", choices=("raise", "fastest"), default="raise")
+    parser.add_argument("--buckets", type=_numbers, default=(), help="padded lengths, e.g. 32,64")
+    parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    return parser
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in text.split(","))
+
+
+if __name__ == "__main__":
+    main()

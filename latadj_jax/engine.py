@@ -1,0 +1,271 @@
+"""Serving: texts of any lengths, at an alpha, at a speedup, or within a number of milliseconds.
+
+    engine = latadj_jax.Engine(model, params, tokenizer, alphas=(None, 0.9, 0.8))
+    engine.warmup()
+    logits_NC = engine(texts, latency_ms=20)
+
+Everything is compiled at `warmup`, and nothing after it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from latadj_jax.batch import bucket_of, default_buckets
+from latadj_jax.latency import (
+    Latency,
+    load_latencies,
+    machine_of,
+    measure_latencies,
+    save_latencies,
+)
+from latadj_jax.microbatch import MicroBatcher
+from latadj_jax.model import Model
+from latadj_jax.plan import check_alpha, expected_speedup
+from latadj_jax.programs import Programs, Shape
+from latadj_jax.requests import encode_requests
+
+INFEASIBLE = ("raise", "fastest")
+OWN = "own"  # the alpha that the model carries
+
+
+class Engine:
+    """A classifier (or regression) that is compiled for a few alphas, lengths and batch sizes.
+
+    Threads may call it at once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        params,
+        tokenizer,
+        *,
+        alphas: Sequence[float | None] = (),
+        buckets: Sequence[int] = (),
+        batch_sizes: Sequence[int] = (1, 8, 32),
+        truncate: bool = False,
+        latency_file: str | Path | None = None,
+        max_wait_ms: float = 2.0,
+    ):
+        """Checks everything and compiles nothing.
+
+        Args:
+          alphas: the settings to choose from; None is dense. The model's own is always among them.
+          buckets: padded lengths; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
+          batch_sizes: of the programs; 1 is always among them.
+          truncate: whether texts longer than the largest bucket are cut, not refused.
+          latency_file: where the measured latencies are kept; measured at each warm-up without one.
+          max_wait_ms: how long `submit` lets a request wait for company.
+
+        Raises:
+          ValueError: what cannot work.
+        """
+        if model.task not in ("classification", "regression"):
+            raise ValueError(
+                f"the engine serves classification and regression; the model is for {model.task!r}."
+            )
+        if model.strategy == "random":
+            raise ValueError("strategy 'random' gives no answer twice; the engine needs another.")
+        for alpha in alphas:
+            check_alpha(alpha)
+        self.alphas = tuple(sorted({model.alpha, *alphas}, key=_slowest_first))
+        self.buckets = tuple(sorted(set(buckets or default_buckets(min(128, _longest(model))))))
+        self.batch_sizes = tuple(sorted({1, *batch_sizes}))
+        for name, values in (("buckets", self.buckets), ("batch_sizes", self.batch_sizes)):
+            if not all(isinstance(n, int) and n > 0 for n in values):
+                raise ValueError(f"{name} must be integers of at least 1; they are {values}.")
+        if self.buckets[-1] > _longest(model):
+            raise ValueError(
+                f"a bucket has {self.buckets[-1]} tokens, the model {_longest(model)} positions."
+            )
+        self.model, self.tokenizer, self.truncate = model, tokenizer, truncate
+        self._latency_file = Path(latency_file) if latency_file else None
+        names = [
+            n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)
+        ]
+        self._programs = Programs(model, params, tuple(names))
+        self._latencies: dict[Shape, Latency] = {}
+        self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
+        self._batcher = None
+        self._starting = threading.Lock()
+        self._max_wait_ms = max_wait_ms
+
+    # ---- before serving -------------------------------------------------------------------
+
+    def warmup(self, repeats: int = 20, progress: bool = False) -> "Engine":
+        """Compiles every program and measures it, unless this machine's times are on file."""
+        shapes = [
+            Shape(length, size, alpha)
+            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
+        ]  # fmt: skip
+        self._programs.compile(shapes, progress)
+        machine = machine_of(self._programs)
+        table = load_latencies(self._latency_file, machine) if self._latency_file else {}
+        if not set(shapes) <= set(table):
+            table |= measure_latencies(self._programs, repeats)
+            if self._latency_file:
+                save_latencies(self._latency_file, machine, table)
+        self._latencies = {shape: table[shape] for shape in shapes}
+        return self
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far: buckets x batch sizes x alphas after `warmup`."""
+        return len(self._programs)
+
+    @property
+    def latencies(self) -> Mapping[Shape, Latency]:
+        """The measured times of each program; empty before `warmup`."""
+        return dict(self._latencies)
+
+    # ---- serving --------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        texts: Sequence,
+        *,
+        alpha: float | str | None = OWN,
+        speedup: float | None = None,
+        latency_ms: float | None = None,
+        infeasible: str = "raise",
+    ) -> np.ndarray:
+        """Logits float32 [N, C] of N texts, in their order.
+
+        Args:
+          texts: each a string, a pair of strings, or a sequence of token ids.
+          alpha: one of the engine's, None for dense; by default the one that the model carries.
+          speedup: over dense, expected; each bucket takes its slowest alpha that reaches it.
+          latency_ms: for the whole call: the slowest alpha whose measured times (what 95 % of
+            calls stay under), added over the batches of the call, are within it.
+          infeasible: where no alpha is fast enough, "raise" a ValueError or take the "fastest".
+
+        Raises:
+          ValueError: a text that does not fit, or what cannot be reached.
+        """
+        self._check_ready()
+        examples = self._encoded(texts)
+        choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible)
+        return self._run(choose, examples)
+
+    def submit(
+        self, text, *, alpha: float | str | None = OWN, speedup: float | None = None
+    ) -> Future:
+        """The future logits [C] of one text, which shares a batch with others that come at once.
+
+        Raises:
+          ValueError: as a call does, at once.
+        """
+        self._check_ready()
+        examples = self._encoded([text])
+        choose = self._chooser(examples, alpha, speedup, None, "raise")
+        bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
+        with self._starting:
+            if self._batcher is None:
+                self._batcher = MicroBatcher(
+                    lambda alpha, batch: self._run(lambda _: alpha, batch),
+                    self.batch_sizes[-1],
+                    self._max_wait_ms,
+                )
+        return self._batcher.submit(choose(bucket), examples[0])
+
+    def close(self) -> None:
+        """Answers what was submitted, then ends the thread that collects requests."""
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # ---- inside ---------------------------------------------------------------------------
+
+    def _run(self, choose: Callable[[int], float | None], examples: Sequence) -> np.ndarray:
+        logits_NC = np.empty((len(examples), len(self.model.config.labels)), np.float32)
+        for indices, length, size in self._batches(examples):
+            shape = Shape(length, size, choose(length))
+            logits_NC[indices] = self._programs.run(shape, [examples[i] for i in indices])
+        return logits_NC
+
+    def _batches(self, examples: Sequence) -> Iterator[tuple[np.ndarray, int, int]]:
+        """(indices, padded length, batch size): every example once, fillers few."""
+        lengths = np.array([bucket_of(len(e["input_ids"]), self.buckets) for e in examples])
+        for length in sorted(set(lengths.tolist())):
+            rest = np.flatnonzero(lengths == length)
+            while len(rest):
+                full = [size for size in self.batch_sizes if size <= len(rest)]
+                size = max(full)
+                # Filling up the next larger batch beats many small ones.
+                if larger := [s for s in self.batch_sizes if len(rest) < s <= 2 * len(rest)]:
+                    size = larger[0]
+                yield rest[:size], length, size
+                rest = rest[size:]
+
+    def _encoded(self, texts: Sequence) -> list[dict[str, np.ndarray]]:
+        with self._tokenizing:
+            return encode_requests(
+                self.tokenizer,
+                texts,
+                keys=self._programs.keys,
+                vocab_size=self.model.config.vocab_size,
+                max_length=self.buckets[-1],
+                truncate=self.truncate,
+            )
+
+    def _chooser(self, examples, alpha, speedup, latency_ms, infeasible):
+        """A function from a bucket to the alpha that serves it."""
+        if (alpha != OWN) + (speedup is not None) + (latency_ms is not None) > 1:
+            raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
+        if infeasible not in INFEASIBLE:
+            raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
+        if speedup is not None:
+            return lambda length: self._alpha_of_speedup(length, speedup, infeasible)
+        if latency_ms is not None:
+            chosen = self._alpha_within(examples, latency_ms, infeasible)
+            return lambda length: chosen
+        alpha = self.model.alpha if alpha == OWN else alpha
+        if alpha not in self.alphas:
+            raise ValueError(f"alpha {alpha} was not compiled; the engine has {self.alphas}.")
+        return lambda length: alpha
+
+    def _alpha_of_speedup(self, length: int, speedup: float, infeasible: str) -> float | None:
+        for alpha in self.alphas:
+            if expected_speedup(self.model.plan(alpha, length)) >= speedup:
+                return alpha
+        if infeasible == "fastest":
+            return self.alphas[-1]
+        most = expected_speedup(self.model.plan(self.alphas[-1], length))
+        raise ValueError(
+            f"speedup {speedup:g} is out of reach at {length} tokens: alpha {self.alphas[-1]}, the "
+            f"engine's fastest, gives {most:.2f}."
+        )
+
+    def _alpha_within(self, examples, latency_ms: float, infeasible: str) -> float | None:
+        batches = [(length, size) for _, length, size in self._batches(examples)]
+        for alpha in self.alphas:
+            total = sum(self._latencies[Shape(n, size, alpha)].p95_ms for n, size in batches)
+            if total <= latency_ms:
+                return alpha
+        if infeasible == "fastest":
+            return self.alphas[-1]
+        raise ValueError(
+            f"{latency_ms:g} ms are not enough: these {len(examples)} texts take {total:.1f} ms at "
+            f"alpha {self.alphas[-1]}, the engine's fastest."
+        )
+
+    def _check_ready(self) -> None:
+        if not self._latencies:
+            raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")
+
+
+def _slowest_first(alpha: float | None) -> float:
+    return -np.inf if alpha is None else -float(alpha)
+
+
+def _longest(model: Model) -> int:
+    return model.config.max_positions

@@ -1,0 +1,61 @@
+"""What is asked of an engine: texts, pairs of texts or token ids, as examples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from latadj_jax.text import encode
+
+
+def encode_requests(
+    tokenizer,
+    texts: Sequence,
+    *,
+    keys: Sequence[str],
+    vocab_size: int,
+    max_length: int,
+    truncate: bool,
+) -> list[dict[str, np.ndarray]]:
+    """The inputs `keys` of each text, unpadded, in order: int32 [length].
+
+    Args:
+      texts: each a string, a pair of strings, or a sequence of token ids.
+
+    Raises:
+      ValueError: what is none of these, or longer than `max_length` without `truncate`.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts; it is one string.")
+    examples: list = [None] * len(texts)
+    numbers_of: dict[int, list[int]] = {1: [], 2: []}  # by how many strings a text has
+    for n, text in enumerate(texts):
+        strings = _strings(text)
+        if strings:
+            numbers_of[len(strings)].append(n)
+        else:
+            examples[n] = _from_ids(text, n, keys, vocab_size, max_length, truncate)
+    for numbers in numbers_of.values():
+        encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], max_length, truncate)
+        for n, example in zip(numbers, encoded, strict=True):
+            examples[n] = {key: example[key] for key in keys}
+    return examples
+
+
+def _strings(text) -> tuple[str, ...]:
+    """A string, or a pair of them, as a tuple; empty for anything else."""
+    if isinstance(text, str):
+        return (text,)
+    pair = isinstance(text, (tuple, list)) and len(text) == 2
+    return tuple(text) if pair and all(isinstance(part, str) for part in text) else ()
+
+
+def _from_ids(text, n: int, keys, vocab_size: int, max_length: int, truncate: bool):
+    ids = np.asarray(text)
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
+        raise ValueError(f"text {n} must be a string, a pair of strings or a row of token ids.")
+    if len(ids) > max_length and not truncate:
+        raise ValueError(f"text {n} has {len(ids)} tokens; the largest bucket {max_length}.")
+    ids = ids[:max_length].astype(np.int32)
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise ValueError(f"text {n} has a token id outside 0..{vocab_size - 1}.")
+    return {key: ids if key == "input_ids" else np.zeros_like(ids) for key in keys}
