@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", help="a file of lines; standard input without one")
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument("--alpha", help="a number, or dense; the model's own without one")
-    speed.add_argument("--speedup", type=float, help="over dense, expected")
+    speed.add_argument("--speedup", type=float, help="over dense, expected at the largest bucket")
     speed.add_argument("--latency_ms", type=float, help="for each line, by measured times")
     parser.add_argument("--infeasible", choices=("raise", "fastest"), default="raise")
     parser.add_argument("--buckets", type=_numbers, default=(), help="padded lengths, e.g. 32,64")

@@ -198,11 +198,11 @@ class Engine:
         for length in sorted(set(lengths.tolist())):
             rest = np.flatnonzero(lengths == length)
             while len(rest):
-                full = [size for size in self.batch_sizes if size <= len(rest)]
-                size = max(full)
-                # Filling up the next larger batch beats many small ones.
-                if larger := [s for s in self.batch_sizes if len(rest) < s <= 2 * len(rest)]:
-                    size = larger[0]
+                size = max(size for size in self.batch_sizes if size <= len(rest))
+                # In place of one by one, the next larger batch if that is at least half full.
+                half_full = [s for s in self.batch_sizes if len(rest) < s <= 2 * len(rest)]
+                if size == 1 and half_full:
+                    size = half_full[0]
                 yield rest[:size], length, size
                 rest = rest[size:]
 
@@ -230,7 +230,9 @@ class Engine:
             return lambda length: chosen
         alpha = self.model.alpha if alpha == OWN else alpha
         if alpha not in self.alphas:
-            raise ValueError(f"alpha {alpha} was not compiled; the engine has {self.alphas}.")
+            raise ValueError(
+                f"alpha {alpha} was not compiled; the engine has {self.alphas}: name it in alphas=."
+            )
         return lambda length: alpha
 
     def _alpha_of_speedup(self, length: int, speedup: float, infeasible: str) -> float | None:
@@ -241,7 +243,7 @@ class Engine:
             return self.alphas[-1]
         most = expected_speedup(self.model.plan(self.alphas[-1], length))
         raise ValueError(
-            f"speedup {speedup:g} is out of reach at {length} tokens: alpha {self.alphas[-1]}, the "
+            f"speedup {speedup:g} is out of reach at {length} tokens: {self._fastest}, the "
             f"engine's fastest, gives {most:.2f}."
         )
 
@@ -254,9 +256,14 @@ class Engine:
         if infeasible == "fastest":
             return self.alphas[-1]
         raise ValueError(
-            f"{latency_ms:g} ms are not enough: these {len(examples)} texts take {total:.1f} ms at "
-            f"alpha {self.alphas[-1]}, the engine's fastest."
+            f"{latency_ms:g} ms are not enough: {len(examples)} text(s) take {total:.1f} ms at "
+            f"{self._fastest}, the engine's fastest; allow more, or infeasible='fastest'."
         )
+
+    @property
+    def _fastest(self) -> str:
+        alpha = self.alphas[-1]
+        return "alpha None (dense)" if alpha is None else f"alpha {alpha:.3g}"
 
     def _check_ready(self) -> None:
         if not self._latencies:

@@ -1,5 +1,6 @@
 """What is asked of an engine: texts, pairs of texts or token ids, as examples."""
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,11 +34,18 @@ def encode_requests(
         if strings:
             numbers_of[len(strings)].append(n)
         else:
-            examples[n] = _from_ids(text, n, keys, vocab_size, max_length, truncate)
+            examples[n] = _from_ids(text, n, keys, vocab_size, max_length if truncate else None)
+    at_most = max_length if truncate else sys.maxsize  # what is longer is refused below, by number
     for numbers in numbers_of.values():
-        encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], max_length, truncate)
+        encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate)
         for n, example in zip(numbers, encoded, strict=True):
             examples[n] = {key: example[key] for key in keys}
+    for n, example in enumerate(examples):
+        if (length := len(example["input_ids"])) > max_length:
+            raise ValueError(
+                f"text {n} has {length} tokens, the largest bucket {max_length}: add a larger "
+                f"bucket, or truncate=True to cut such texts."
+            )
     return examples
 
 
@@ -49,13 +57,11 @@ def _strings(text) -> tuple[str, ...]:
     return tuple(text) if pair and all(isinstance(part, str) for part in text) else ()
 
 
-def _from_ids(text, n: int, keys, vocab_size: int, max_length: int, truncate: bool):
+def _from_ids(text, n: int, keys, vocab_size: int, cut: int | None) -> dict[str, np.ndarray]:
     ids = np.asarray(text)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
         raise ValueError(f"text {n} must be a string, a pair of strings or a row of token ids.")
-    if len(ids) > max_length and not truncate:
-        raise ValueError(f"text {n} has {len(ids)} tokens; the largest bucket {max_length}.")
-    ids = ids[:max_length].astype(np.int32)
     if ids.min() < 0 or ids.max() >= vocab_size:
         raise ValueError(f"text {n} has a token id outside 0..{vocab_size - 1}.")
+    ids = ids[:cut].astype(np.int32)
     return {key: ids if key == "input_ids" else np.zeros_like(ids) for key in keys}

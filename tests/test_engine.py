@@ -73,6 +73,24 @@ def test_pairs_and_token_ids_are_texts_too(parts, engine):
     np.testing.assert_allclose(engine([texts[0], ids], alpha=0.6), expected, atol=2e-5)
 
 
+def test_each_alpha_gives_other_logits(engine):
+    """The tests below tell by the logits which alpha was taken, of this text."""
+    logits = np.concatenate([engine([TEXTS[2]], alpha=alpha) for alpha in ALPHAS])
+    assert len(np.unique(logits.round(3), axis=0)) == len(ALPHAS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sizes"),
+    [(3, [1, 1, 1]), (4, [8]), (8, [8]), (17, [8, 8, 1]), (21, [8, 8, 8]), (70, [32, 32, 8])],
+)
+def test_batches_have_few_fillers(parts, texts, sizes):
+    engine = make(parts, batch_sizes=(8, 32))
+    examples = [{"input_ids": np.zeros(5, np.int32)}] * texts
+    batches = list(engine._batches(examples))
+    assert [size for _, _, size in batches] == sizes
+    assert np.concatenate([indices for indices, _, _ in batches]).tolist() == list(range(texts))
+
+
 def test_by_default_it_runs_at_the_alpha_that_the_model_carries(engine):
     np.testing.assert_array_equal(engine(TEXTS), engine(TEXTS, alpha=0.9))
     assert not np.allclose(engine(TEXTS), engine(TEXTS, alpha=None), atol=1e-3)
@@ -113,12 +131,12 @@ def test_a_budget_takes_the_slowest_alpha_within_it(engine, monkeypatch):
     ms = {None: 9.0, 0.9: 6.0, 0.6: 4.0}
     table = {shape: Latency(0.0, ms[shape.alpha]) for shape in engine.latencies}
     monkeypatch.setattr(engine, "_latencies", table)
-    text = ["good"]
+    text = [TEXTS[2]]
     for budget, alpha in ((9.0, None), (8.9, 0.9), (6.0, 0.9), (4.0, 0.6)):
         np.testing.assert_array_equal(
             engine(text, latency_ms=budget), engine(text, alpha=alpha), err_msg=str(budget)
         )
-    with pytest.raises(ValueError, match=r"3.9 ms are not enough.*4.0 ms at alpha 0.6"):
+    with pytest.raises(ValueError, match=r"3.9 ms are not enough.*4.0 ms at alpha 0.6,"):
         engine(text, latency_ms=3.9)
     np.testing.assert_array_equal(
         engine(text, latency_ms=3.9, infeasible="fastest"), engine(text, alpha=0.6)
@@ -180,11 +198,19 @@ def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monke
 def test_one_bad_request_spoils_no_other(parts):
     with make(parts, max_wait_ms=100).warmup(repeats=1) as engine:
         future = engine.submit("good")
-        with pytest.raises(ValueError, match="longer than"):
+        with pytest.raises(ValueError, match="text 0 has 102 tokens, the largest bucket 24"):
             engine.submit("word1 " * 100)
         assert future.result(timeout=30).shape == (3,)
     with pytest.raises(RuntimeError, match="closed"):
         engine.submit("good")
+
+
+def test_longer_texts_are_cut_if_that_is_wanted(parts):
+    engine = make(parts, truncate=True).warmup(repeats=1)
+    ids = parts[2]("good " * 40)["input_ids"]
+    cut = parts[2]("good " * 40, truncation=True, max_length=24)["input_ids"]
+    np.testing.assert_array_equal(engine(["good " * 40]), engine([cut]))
+    np.testing.assert_array_equal(engine([ids]), engine([ids[:24]]))
 
 
 def test_nothing_asked_is_nothing_answered(engine):
@@ -197,7 +223,8 @@ def test_nothing_asked_is_nothing_answered(engine):
         ("good", {}, "one string"),
         ([3], {}, "text 0 must be"),
         ([[1, 99999]], {}, "outside 0..99"),
-        ([list(range(30))], {}, "has 30 tokens; the largest bucket 24"),
+        ([list(range(30))], {}, "text 0 has 30 tokens, the largest bucket 24"),
+        ([[5], "good " * 40], {}, "text 1 has 42 tokens, the largest bucket 24"),
         (["good"], {"alpha": 0.5}, "alpha 0.5 was not compiled"),
         (["good"], {"alpha": 0.9, "speedup": 2}, "exclude each other"),
         (["good"], {"speedup": 2, "infeasible": "no"}, "infeasible must be"),
