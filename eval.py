@@ -4,6 +4,7 @@
     python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2
     python eval.py --alpha 0.95 --model MODEL --text FILE
     python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
+    python eval.py --alpha 0.9 --export FOLDER --buckets 64,128
 
 Without --workdir or --model it takes the newest run in runs/, without --alpha the model's own.
 MODEL is a folder, a hub id, a .gguf file, or package:NAME/path inside an installed package.
@@ -15,21 +16,28 @@ from pathlib import Path
 import absl.logging
 from absl import app, flags
 
+from latadj_jax.api import from_pretrained
+from latadj_jax.exporting import export_programs
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
 from latadj_jax.report import how, remaining, table
 from latadj_jax.runs import newest_run
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
+from latadj_jax.text import load_tokenizer
 
 _ALPHA = flags.DEFINE_list("alpha", [], "speedup coefficients, comma-separated")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
 _MODEL = flags.DEFINE_string(
-    "model", None, "a model in place of a run, with --text or --last_words"
+    "model", None, "a model in place of a run, with --text, --last_words or --export"
 )
 _TEXT = flags.DEFINE_string("text", None, "a text file: perplexity")
 _LAST_WORDS = flags.DEFINE_string(
     "last_words", None, "a JSON-lines file with texts, as LAMBADA: accuracy of their last words"
 )
+_EXPORT = flags.DEFINE_string(
+    "export", None, "a new folder: programs that run without this library, in place of evaluating"
+)
+_BUCKETS = flags.DEFINE_list("buckets", [], "padded lengths of what is exported, e.g. 64,128")
 _CONTEXT = flags.DEFINE_integer("context", 512, "tokens that are pruned before what is scored", 1)
 _CONTINUATION = flags.DEFINE_integer("continuation", 128, "tokens scored after each context", 1)
 _MAX_WINDOWS = flags.DEFINE_integer("max_windows", 0, "windows of the text, 0 = all", 0)
@@ -50,6 +58,8 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
         alphas = [parse_alpha(text) for text in _ALPHA.value]
         check_flags()
+        if _EXPORT.value:
+            return export_given(alphas)
         if _TEXT.value or _LAST_WORDS.value:
             source, results = evaluate_given(alphas)
         else:
@@ -62,23 +72,23 @@ def main(argv: list[str]) -> None:
 
 def check_flags() -> None:
     """Raises SettingsError for flags that would be ignored."""
-    if _TEXT.value and _LAST_WORDS.value:
-        raise SettingsError("--text and --last_words are two evaluations; give one of them.")
-    any_given = _TEXT.value or _LAST_WORDS.value
+    if sum(bool(flag.value) for flag in (_TEXT, _LAST_WORDS, _EXPORT)) > 1:
+        raise SettingsError("--text, --last_words and --export are three things; give one of them.")
+    scored = _TEXT.value or _LAST_WORDS.value
     for wanted, given, of in (
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
-        ("--text or --last_words", any_given, (_MODEL, _STRATEGY, _LAYERS, _BATCH_SIZE, _DTYPE)),
+        ("--text or --last_words", scored, (_STRATEGY, _LAYERS, _BATCH_SIZE)),
+        ("--export", _EXPORT.value, (_BUCKETS,)),
+        ("--text, --last_words or --export", scored or _EXPORT.value, (_MODEL, _DTYPE)),
     ):
         for flag in of:
             if flag.present and not given:
-                raise SettingsError(f"--{flag.name} needs what to evaluate on: {wanted}.")
+                raise SettingsError(f"--{flag.name} needs {wanted}.")
 
 
 def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
-    layers = [parse_layer(text) for text in _LAYERS.value]
-    source = _MODEL.value or str(
-        (Path(_WORKDIR.value) if _WORKDIR.value else newest_run()) / "model"
-    )
+    layers = [parse_number("layers", text) for text in _LAYERS.value]
+    source = given_model()
     lm = LMSettings(
         context=_CONTEXT.value,
         continuation=_CONTINUATION.value,
@@ -99,9 +109,27 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
     return source, results
 
 
-def parse_layer(text: str) -> int:
+def export_given(alphas: list[float]) -> None:
+    source = given_model()
+    model, params = from_pretrained(source, dtype=_DTYPE.value)
+    buckets = [parse_number("buckets", text) for text in _BUCKETS.value]
+    written = export_programs(
+        _EXPORT.value, model, params, load_tokenizer(source),
+        alphas=alphas, buckets=buckets, progress=True,
+    )  # fmt: skip
+    print(f"{_EXPORT.value}\n\n| program | expected speedup |\n|---|---|")
+    for program in written["programs"]:
+        print(f"| {program['file']} | {program['expected_speedup']:.2f} |")
+
+
+def given_model() -> str:
+    run = Path(_WORKDIR.value) if _WORKDIR.value else None
+    return _MODEL.value or str((run or newest_run()) / "model")
+
+
+def parse_number(flag: str, text: str) -> int:
     if not text.isdecimal():
-        raise ValueError(f"--layers takes numbers of layers, e.g. 4,19; {text!r} is none.")
+        raise ValueError(f"--{flag} takes numbers, e.g. 4,19; {text!r} is none.")
     return int(text)
 
 

@@ -9,6 +9,7 @@ from latadj_jax.api import apply, from_pretrained
 from latadj_jax.calibration import calibrate
 from latadj_jax.continuation import continuation_logits
 from latadj_jax.engine import Engine
+from latadj_jax.exporting import export_programs
 from latadj_jax.generation import generate, stream
 from latadj_jax.model import Model, init_params
 from latadj_jax.outputs import Output
@@ -26,6 +27,7 @@ __all__ = [
     "calibrate",
     "continuation_logits",
     "expected_speedup",
+    "export_programs",
     "from_pretrained",
     "generate",
     "init_params",

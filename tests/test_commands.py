@@ -68,10 +68,10 @@ def test_train_then_eval(tmp_path):
     [
         ([], "there is no finished run in runs/"),
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
-        (["--mode", "whole"], "--mode needs what to evaluate on: --text."),
-        (["--text", "a", "--layers", "4-19"], "--layers takes numbers of layers, e.g. 4,19"),
-        (["--model", "gpt2"], "--model needs what to evaluate on: --text or --last_words."),
-        (["--text", "a", "--last_words", "b"], "two evaluations"),
+        (["--mode", "whole"], "--mode needs --text."),
+        (["--text", "a", "--layers", "4-19"], "--layers takes numbers, e.g. 4,19"),
+        (["--model", "gpt2"], "--model needs --text, --last_words or --export."),
+        (["--text", "a", "--last_words", "b"], "three things"),
     ],
 )
 def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
@@ -79,3 +79,17 @@ def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_export_writes_programs_of_a_model(tmp_path):
+    source = tiny_run.source(tmp_path)
+    flags = ["--model", source, "--alpha", "0.8", "--buckets", "8", "--export", "out"]
+    exported = run(tmp_path, "eval.py", *flags)
+    assert exported.returncode == 0, exported.stderr
+    assert "| length8_dense.jax | 1.00 |\n| length8_alpha0.8.jax |" in exported.stdout
+    assert (tmp_path / "out" / "length8_alpha0.8.jax").stat().st_size > 1000
+    again = run(tmp_path, "eval.py", *flags)
+    assert again.returncode == 1
+    assert again.stderr.strip().split("\n")[-1] == (
+        "eval.py: out is not empty; export into a new folder."
+    )

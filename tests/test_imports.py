@@ -39,6 +39,7 @@ ORDER = [
     "convert",
     "api",
     "saving",
+    "exporting",
     "sampling",
     "beam",
     "continuation",

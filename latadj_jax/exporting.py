@@ -1,0 +1,113 @@
+"""Ahead-of-time programs that run without this library: one file per (padded length, alpha).
+
+    folder/export.json             what each program is for
+    folder/params.safetensors      the parameters, once for all programs
+    folder/length128_alpha0.9.jax  a program: jax.export.deserialize(...).call(params, inputs)
+
+Batch sizes stay open; a program compiles once for each that it meets.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
+from safetensors.flax import save_file
+from tqdm import tqdm
+
+from latadj_jax.batch import default_buckets
+from latadj_jax.model import Model, check_params
+from latadj_jax.plan import check_alpha, expected_speedup
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+OUTPUTS = {
+    "classification": ("logits",),
+    "regression": ("logits",),
+    "features": ("hidden", "pooled", "positions"),
+}
+
+
+def export_programs(
+    folder: str | Path,
+    model: Model,
+    params,
+    tokenizer,
+    *,
+    alphas: Sequence[float | None] = (),
+    buckets: Sequence[int] = (),
+    progress: bool = False,
+) -> dict:
+    """Writes the programs, and returns what export.json says of them.
+
+    A program takes the parameters as a flat mapping, name to array, and inputs [B, T] of any B:
+    those of the tokenizer int32, `attention_mask` bool. It gives a mapping: `logits` [B, C], or for
+    "features" what `apply` gives.
+
+    Args:
+      folder: a new one, or empty.
+      tokenizer: is saved along; it says which inputs there are.
+      alphas: None is dense, which is always among them, as is the model's own.
+      buckets: padded lengths T; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
+
+    Raises:
+      ValueError: a folder with something in it, or what cannot be exported.
+    """
+    folder = Path(folder)
+    _check(folder, model)
+    check_params(model, params)
+    for alpha in alphas:
+        check_alpha(alpha)
+    alphas = sorted({None, model.alpha, *alphas}, key=lambda alpha: -(alpha or float("inf")))
+    longest = model.config.max_positions
+    buckets = sorted(set(buckets or default_buckets(min(128, longest))))
+    if not 0 < buckets[0] <= buckets[-1] <= longest:
+        raise ValueError(f"buckets must have 1 to {longest} tokens; they are {buckets}.")
+    names = [n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)]
+    flat = flatten_dict(params, sep="/")
+
+    about = {
+        "format": 1, "jax": jax.__version__, "task": model.task, "labels": model.config.labels,
+        "dtype": model.dtype, "inputs": [*names, "attention_mask"], "programs": [],
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    save_file(flat, folder / "params.safetensors")
+    wanted = [(length, alpha) for length in buckets for alpha in alphas]
+    for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
+        plan = model.plan(alpha, length)
+        file = f"length{length}_{'dense' if alpha is None else f'alpha{alpha:g}'}.jax"
+        (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
+        about["programs"].append(
+            {"file": file, "length": length, "alpha": alpha,
+             "expected_speedup": expected_speedup(plan)}
+        )  # fmt: skip
+    (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")  # last: all is there
+    return about
+
+
+def _check(folder: Path, model: Model) -> None:
+    if model.task not in OUTPUTS:
+        raise ValueError(
+            f"a program is exported for {', '.join(OUTPUTS)}; the model is for {model.task!r}."
+        )
+    if model.strategy == "random":
+        raise ValueError("strategy 'random' needs a key at each call; it is not exported.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; export into a new folder.")
+
+
+def _program(model: Model, flat, names: list[str], plan) -> export.Exported:
+    def run(flat, inputs):
+        params = unflatten_dict(flat, sep="/")
+        out = model.module.apply({"params": params}, inputs, plan)
+        given = {name: getattr(out, name) for name in OUTPUTS[model.task]}
+        return {name: value for name, value in given.items() if value is not None}
+
+    (batch,) = export.symbolic_shape("B")
+    inputs = {name: jax.ShapeDtypeStruct((batch, plan.length), jnp.int32) for name in names}
+    inputs["attention_mask"] = jax.ShapeDtypeStruct((batch, plan.length), bool)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()}
+    return export.export(jax.jit(run), platforms=PLATFORMS)(shapes, inputs)
