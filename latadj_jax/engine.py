@@ -8,7 +8,8 @@ Everything is compiled at `warmup`, and nothing after it.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from latadj_jax.microbatch import MicroBatcher
 from latadj_jax.model import Model
 from latadj_jax.plan import check_alpha, expected_speedup
 from latadj_jax.programs import Programs, Shape
-from latadj_jax.requests import encode_requests
+from latadj_jax.requests import batches, encode_requests
 
 INFEASIBLE = ("raise", "fastest")
 OWN = "own"  # the alpha that the model carries
@@ -139,16 +140,17 @@ class Engine:
           texts: each a string, a pair of strings, or a sequence of token ids.
           alpha: one of the engine's, None for dense; by default the one that the model carries.
           speedup: over dense, expected; each bucket takes its slowest alpha that reaches it.
-          latency_ms: for the whole call: the slowest alpha whose measured times (what 95 % of
-            calls stay under), added over the batches of the call, are within it.
+          latency_ms: for the whole call: the slowest alpha that is within it by the measured
+            times (what 95 % of runs stay under) of the call's batches and the tokenizer's own.
           infeasible: where no alpha is fast enough, "raise" a ValueError or take the "fastest".
 
         Raises:
           ValueError: a text that does not fit, or what cannot be reached.
         """
+        start = time.perf_counter()
         self._check_ready()
         examples = self._encoded(texts)
-        choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible)
+        choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible, start)
         return self._run(choose, examples)
 
     def submit(
@@ -161,7 +163,7 @@ class Engine:
         """
         self._check_ready()
         examples = self._encoded([text])
-        choose = self._chooser(examples, alpha, speedup, None, "raise")
+        choose = self._chooser(examples, alpha, speedup)
         bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
         with self._starting:
             if self._batcher is None:
@@ -187,24 +189,10 @@ class Engine:
 
     def _run(self, choose: Callable[[int], float | None], examples: Sequence) -> np.ndarray:
         logits_NC = np.empty((len(examples), len(self.model.config.labels)), np.float32)
-        for indices, length, size in self._batches(examples):
+        for indices, length, size in batches(examples, self.buckets, self.batch_sizes):
             shape = Shape(length, size, choose(length))
             logits_NC[indices] = self._programs.run(shape, [examples[i] for i in indices])
         return logits_NC
-
-    def _batches(self, examples: Sequence) -> Iterator[tuple[np.ndarray, int, int]]:
-        """(indices, padded length, batch size): every example once, fillers few."""
-        lengths = np.array([bucket_of(len(e["input_ids"]), self.buckets) for e in examples])
-        for length in sorted(set(lengths.tolist())):
-            rest = np.flatnonzero(lengths == length)
-            while len(rest):
-                size = max(size for size in self.batch_sizes if size <= len(rest))
-                # In place of one by one, the next larger batch if that is at least half full.
-                half_full = [s for s in self.batch_sizes if len(rest) < s <= 2 * len(rest)]
-                if size == 1 and half_full:
-                    size = half_full[0]
-                yield rest[:size], length, size
-                rest = rest[size:]
 
     def _encoded(self, texts: Sequence) -> list[dict[str, np.ndarray]]:
         with self._tokenizing:
@@ -217,8 +205,10 @@ class Engine:
                 truncate=self.truncate,
             )
 
-    def _chooser(self, examples, alpha, speedup, latency_ms, infeasible):
-        """A function from a bucket to the alpha that serves it."""
+    def _chooser(
+        self, examples, alpha, speedup, latency_ms=None, infeasible="raise", start=0.0
+    ) -> Callable[[int], float | None]:
+        """A function from a bucket to the alpha that serves it; `start` is when the call came."""
         if (alpha != OWN) + (speedup is not None) + (latency_ms is not None) > 1:
             raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
         if infeasible not in INFEASIBLE:
@@ -226,7 +216,8 @@ class Engine:
         if speedup is not None:
             return lambda length: self._alpha_of_speedup(length, speedup, infeasible)
         if latency_ms is not None:
-            chosen = self._alpha_within(examples, latency_ms, infeasible)
+            spent_ms = 1e3 * (time.perf_counter() - start)
+            chosen = self._alpha_within(examples, latency_ms, spent_ms, infeasible)
             return lambda length: chosen
         alpha = self.model.alpha if alpha == OWN else alpha
         if alpha not in self.alphas:
@@ -247,10 +238,12 @@ class Engine:
             f"engine's fastest, gives {most:.2f}."
         )
 
-    def _alpha_within(self, examples, latency_ms: float, infeasible: str) -> float | None:
-        batches = [(length, size) for _, length, size in self._batches(examples)]
+    def _alpha_within(
+        self, examples, latency_ms: float, spent_ms: float, infeasible: str
+    ) -> float | None:
+        shapes = [(n, size) for _, n, size in batches(examples, self.buckets, self.batch_sizes)]
         for alpha in self.alphas:
-            total = sum(self._latencies[Shape(n, size, alpha)].p95_ms for n, size in batches)
+            total = spent_ms + sum(self._latencies[Shape(*s, alpha)].p95_ms for s in shapes)
             if total <= latency_ms:
                 return alpha
         if infeasible == "fastest":

@@ -1,10 +1,11 @@
-"""What is asked of an engine: texts, pairs of texts or token ids, as examples."""
+"""What is asked of an engine: texts, pairs of texts or token ids, as examples; in batches."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from latadj_jax.batch import bucket_of
 from latadj_jax.text import encode
 
 
@@ -47,6 +48,27 @@ def encode_requests(
                 f"bucket, or truncate=True to cut such texts."
             )
     return examples
+
+
+def batches(
+    examples: Sequence[Mapping], buckets: Sequence[int], sizes: Sequence[int]
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """(indices, padded length, batch size): every example once, fillers few.
+
+    Args:
+      buckets, sizes: padded lengths and batch sizes that there are; 1 is among the sizes.
+    """
+    lengths = np.array([bucket_of(len(e["input_ids"]), buckets) for e in examples])
+    for length in sorted(set(lengths.tolist())):
+        rest = np.flatnonzero(lengths == length)
+        while len(rest):
+            size = max(size for size in sizes if size <= len(rest))
+            # In place of one by one, the next larger batch if that is at least half full.
+            half_full = [s for s in sizes if len(rest) < s <= 2 * len(rest)]
+            if size == 1 and half_full:
+                size = half_full[0]
+            yield rest[:size], length, size
+            rest = rest[size:]
 
 
 def _strings(text) -> tuple[str, ...]:

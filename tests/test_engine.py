@@ -1,6 +1,7 @@
 """Serving: order, padding, choice of alpha, compilations, threads, bad input."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +12,7 @@ import tiny_run
 import latadj_jax
 from latadj_jax.latency import Latency
 from latadj_jax.programs import Shape
+from latadj_jax.requests import batches
 
 ALPHAS = (None, 0.9, 0.6)
 BUCKETS = (8, 24)
@@ -83,12 +85,11 @@ def test_each_alpha_gives_other_logits(engine):
     ("texts", "sizes"),
     [(3, [1, 1, 1]), (4, [8]), (8, [8]), (17, [8, 8, 1]), (21, [8, 8, 8]), (70, [32, 32, 8])],
 )
-def test_batches_have_few_fillers(parts, texts, sizes):
-    engine = make(parts, batch_sizes=(8, 32))
+def test_batches_have_few_fillers(texts, sizes):
     examples = [{"input_ids": np.zeros(5, np.int32)}] * texts
-    batches = list(engine._batches(examples))
-    assert [size for _, _, size in batches] == sizes
-    assert np.concatenate([indices for indices, _, _ in batches]).tolist() == list(range(texts))
+    found = list(batches(examples, (4, 8), (1, 8, 32)))
+    assert [(length, size) for _, length, size in found] == [(8, size) for size in sizes]
+    assert np.concatenate([indices for indices, _, _ in found]).tolist() == list(range(texts))
 
 
 def test_by_default_it_runs_at_the_alpha_that_the_model_carries(engine):
@@ -128,22 +129,34 @@ def test_a_speedup_takes_the_slowest_alpha_that_reaches_it(parts, engine):
 
 
 def test_a_budget_takes_the_slowest_alpha_within_it(engine, monkeypatch):
-    ms = {None: 9.0, 0.9: 6.0, 0.6: 4.0}
+    """Of whole seconds, so that what the tokenizer takes is lost in them."""
+    ms = {None: 9e3, 0.9: 6e3, 0.6: 4e3}
     table = {shape: Latency(0.0, ms[shape.alpha]) for shape in engine.latencies}
     monkeypatch.setattr(engine, "_latencies", table)
     text = [TEXTS[2]]
-    for budget, alpha in ((9.0, None), (8.9, 0.9), (6.0, 0.9), (4.0, 0.6)):
+    for budget, alpha in ((9.9e3, None), (9e3, 0.9), (6.9e3, 0.9), (4.9e3, 0.6)):
         np.testing.assert_array_equal(
             engine(text, latency_ms=budget), engine(text, alpha=alpha), err_msg=str(budget)
         )
-    with pytest.raises(ValueError, match=r"3.9 ms are not enough.*4.0 ms at alpha 0.6,"):
-        engine(text, latency_ms=3.9)
+    with pytest.raises(ValueError, match=r"3900 ms are not enough.*4...\.. ms at alpha 0.6,"):
+        engine(text, latency_ms=3900)
     np.testing.assert_array_equal(
-        engine(text, latency_ms=3.9, infeasible="fastest"), engine(text, alpha=0.6)
+        engine(text, latency_ms=3900, infeasible="fastest"), engine(text, alpha=0.6)
     )
     # Two lengths are two batches, whose times add.
     both = ["good", TEXTS[2]]
-    np.testing.assert_array_equal(engine(both, latency_ms=8.0), engine(both, alpha=0.6))
+    np.testing.assert_array_equal(engine(both, latency_ms=8.9e3), engine(both, alpha=0.6))
+
+
+def test_the_tokenizer_spends_of_the_budget(engine, monkeypatch):
+    table = {
+        shape: Latency(0.0, 100.0 if shape.alpha is None else 1.0) for shape in engine.latencies
+    }
+    monkeypatch.setattr(engine, "_latencies", table)
+    expected = engine([TEXTS[2]], alpha=0.9)
+    encoded = engine._encoded
+    monkeypatch.setattr(engine, "_encoded", lambda texts: time.sleep(0.5) or encoded(texts))
+    np.testing.assert_array_equal(engine([TEXTS[2]], latency_ms=590), expected)
 
 
 def test_latencies_are_measured_once_and_read_again(parts, tmp_path):

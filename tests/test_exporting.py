@@ -13,7 +13,7 @@ from safetensors.flax import load_file
 
 import latadj_jax
 
-# What docs/performance.md shows, where neither this library nor flax can be imported.
+# What README.md shows, where neither this library nor flax can be imported.
 ALONE = """
 import json, sys
 sys.modules |= dict.fromkeys(["latadj_jax", "flax"])
