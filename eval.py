@@ -1,7 +1,7 @@
 """Evaluates a run at one alpha or several, beside dense; or a language model on any text.
 
     python eval.py --alpha 0.9
-    python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2
+    python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2 --dtype bfloat16
     python eval.py --alpha 0.95 --model MODEL --text FILE
     python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
     python eval.py --alpha 0.9 --export FOLDER --buckets 64,128
@@ -48,7 +48,10 @@ _MODE = flags.DEFINE_enum(
 _STRATEGY = flags.DEFINE_string("strategy", "", "what is kept; by default the model's own")
 _LAYERS = flags.DEFINE_list("layers", [], "removes in these layers only, from 1: e.g. 4,19")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "of the computation")
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "", ["", "float32", "bfloat16"],
+    "of the computation; that of the training, or float32 where a model is named"
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> None:
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> None:
             source, results = evaluate_given(alphas)
         else:
             source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
-            results = evaluate_run(source, alphas)
+            results = evaluate_run(source, alphas, _DTYPE.value)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     print(f"{source}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
@@ -79,7 +82,7 @@ def check_flags() -> None:
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
         ("--text or --last_words", scored, (_STRATEGY, _LAYERS, _BATCH_SIZE)),
         ("--export", _EXPORT.value, (_BUCKETS,)),
-        ("--text, --last_words or --export", scored or _EXPORT.value, (_MODEL, _DTYPE)),
+        ("--text, --last_words or --export", scored or _EXPORT.value, (_MODEL,)),
     ):
         for flag in of:
             if flag.present and not given:
@@ -104,14 +107,14 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
         settings=EvalSettings(batch_size=_BATCH_SIZE.value),
         strategy=_STRATEGY.value,
         layers=layers,
-        dtype=_DTYPE.value,
+        dtype=_DTYPE.value or "float32",
     )
     return source, results
 
 
 def export_given(alphas: list[float]) -> None:
     source = given_model()
-    model, params = from_pretrained(source, dtype=_DTYPE.value)
+    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
     buckets = [parse_number("buckets", text) for text in _BUCKETS.value]
     written = export_programs(
         _EXPORT.value, model, params, load_tokenizer(source),

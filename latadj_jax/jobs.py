@@ -15,11 +15,12 @@ from latadj_jax.text import load_tokenizer
 KINDS = {"classification": labelled, "regression": labelled, "lm": lm, "seq2seq": seq2seq}
 
 
-def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
+def evaluate_run(workdir: Path, alphas: Sequence[float] = (), dtype: str = "") -> dict:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
 
     Args:
       alphas: by default the one that the model carries.
+      dtype: of the computation; by default the one of the training.
 
     Raises:
       ValueError: no run in `workdir`, or an alpha that cannot work.
@@ -27,7 +28,7 @@ def evaluate_run(workdir: Path, alphas: Sequence[float] = ()) -> dict:
     for alpha in alphas:
         check_alpha(alpha)
     settings = load_settings(workdir)
-    model, params = from_pretrained(workdir / "model", dtype=settings.model.dtype)
+    model, params = from_pretrained(workdir / "model", dtype=dtype or settings.model.dtype)
     tokenizer = load_tokenizer(str(workdir / "model"))
     kind = KINDS[model.task]
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))

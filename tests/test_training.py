@@ -89,8 +89,9 @@ def test_eval_gives_the_same_quality_as_the_run(run):
     assert [row["alpha"] for row in again["rows"]] == [None, 0.7]
     assert again["rows"][1]["metrics"] == results["rows"][2]["metrics"]
     assert again["rows"][1]["macs"] == results["rows"][2]["macs"]
-    default = evaluate_run(Path(settings.workdir))
+    default = evaluate_run(Path(settings.workdir), dtype="bfloat16")
     assert [row["alpha"] for row in default["rows"]] == [None, 0.9]
+    assert (again["dtype"], default["dtype"]) == ("float32", "bfloat16")
 
 
 def test_eval_reads_labels_as_the_model_learned_them(run):

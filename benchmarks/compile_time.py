@@ -1,0 +1,69 @@
+"""Seconds until a first answer of BERT-base, with no compilation cache, a cold and a warm one.
+
+    python benchmarks/compile_time.py --length 128 --speedup 3
+
+Each measurement is a process of its own, dense and with elimination. "first call" is tracing,
+compiling (or reading the cache) and one run; "programs" is how many XLA was asked for in that call.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import latadj_jax
+from latadj_jax.config import config_from_hf
+from latadj_jax.measure import count_compilations
+
+BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
+
+
+def first_call(length: int, speedup: float) -> None:
+    """Prints the seconds of the first call and how many programs it asked for."""
+    model = latadj_jax.Model(config_from_hf(BERT_BASE), "classification")
+    model = model.replace(profile=latadj_jax.Profile.constant(model.config.num_layers))
+    params = latadj_jax.init_params(model)
+    alpha = None if speedup == 1 else latadj_jax.solve_alpha(model.profile, length, speedup)
+    batch = {"input_ids": np.ones((1, length), np.int32)}
+    with count_compilations() as compilations:
+        start = time.perf_counter()
+        jax.block_until_ready(latadj_jax.apply(model, params, batch, alpha))
+        seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "programs": len(compilations)}))
+
+
+def main(args: argparse.Namespace) -> None:
+    print("| expected speedup | compilation cache | first call, s | programs |\n|---|---|---|---|")
+    for speedup in (1.0, args.speedup):
+        with tempfile.TemporaryDirectory() as cache:
+            settings = {
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+            }
+            for name, extra in (("none", {}), ("cold", settings), ("warm", settings)):
+                command = [sys.executable, __file__, "--first_call", str(speedup)]
+                command += ["--length", str(args.length)]
+                done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True,
+                                      text=True, check=True)  # fmt: skip
+                found = json.loads(done.stdout.strip().split("\n")[-1])
+                cells = f"{found['seconds']:.1f} | {found['programs']}"
+                print(f"| {speedup:g} | {name} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--length", type=int, default=128)
+    parser.add_argument("--speedup", type=float, default=3.0)
+    parser.add_argument("--first_call", type=float, help="what the processes are started with")
+    parsed = parser.parse_args()
+    if parsed.first_call is None:
+        main(parsed)
+    else:
+        first_call(parsed.length, parsed.first_call)
