@@ -10,7 +10,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "4"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # The tests compile many models and run each once or twice. At XLA's defaults compiling takes about
-# ten times as long; jax 0.12 ignores the last option, and takes twice as long.
+# ten times as long. (jax 0.12 has no older emitters any more and ignores the last option.)
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 "
