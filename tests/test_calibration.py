@@ -21,7 +21,7 @@ def acc_of(model, params, examples) -> np.ndarray:
 
 def test_acc_is_the_mean_median_over_valid_tokens():
     """Fails if padding enters a median, or a batch weighs more than its examples."""
-    model, params = tiny.make()
+    model, params = tiny.make(num_hidden_layers=2)
     examples = [tiny.example(length, length) for length in (4, 9, 7, 12, 5)]
     profile = latadj_jax.calibrate(model, params, [pad(examples[:2], 16), pad(examples[2:], 12)])
     np.testing.assert_allclose(profile.acc, acc_of(model, params, examples), rtol=1e-5)
@@ -30,7 +30,7 @@ def test_acc_is_the_mean_median_over_valid_tokens():
 
 
 def test_fillers_of_weight_0_are_left_out():
-    model, params = tiny.make()
+    model, params = tiny.make(num_hidden_layers=2)
     examples = [tiny.example(length) for length in (4, 9, 7)]
     batch = {**pad(examples, 16), "weights": np.array([1, 1, 0], np.float32)}
     profile = latadj_jax.calibrate(model, params, [batch])

@@ -18,7 +18,7 @@ LINES = "good word1 word2 word3\n\nbad word4 word5\n"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("classify")
-    model = tiny.make_model("bert", "classification").replace(alpha=0.9)
+    model = tiny.make_model("bert", "classification", num_hidden_layers=2).replace(alpha=0.9)
     params, tokenizer = tiny.random_params(model), tiny_run.tokenizer(folder)
     latadj_jax.save_pretrained(folder / "model", model, params, tokenizer)
     return folder / "model"

@@ -33,7 +33,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def parts(tokenizer):
-    model = tiny.make_model("bert", "classification").replace(alpha=0.9)
+    model = tiny.make_model("bert", "classification", num_hidden_layers=2).replace(alpha=0.9)
     return model, tiny.random_params(model), tokenizer
 
 

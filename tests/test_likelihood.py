@@ -16,6 +16,11 @@ ALPHA = 0.7
 each_family = pytest.mark.parametrize("family", tiny.CAUSAL)
 
 
+def make(family):
+    """Both of two layers are cut."""
+    return tiny.make(family, "lm", num_hidden_layers=2)
+
+
 def stream(length: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, tiny.VOCAB, length).astype(np.int32)
 
@@ -32,7 +37,7 @@ def by_hand(model, params, context, continuation) -> np.ndarray:
 @each_family
 def test_windows_score_every_token_after_its_own_context(family):
     """Fails where a token is scored by the logits of its neighbour, or a filler counts."""
-    model, params = tiny.make(family, "lm")
+    model, params = make(family)
     ids = stream(12 + 3 * 5 + 2)
     windows = sliding_windows(ids, context=12, continuation=5)
     plan = model.plan(ALPHA, 12)
@@ -50,7 +55,7 @@ def test_windows_score_every_token_after_its_own_context(family):
 @each_family
 def test_pairs_of_any_length_are_scored_as_each_alone(family):
     """Fails where padding, batch companions or order change a likelihood."""
-    model, params = tiny.make(family, "lm")
+    model, params = make(family)
     lengths = [(9, 2), (17, 1), (9, 4), (14, 3), (5, 1)]
     pairs = [(stream(n, seed), stream(m, seed + 50)) for seed, (n, m) in enumerate(lengths)]
     scored = score_pairs(
@@ -62,7 +67,7 @@ def test_pairs_of_any_length_are_scored_as_each_alone(family):
 
 
 def test_greedy_says_whether_all_tokens_of_a_continuation_are_the_most_likely():
-    model, params = tiny.make("gpt2", "lm")
+    model, params = make("gpt2")
     context = stream(16)
     greedy = np.asarray(
         latadj_jax.generate(model, params, {"input_ids": context[None]}, ALPHA, 3, stop_tokens=())
@@ -77,7 +82,7 @@ def test_greedy_says_whether_all_tokens_of_a_continuation_are_the_most_likely():
 @each_family
 def test_sliding_windows_do_not_leak_and_whole_ones_do(family):
     """The reason why "whole" needs its name: there a later token changes what came before."""
-    model, params = tiny.make(family, "lm")
+    model, params = make(family)
     ids = stream(24)
     changed = ids.copy()
     changed[20:] = (changed[20:] + 7) % tiny.VOCAB
@@ -99,7 +104,7 @@ def test_sliding_windows_do_not_leak_and_whole_ones_do(family):
 
 
 def test_whole_is_the_likelihood_of_restored_logits():
-    model, params = tiny.make("llama", "lm")
+    model, params = make("llama")
     windows_WT = np.stack([stream(16, seed) for seed in range(3)])
     scored = score_whole(model, params, windows_WT, model.plan(ALPHA, 16), batch_size=2)
     out = latadj_jax.apply(model, params, {"input_ids": windows_WT}, ALPHA, restore=True)

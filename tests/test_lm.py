@@ -37,7 +37,8 @@ def settings(folder: Path, **changes):
         "data": {"path": str(folder / "text.txt"), "eval_fraction": 0.1},
         "lm": {"window": 32, "stride": 16, "context": 24, "continuation": 8, "max_windows": 16},
         "elimination": {"alpha": 0.8, "calibration_examples": 0},
-        "train": {"batch_size": 8, "max_steps": 40, "learning_rate": 1e-2, "log_every": 5},
+        "train": {"batch_size": 8, "max_steps": 40, "learning_rate": 1e-2, "log_every": 5,
+                  "checkpoint_every": 20},
         "eval": {"metrics": ("perplexity",), "alphas": (0.8,), "batch_size": 8,
                  "timing_repeats": 1},
     }  # fmt: skip
@@ -98,7 +99,7 @@ def test_any_text_and_last_words_can_be_scored(run, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
-    chosen = settings(tmp_path, lm={"prompt": run[0].lm.prompt}, train={"checkpoint_every": 20})
+    chosen = settings(tmp_path, lm={"prompt": run[0].lm.prompt})
     step = training.train_step
 
     def dies(model, optimizer, plan, state, *rest):
@@ -118,8 +119,9 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize("family", tiny.CAUSAL)
 def test_the_training_losses_are_what_they_say(family):
     """Without dropout: restored logits of the whole window, or those after a pruned prompt."""
-    model, params = tiny.make(family, "lm")
+    model, params = tiny.make(family, "lm", num_hidden_layers=2)
     model = model.replace(config=model.config.with_dropout(0.0))
+    training_loss = jax.jit(tasks.training_loss, static_argnums=(0, 3))
     ids = np.random.default_rng(0).integers(1, tiny.VOCAB, (3, 16)).astype(np.int32)
     batch = {"input_ids": ids, "labels": np.zeros(3), "weights": np.array([1, 1, 0], np.float32)}
     rngs = {"dropout": jax.random.key(0)}
@@ -129,11 +131,11 @@ def test_the_training_losses_are_what_they_say(family):
         return float(loss[:2].mean())
 
     out = latadj_jax.apply(model, params, {"input_ids": ids}, 0.8, restore=True)
-    whole = tasks.training_loss(model, params, batch, model.plan(0.8, 16), rngs)
+    whole = training_loss(model, params, batch, model.plan(0.8, 16), rngs)
     assert float(whole) == pytest.approx(mean(out.logits[:, :-1], ids[:, 1:]), rel=1e-5)
     prompt = {"input_ids": ids[:, :10]}
     logits = latadj_jax.continuation_logits(model, params, prompt, ids[:, 10:], 0.8)
-    after = tasks.training_loss(model, params, batch, model.plan(0.8, 10), rngs)
+    after = training_loss(model, params, batch, model.plan(0.8, 10), rngs)
     assert float(after) == pytest.approx(mean(logits[:, :-1], ids[:, 10:]), rel=1e-5)
 
 
@@ -144,8 +146,12 @@ def test_cache_bytes_are_the_bytes_of_the_caches():
     model, params = tiny.make("llama", "lm")
     plan = model.plan(0.8, 16)
     inputs = {"input_ids": np.zeros((1, 16), np.int32), "attention_mask": np.ones((1, 16), bool)}
-    _, caches, _ = model.module.apply({"params": params}, inputs, plan, method=read_prompt)
-    arrays = [array for cache in caches for array in (cache.keys, cache.values)]
+
+    @jax.jit
+    def caches_of(params):
+        return model.module.apply({"params": params}, inputs, plan, method=read_prompt)[1]
+
+    arrays = [array for cache in caches_of(params) for array in (cache.keys, cache.values)]
     assert cache_bytes(model, plan) == sum(array.nbytes for array in arrays)
 
 
@@ -175,7 +181,8 @@ def test_a_text_shorter_than_a_context_is_refused_before_training(tmp_path):
 
 def test_a_decoder_learns_to_classify_by_its_last_token(tmp_path):
     """GPT-2 as a classifier (paper, Table V), through the same command as BERT."""
-    model = tiny.make_model("gpt2", "classification", vocab_size=310, n_positions=96)
+    sizes = {"vocab_size": 310, "n_positions": 96, "num_hidden_layers": 2}
+    model = tiny.make_model("gpt2", "classification", **sizes)
     params = latadj_jax.init_params(model)
     source = tmp_path / "gpt2"
     latadj_jax.save_pretrained(source, model, params, tiny_text.byte_level())

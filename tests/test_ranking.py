@@ -89,18 +89,24 @@ def test_recall_asks_novelty_below_and_attention_above():
 @pytest.mark.parametrize("family", tiny.CAUSAL)
 @pytest.mark.parametrize("strategy", ["window", "novelty", "recall", "recent"])
 def test_no_padding_companion_or_later_token_changes_what_is_kept(family, strategy):
-    """Padded left, right, and longer; the kept positions are those of the example alone."""
-    model, params = tiny.make(family, "lm")
+    """Padded left, right, and longer; the kept positions are those of the example alone.
+
+    Two layers, a cut before and after the second; three where "recall" asks for two rankings.
+    """
+    layers = 3 if strategy == "recall" else 2
+    model, params = tiny.make(family, "lm", num_hidden_layers=layers)
     model = model.replace(strategy=strategy)
     examples = [tiny.example(n, n, family) for n in (14, 9, 20)]
-    alone = [
-        latadj_jax.apply(model, params, {"input_ids": e["input_ids"][None]}, 0.8) for e in examples
-    ]
+
+    def run(batch):
+        return jax.tree.map(np.asarray, latadj_jax.apply(model, params, batch, 0.8))
+
+    alone = [run({"input_ids": e["input_ids"][None]}) for e in examples]
     for padding in ("left", "right"):
         batch, slots = tiny.padded(examples, padding, 24)
-        out = latadj_jax.apply(model, params, batch, 0.8)
+        out = run(batch)
         for row, (single, at) in enumerate(zip(alone, slots, strict=True)):
-            kept, expected = np.asarray(out.positions[row]), np.asarray(single.positions[0])
+            kept, expected = out.positions[row], single.positions[0]
             assert kept[kept >= 0].tolist() == (expected + at[0]).tolist()
             np.testing.assert_allclose(out.hidden[row][kept >= 0], single.hidden[0], atol=2e-5)
 

@@ -43,6 +43,18 @@ def run(tmp_path_factory):
     return settings, training.train(settings)
 
 
+def short_settings(folder, **changes):
+    """Of some steps with two checkpoints; two layers, so that a cut comes before a layer."""
+    return tiny_run.settings(folder, num_layers=2, train={"checkpoint_every": 4}, **changes)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    settings = short_settings(tmp_path_factory.mktemp("short"))
+    training.train(settings)
+    return settings
+
+
 def test_run_leaves_artefact_report_log_and_pictures(run):
     workdir = Path(run[0].workdir)
     for name in ("report.md", "metrics.jsonl", "results.json", "speed.png", "acc.png"):
@@ -107,28 +119,23 @@ def test_eval_reads_labels_as_the_model_learned_them(run):
         data.write_text(text)
 
 
-def test_same_command_gives_the_same_numbers(tmp_path):
-    first = tiny_run.settings(tmp_path)
-    second = tiny_run.settings(tmp_path, workdir=str(tmp_path / "again"))
-    other = tiny_run.settings(tmp_path, workdir=str(tmp_path / "other"), seed=1)
-    for settings in (first, second, other):
+def test_same_command_gives_the_same_numbers(short_run, tmp_path):
+    again = short_settings(tmp_path)
+    other = short_settings(tmp_path, workdir=str(tmp_path / "other"), seed=1)
+    for settings in (again, other):
         training.train(settings)
-    assert log_of(first.workdir) == log_of(second.workdir)
-    assert equal(params_of(first.workdir), params_of(second.workdir))
-    assert log_of(first.workdir) != log_of(other.workdir)
+    assert log_of(again.workdir) == log_of(short_run.workdir)
+    assert equal(params_of(again.workdir), params_of(short_run.workdir))
+    assert log_of(other.workdir) != log_of(short_run.workdir)
 
 
 class Killed(BaseException):
     """Not an Exception, so that nothing on the way catches it."""
 
 
-def test_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
+def test_interrupted_run_goes_on_to_the_same_end(short_run, tmp_path, monkeypatch):
     """Fails if data order, dropout, optimizer state, profile or log depend on the interruption."""
-    whole = tiny_run.settings(tmp_path, train={"checkpoint_every": 4})
-    training.train(whole)
-    broken = tiny_run.settings(
-        tmp_path, train={"checkpoint_every": 4}, workdir=str(tmp_path / "broken")
-    )
+    broken = short_settings(tmp_path)
 
     step_of_train, calls = training.train_step, []
 
@@ -144,8 +151,8 @@ def test_interrupted_run_goes_on_to_the_same_end(tmp_path, monkeypatch):
     monkeypatch.undo()
     assert [line["step"] for line in log_of(broken.workdir)] == [2, 4, 6]
     training.train(broken)
-    assert log_of(broken.workdir) == log_of(whole.workdir)
-    assert equal(params_of(broken.workdir), params_of(whole.workdir))
+    assert log_of(broken.workdir) == log_of(short_run.workdir)
+    assert equal(params_of(broken.workdir), params_of(short_run.workdir))
 
 
 def test_finished_run_is_not_trained_again(run, monkeypatch):
@@ -180,6 +187,7 @@ def test_regression_run(tmp_path):
     scores.write_text(text.replace(",good", ",1.5").replace(",bad", ",0.0"))
     settings = tiny_run.settings(
         tmp_path,
+        num_layers=1,
         model={"task": "regression"},
         data={"path": str(scores)},
         eval={"metrics": ("pearson", "spearman")},
@@ -194,7 +202,9 @@ def test_regression_run(tmp_path):
     "elimination", [{"dense": True}, {"count": "padded"}, {"strategy": "random"}]
 )
 def test_other_ways_of_training(tmp_path, elimination):
-    settings = tiny_run.settings(tmp_path, elimination=elimination, train={"max_steps": 3})
+    settings = tiny_run.settings(
+        tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 3}
+    )
     results = training.train(settings)
     assert len(results["rows"]) == 3
     model, _ = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
@@ -236,12 +246,14 @@ def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
     with pytest.raises(ValueError, match=r"longer than config\.data\.max_length"):
         training.train(tiny_run.settings(tmp_path, data=data))
     assert not (tmp_path / "runs").exists()
-    settings = tiny_run.settings(tmp_path, data={**data, "truncate": True}, train={"max_steps": 1})
+    data = {**data, "truncate": True}
+    settings = tiny_run.settings(tmp_path, num_layers=1, data=data, train={"max_steps": 1})
     assert training.train(settings)["rows"]
 
 
 def test_loss_that_is_no_number_stops_the_run(tmp_path):
-    settings = tiny_run.settings(tmp_path, train={"learning_rate": 1e30, "checkpoint_every": 3})
+    train = {"learning_rate": 1e30, "checkpoint_every": 3}
+    settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
     with pytest.raises(FloatingPointError, match=r"lower config\.train\.learning_rate"):
         training.train(settings)
     assert not (Path(settings.workdir) / "model").exists()

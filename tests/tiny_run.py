@@ -19,9 +19,9 @@ def tokenizer(folder: Path) -> BertTokenizer:
     return BertTokenizer(str(vocab))
 
 
-def source(folder: Path) -> str:
+def source(folder: Path, num_layers: int = 3) -> str:
     """A model folder: tiny BERT with random weights, and its tokenizer."""
-    model = tiny.make_model()
+    model = tiny.make_model(num_hidden_layers=num_layers)
     vocabulary = tokenizer(folder)
     latadj_jax.save_pretrained(folder / "model", model, tiny.random_params(model), vocabulary)
     return str(folder / "model")
@@ -41,11 +41,11 @@ def csv(folder: Path, rows: int = 120) -> str:
     return str(file)
 
 
-def config(folder: Path, **changes) -> dict:
+def config(folder: Path, num_layers: int = 3, **changes) -> dict:
     """Settings of a run of some seconds, as a nested dict; `changes` are per section."""
     values = {
         "workdir": str(folder / "runs" / "tiny"),
-        "model": {"source": source(folder)},
+        "model": {"source": source(folder, num_layers)},
         "data": {"path": csv(folder), "max_length": 24, "buckets": (24,), "eval_fraction": 0.2},
         "elimination": {"alpha": 0.9, "calibration_examples": 32},
         "train": {"batch_size": 8, "max_steps": 12, "learning_rate": 1e-2, "log_every": 2},
@@ -56,5 +56,5 @@ def config(folder: Path, **changes) -> dict:
     return values
 
 
-def settings(folder: Path, **changes) -> Settings:
-    return from_config(config(folder, **changes))
+def settings(folder: Path, num_layers: int = 3, **changes) -> Settings:
+    return from_config(config(folder, num_layers, **changes))
