@@ -1,0 +1,88 @@
+"""What score, selection and gather cost of a pruned BERT-base.
+
+    python benchmarks/layer_parts.py --shapes 1x128,8x128,1x512 --dtype bfloat16 --speedup 3
+
+Each part is left out in turn: the score is a constant, the selection takes the first word-vectors,
+the gather is a slice of the same size. The share of a part is the time that is saved without it;
+"all three" leaves out all of them at once. In turns in one process, medians.
+"""
+
+import argparse
+import contextlib
+import json
+from pathlib import Path
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import latadj_jax
+from latadj_jax import bert
+from latadj_jax.config import config_from_hf
+from latadj_jax.measure import interleaved_ms, median
+
+BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
+
+
+def no_score(probs_BHLL, valid_BL):
+    return valid_BL.astype(jnp.float32)
+
+
+def no_selection(ranking_BL, valid_BL, protected_BL, count_B, size):
+    return jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (len(ranking_BL), size))
+
+
+def no_gather(x, keep_BK, axis=1):
+    return jax.lax.slice_in_dim(x, 0, keep_BK.shape[1], axis=axis)
+
+
+PARTS = {"score": no_score, "selection": no_selection, "gather": no_gather}
+NAMES = {"score": "score_vector", "selection": "select", "gather": "take"}
+
+
+def run_without(parts, model, params, batch, length, plan):
+    """A compiled forward pass in which `parts` were left out."""
+    inputs = {
+        "input_ids": np.random.default_rng(0).integers(1000, 30000, (batch, length), np.int32),
+        "attention_mask": np.ones((batch, length), bool),
+    }
+
+    def logits(params, inputs):
+        return model.module.apply({"params": params}, inputs, plan).logits
+
+    with contextlib.ExitStack() as stack:
+        for part in parts:
+            stack.enter_context(mock.patch.object(bert, NAMES[part], PARTS[part]))
+        compiled = jax.jit(logits).lower(params, inputs).compile()
+    return lambda: compiled(params, inputs)
+
+
+def main(args: argparse.Namespace) -> None:
+    model = latadj_jax.Model(config_from_hf(BERT_BASE), "classification", dtype=args.dtype)
+    model = model.replace(profile=latadj_jax.Profile.constant(model.config.num_layers))
+    params = jax.tree.map(lambda x: x.astype(args.dtype), latadj_jax.init_params(model))
+    cases = {"whole": (), **{part: (part,) for part in PARTS}, "all three": tuple(PARTS)}
+    print(f"| {args.dtype} | ms | {' | '.join(list(cases)[1:])} |\n{'|---' * (len(cases) + 1)}|")
+    for batch, length in args.shapes:
+        plan = model.plan(latadj_jax.solve_alpha(model.profile, length, args.speedup), length)
+        runs = {
+            name: run_without(parts, model, params, batch, length, plan)
+            for name, parts in cases.items()
+        }
+        ms = {name: median(times) for name, times in interleaved_ms(runs, args.repeats).items()}
+        shares = " | ".join(f"{1 - ms[name] / ms['whole']:.1%}" for name in list(cases)[1:])
+        print(f"| {batch}x{length} | {ms['whole']:.1f} | {shares} |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--shapes",
+        type=lambda text: [tuple(map(int, shape.split("x"))) for shape in text.split(",")],
+        default="1x128,8x128,1x512",
+    )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--speedup", type=float, default=3.0)
+    parser.add_argument("--repeats", type=int, default=25)
+    main(parser.parse_args())

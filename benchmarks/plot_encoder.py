@@ -1,0 +1,76 @@
+"""Tables and a picture of what encoder_speed.py measured.
+
+    python benchmarks/plot_encoder.py FILE.json ... --out PICTURE.png
+
+Prints two tables for docs: milliseconds of every variant at every shape, and measured over expected
+speedup with the bound. The picture shows measured against expected speedup over our own dense pass.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+
+def main(args: argparse.Namespace) -> None:
+    rows = [row for file in args.files for row in json.loads(Path(file).read_text())["rows"]]
+    shapes = list(dict.fromkeys(f"{row['batch']}x{row['length']}" for row in rows))
+    by = {(f"{r['batch']}x{r['length']}", r["runtime"], r["name"]): r for r in rows}
+    variants = list(dict.fromkeys((row["runtime"], row["name"]) for row in rows))
+
+    print(f"| ms | {' | '.join(shapes)} |\n{'|---' * (len(shapes) + 1)}|")
+    for runtime, name in sorted(variants, key=lambda v: (v[1].split()[0], v[0] != "ours")):
+        cells = [by.get((shape, runtime, name)) for shape in shapes]
+        text = " | ".join(f"{row['ms']:.1f}" if row else "" for row in cells)
+        print(f"| {runtime}, {name} | {text} |")
+
+    print("\n| ours | shape | expected | measured | of expected | bound by | of the bound |")
+    print("|---" * 7 + "|")
+    pruned = [row for row in rows if row["runtime"] == "ours" and row["speedup_asked"] > 1]
+    for row in pruned:
+        what = "arithmetic" if row["arithmetic_ms"] > row["reading_ms"] else "reading weights"
+        print(
+            f"| {row['name']} | {row['batch']}x{row['length']} | {row['expected_speedup']:.2f} |"
+            f" {row['measured_speedup']:.2f} |"
+            f" {row['measured_speedup'] / row['expected_speedup']:.2f} | {what} |"
+            f" {row['of_the_bound']:.2f} |"
+        )
+    draw(pruned, shapes, Path(args.out))
+
+
+def draw(pruned: list[dict], shapes: list[str], file: Path) -> None:
+    dtypes = list(dict.fromkeys(row["dtype"] for row in pruned))
+    figure, axes = plt.subplots(
+        1,
+        len(dtypes),
+        figsize=(5 * len(dtypes), 4),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
+    )
+    for axis, dtype in zip(axes[0], dtypes, strict=True):
+        for shape in shapes:
+            points = [(1.0, 1.0)] + [
+                (row["expected_speedup"], row["measured_speedup"])
+                for row in pruned
+                if row["dtype"] == dtype and f"{row['batch']}x{row['length']}" == shape
+            ]
+            axis.plot(*zip(*points, strict=True), "o-", label=shape)
+        highest = max(row["expected_speedup"] for row in pruned)
+        axis.plot([1, highest], [1, highest], "k--", linewidth=1, label="as expected")
+        axis.set(xlabel="expected speedup", title=dtype)
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("measured speedup over our dense pass")
+    axes[0][-1].legend(title="batch x tokens")
+    figure.savefig(file, dpi=120)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("files", nargs="+")
+    parser.add_argument("--out", required=True)
+    main(parser.parse_args())
