@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.batch import bucket_of, default_buckets
+from latadj_jax.budgets import INFEASIBLE, alpha_of_speedup, alpha_within
 from latadj_jax.latency import (
     Latency,
     load_latencies,
@@ -25,11 +26,10 @@ from latadj_jax.latency import (
 )
 from latadj_jax.microbatch import MicroBatcher
 from latadj_jax.model import Model
-from latadj_jax.plan import check_alpha, expected_speedup
+from latadj_jax.plan import check_alpha
 from latadj_jax.programs import Programs, Shape
 from latadj_jax.requests import batches, encode_requests
 
-INFEASIBLE = ("raise", "fastest")
 OWN = "own"  # the alpha that the model carries
 
 
@@ -214,10 +214,15 @@ class Engine:
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
         if speedup is not None:
-            return lambda length: self._alpha_of_speedup(length, speedup, infeasible)
+            return lambda length: alpha_of_speedup(
+                self.model, self.alphas, length, speedup, infeasible
+            )
         if latency_ms is not None:
+            shapes = [(n, size) for _, n, size in batches(examples, self.buckets, self.batch_sizes)]
             spent_ms = 1e3 * (time.perf_counter() - start)
-            chosen = self._alpha_within(examples, latency_ms, spent_ms, infeasible)
+            chosen = alpha_within(
+                self._latencies, self.alphas, shapes, latency_ms, spent_ms, infeasible
+            )
             return lambda length: chosen
         alpha = self.model.alpha if alpha == OWN else alpha
         if alpha not in self.alphas:
@@ -225,38 +230,6 @@ class Engine:
                 f"alpha {alpha} was not compiled; the engine has {self.alphas}: name it in alphas=."
             )
         return lambda length: alpha
-
-    def _alpha_of_speedup(self, length: int, speedup: float, infeasible: str) -> float | None:
-        for alpha in self.alphas:
-            if expected_speedup(self.model.plan(alpha, length)) >= speedup:
-                return alpha
-        if infeasible == "fastest":
-            return self.alphas[-1]
-        most = expected_speedup(self.model.plan(self.alphas[-1], length))
-        raise ValueError(
-            f"speedup {speedup:g} is out of reach at {length} tokens: {self._fastest}, the "
-            f"engine's fastest, gives {most:.2f}."
-        )
-
-    def _alpha_within(
-        self, examples, latency_ms: float, spent_ms: float, infeasible: str
-    ) -> float | None:
-        shapes = [(n, size) for _, n, size in batches(examples, self.buckets, self.batch_sizes)]
-        for alpha in self.alphas:
-            total = spent_ms + sum(self._latencies[Shape(*s, alpha)].p95_ms for s in shapes)
-            if total <= latency_ms:
-                return alpha
-        if infeasible == "fastest":
-            return self.alphas[-1]
-        raise ValueError(
-            f"{latency_ms:g} ms are not enough: {len(examples)} text(s) take {total:.1f} ms at "
-            f"{self._fastest}, the engine's fastest; allow more, or infeasible='fastest'."
-        )
-
-    @property
-    def _fastest(self) -> str:
-        alpha = self.alphas[-1]
-        return "alpha None (dense)" if alpha is None else f"alpha {alpha:.3g}"
 
     def _check_ready(self) -> None:
         if not self._latencies:

@@ -75,6 +75,7 @@ ORDER = [
     "requests",
     "programs",
     "latency",
+    "budgets",
     "microbatch",
     "engine",
     "classify",
