@@ -41,17 +41,18 @@ class Variant:
     compiled: bool = False
 
 
-def variants(runtimes: list[str], dtypes: list[str], speedups: list[float]) -> list[Variant]:
+def variants(args: argparse.Namespace) -> list[Variant]:
     """Every runtime dense, as fast as it goes, and what removes word-vectors at each speedup."""
     found = []
-    for dtype in dtypes:
-        for speedup in (1.0, *speedups):
+    for dtype in args.dtypes:
+        for speedup in (1.0, *args.speedups):
             name = f"{dtype} dense" if speedup == 1 else f"{dtype} {speedup:g}x"
             found.append(Variant("ours", name, dtype, speedup))
             found.append(Variant("torch", name, dtype, speedup))
-        found.append(Variant("torch", f"{dtype} dense, compiled", dtype, compiled=True))
+        if args.compiled:
+            found.append(Variant("torch", f"{dtype} dense, compiled", dtype, compiled=True))
     found += [Variant("onnxruntime", f"{dtype} dense", dtype) for dtype in ("float32", "int8")]
-    return [variant for variant in found if variant.runtime in runtimes]
+    return [variant for variant in found if variant.runtime in args.runtimes]
 
 
 class Worker:
@@ -76,7 +77,7 @@ def main(args: argparse.Namespace) -> None:
     config = config_from_hf({**BERT_BASE, "num_hidden_layers": args.layers})
     model = latadj_jax.Model(config, "classification")
     model = model.replace(profile=latadj_jax.Profile.constant(args.layers))
-    asked = variants(args.runtimes, args.dtypes, args.speedups)
+    asked = variants(args)
     with open(args.log, "w") as log:
         pythons = {"ours": args.ours}
         workers = {
@@ -173,6 +174,7 @@ if __name__ == "__main__":
     parser.add_argument("--dtypes", type=comma_separated(str), default="float32,bfloat16")
     parser.add_argument("--speedups", type=comma_separated(float), default="1.5,2,3")
     parser.add_argument("--runtimes", type=comma_separated(str), default="ours,torch,onnxruntime")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile too: minutes each")
     parser.add_argument("--layers", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=0.3, help="of each variant in each round")
