@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -39,15 +40,20 @@ def build(variant: dict, shape: dict):
 
 
 def machine(dtypes: list[str]) -> dict:
-    """GFLOP/s of a feed-forward's product (2048 rows), bytes of a layer, bytes read a second."""
+    """The best GFLOP/s of a layer's products, bytes of a layer, bytes read a second."""
     product = jax.jit(lambda a, b: a @ b)
+    sizes = [(rows, *kernel) for rows in (1024, 2048) for kernel in ((768, 3072), (3072, 768))]
     found = {"jax": jax.__version__, "bytes_per_s": bandwidth()}
     for dtype in dtypes:
-        a, b = (jnp.ones(size, dtype) for size in ((2048, 768), (768, 3072)))
-        ms = median(interleaved_ms({"product": lambda a=a, b=b: product(a, b)}, 50)["product"])
+        runs = {}
+        for rows, wide, narrow in sizes:
+            a, b = jnp.ones((rows, wide), dtype), jnp.ones((wide, narrow), dtype)
+            runs[rows, wide, narrow] = functools.partial(product, a, b)
+        times = interleaved_ms(runs, 30)
+        gflops = max(2e-6 * math.prod(size) / median(ms) for size, ms in times.items())
         _, params = weights(dtype, 1)
         layer_bytes = sum(x.nbytes for x in jax.tree.leaves(params["layer_0"]))
-        found[dtype] = {"gflops": 2e-6 * 2048 * 768 * 3072 / ms, "layer_bytes": layer_bytes}
+        found[dtype] = {"gflops": gflops, "layer_bytes": layer_bytes}
     return found
 
 
