@@ -44,9 +44,7 @@ def main(args: argparse.Namespace) -> None:
         text = " | ".join(f"{row['ms']:.1f}" if row else "" for row in cells)
         print(f"| {runtime}, {name} | {text} |")
 
-    print(
-        "\n| ours | shape | expected | measured | of expected | reading / arithmetic | of the bound |"
-    )
+    print("\n| ours | shape | expected | measured | of it | reading / arithmetic | of the bound |")
     print("|---" * 7 + "|")
     pruned = [row for row in rows if row["runtime"] == "ours" and row["speedup_asked"] > 1]
     for row in pruned:
