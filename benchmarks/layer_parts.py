@@ -25,7 +25,7 @@ from latadj_jax.measure import interleaved_ms, median
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
 
 
-def no_score(probs_BHLL, valid_BL):
+def no_score(weights_BHLL, valid_BL, totals_BHL1):
     return valid_BL.astype(jnp.float32)
 
 

@@ -13,7 +13,7 @@ from latadj_jax.layers import (
     Dropout,
     LayerNorm,
     attend,
-    attention_probs,
+    attention_weights,
     split_heads,
 )
 from latadj_jax.outputs import Output
@@ -63,18 +63,22 @@ class BertLayer(nn.Module):
             for name in ("query", "key", "value")
         )
         valid_BL = positions_BL >= 0
-        probs_BHLL = attention_probs(q_BLHC, k_BLHC, valid_BL[:, None, :])
-        scores_BL = score_vector(probs_BHLL, valid_BL)
+        weights_BHLL, totals_BHL1 = attention_weights(
+            q_BLHC, k_BLHC.swapaxes(1, 2), valid_BL[:, None, :]
+        )
+        scores_BL = score_vector(weights_BHLL, valid_BL, totals_BHL1)
 
         if cut is not None:
             key = self.make_rng("eliminate") if cut.strategy == "random" else None
             ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
             keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
-            probs_BHLL = take(probs_BHLL, keep_BK, axis=2)
+            weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
+            totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
             x_BLD = take(x_BLD, keep_BK)
             positions_BL = take_positions(positions_BL, keep_BK)
 
-        heads_BKD = attend(Dropout(cfg.attention_dropout)(probs_BHLL, train), v_BLHC)
+        weights_BHLL = Dropout(cfg.attention_dropout)(weights_BHLL, train)
+        heads_BKD = attend(weights_BHLL, totals_BHL1, v_BLHC.swapaxes(1, 2))
         attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
         x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BKD)

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from latadj_jax import layers
 from latadj_jax.eliminate import Cut, select, take, take_positions
-from latadj_jax.layers import grouped_attention, grouped_attention_probs
 from latadj_jax.ranking import WINDOW, novelty, ranking, window_score, with_recent
 from latadj_jax.score import attention_received, per_viewer
 
@@ -99,8 +99,11 @@ def choose(cut: Cut, scores_BL, queries, normed_BLD, x_BLD, new: LayerCache, key
         asked_BW, slots_BW = slots_BW >= 0, jnp.maximum(slots_BW, 0)
         asking_BW = take(positions_BL, slots_BW)
         q_BWHC = queries(take(normed_BLD, slots_BW), asking_BW)
-        probs_BHWL = grouped_attention_probs(q_BWHC, new.keys, sees(asking_BW, positions_BL))
-        ranking_BL = with_recent(window_score(probs_BHWL, asked_BW), positions_BL, cut.count_B)
+        weights_BHWL, totals_BHW1 = layers.attention_weights(
+            q_BWHC, new.keys, sees(asking_BW, positions_BL)
+        )
+        scores_BL = window_score(weights_BHWL, asked_BW, totals_BHW1)
+        ranking_BL = with_recent(scores_BL, positions_BL, cut.count_B)
     elif cut.strategy == "novelty":
         ranking_BL = with_recent(novelty(x_BLD, valid_BL), positions_BL, cut.count_B)
     else:
@@ -117,7 +120,8 @@ def attend(
     for rows, num_keys in blocks(q_BIHC.shape[1], cache.keys.shape[2]):
         seen_BIJ = sees(positions_BI[:, rows], cache.positions[:, :num_keys])
         keys, values = cache.keys[:, :, :num_keys], cache.values[:, :, :num_keys]
-        out.append(grouped_attention(q_BIHC[:, rows], keys, values, seen_BIJ, dropout))
+        weights_BHIJ, totals_BHI1 = layers.attention_weights(q_BIHC[:, rows], keys, seen_BIJ)
+        out.append(layers.attend(dropout(weights_BHIJ), totals_BHI1, values))
     return jnp.concatenate(out, axis=1)
 
 
@@ -128,8 +132,10 @@ def causal_scores(q_BLHC: jax.Array, new: LayerCache) -> jax.Array:
     for rows, num_keys in blocks(length, length):
         asking_BI = new.positions[:, rows]
         seen_BIJ = sees(asking_BI, new.positions[:, :num_keys])
-        probs_BHIJ = grouped_attention_probs(q_BLHC[:, rows], new.keys[:, :, :num_keys], seen_BIJ)
-        block_BJ = attention_received(probs_BHIJ, asking_BI >= 0)
+        weights_BHIJ, totals_BHI1 = layers.attention_weights(
+            q_BLHC[:, rows], new.keys[:, :, :num_keys], seen_BIJ
+        )
+        block_BJ = attention_received(weights_BHIJ, asking_BI >= 0, totals_BHI1)
         received_BL += jnp.pad(block_BJ, ((0, 0), (0, length - num_keys)))
     return per_viewer(received_BL, new.positions >= 0)
 

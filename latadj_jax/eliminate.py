@@ -1,17 +1,18 @@
 """Elimination: which word-vectors stay, and taking them out of an array."""
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 
-class Cut(NamedTuple):
+@struct.dataclass
+class Cut:
     """What one layer removes."""
 
     count_B: jax.Array  # int32, word-vectors that each example keeps
-    size: int  # K, of the buffer that holds them; at least the largest count
-    strategy: str = "score"
+    # K, of the buffer that holds them; at least the largest count
+    size: int = struct.field(pytree_node=False)
+    strategy: str = struct.field(pytree_node=False, default="score")
 
 
 def select(
@@ -42,9 +43,15 @@ def select(
     _, length = ranking_BL.shape
     ranking_BL = jnp.where(protected_BL, jnp.inf, jax.lax.stop_gradient(ranking_BL))
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
-    _, best_BK = jax.lax.top_k(ranking_BL, size)
-    kept_BK = jnp.arange(size, dtype=jnp.int32)[None, :] < count_B[:, None]
-    return jnp.sort(jnp.where(kept_BK, best_BK, length), axis=1)
+    slots_L, slots_K = (jnp.arange(n, dtype=jnp.int32) for n in (length, size))
+    # By counting, not sorting: length^2 comparisons are nothing beside attention, and batches that
+    # are spread over devices stay where they are.
+    i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
+    earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
+    rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
+    kept_BL = rank_BL < count_B[:, None]
+    upto_BL = jnp.cumsum(kept_BL, axis=1, dtype=jnp.int32)
+    return jnp.sum(upto_BL[:, None, :] <= slots_K[None, :, None], axis=2, dtype=jnp.int32)
 
 
 def take(x: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:

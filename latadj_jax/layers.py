@@ -15,66 +15,24 @@ ACTIVATIONS = {
 }
 
 
-def attention_probs(q_BLHC, k_BLHC, mask_BLL: jax.Array, bias_BHLL=None, scale=None) -> jax.Array:
-    """softmax(Q K^T / sqrt(C) + bias) over the keys that `mask` lets each query see.
+def attention_weights(q_BIHC, keys_BGJC, mask_BIJ: jax.Array, bias_BHIJ=None, scale=None):
+    """Attention before its division: weights, and the totals of their rows.
+
+        P = weights / totals = softmax(Q K^T / sqrt(C) + bias)
+
+    Whoever reads P divides what it makes of the weights, so that nothing I by J is divided.
 
     Args:
-      mask_BLL: bool, queries by keys, True where the key is seen; axes of size 1 are broadcast.
-      bias_BHLL: float32, added to the logits; an axis B of size 1 is broadcast.
+      q_BIHC: queries of H heads.
+      keys_BGJC: of G key-value heads, each of which serves H / G query heads.
+      mask_BIJ: bool, True where the key is seen; axes of size 1 are broadcast.
+      bias_BHIJ: float32, added to the logits; an axis B of size 1 is broadcast.
       scale: of the logits, in place of 1 / sqrt(C).
 
     Returns:
-      float32 [B, H, L, L]; a query that sees nothing gets a row without meaning, but finite.
+      float32 [B, H, I, J], at most 1, and [B, H, I, 1], at least 1; a query that sees nothing gets
+      rows without meaning, but finite.
     """
-    scale = q_BLHC.shape[-1] ** -0.5 if scale is None else scale
-    logits_BHLL = jnp.einsum("BIHC,BJHC->BHIJ", q_BLHC * scale, k_BLHC,
-                             preferred_element_type=jnp.float32)  # fmt: skip
-    if bias_BHLL is not None:
-        logits_BHLL += bias_BHLL
-    hidden = jnp.finfo(jnp.float32).min
-    return jax.nn.softmax(jnp.where(mask_BLL[:, None], logits_BHLL, hidden), axis=-1)
-
-
-def attend(probs_BHKL: jax.Array, v_BLHC: jax.Array) -> jax.Array:
-    """Attention output [B, K, H * C]; fewer queries than keys where rows were cut."""
-    out_BKHC = jnp.einsum("BHKL,BLHC->BKHC", probs_BHKL.astype(v_BLHC.dtype), v_BLHC)
-    return out_BKHC.reshape(*out_BKHC.shape[:2], -1)
-
-
-def grouped_attention(
-    q_BIHC, keys_BGJC, values_BGJC, mask_BIJ: jax.Array, dropout, bias_BHIJ=None, scale=None
-) -> jax.Array:
-    """Attention output [B, I, H * C] where each of G key-value heads serves H / G query heads.
-
-    softmax(Q K^T / sqrt(C) + bias) V, divided by the softmax's sums at the end: one pass less
-    over what is I by J.
-
-    Args:
-      mask_BIJ: bool, True where the key is seen.
-      dropout: of attention probabilities.
-      bias_BHIJ, scale: as for `attention_probs`.
-    """
-    logits_BHIJ = _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ, bias_BHIJ, scale)
-    highest_BHI1 = jax.lax.stop_gradient(logits_BHIJ.max(axis=-1, keepdims=True))
-    weights_BHIJ = jnp.exp(logits_BHIJ - highest_BHI1)
-    total_BHI1 = weights_BHIJ.sum(axis=-1, keepdims=True)
-    batch, groups, keys, width = values_BGJC.shape
-    weights_BGNJ = dropout(weights_BHIJ).astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
-    sums_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", weights_BGNJ, values_BGJC,
-                           preferred_element_type=jnp.float32)  # fmt: skip
-    out_BHIC = sums_BGNC.reshape(*weights_BHIJ.shape[:3], width) / total_BHI1
-    out_BIHC = out_BHIC.astype(values_BGJC.dtype).swapaxes(1, 2)
-    return out_BIHC.reshape(*out_BIHC.shape[:2], -1)
-
-
-def grouped_attention_probs(
-    q_BIHC: jax.Array, keys_BGJC: jax.Array, mask_BIJ: jax.Array
-) -> jax.Array:
-    """The probabilities of `grouped_attention`, float32 [B, H, I, J]."""
-    return jax.nn.softmax(_grouped_logits(q_BIHC, keys_BGJC, mask_BIJ), axis=-1)
-
-
-def _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ, bias_BHIJ=None, scale=None) -> jax.Array:
     batch, queries, heads, width = q_BIHC.shape
     groups = keys_BGJC.shape[1]
     # The heads of a group read the same keys: one product for all of them.
@@ -85,7 +43,21 @@ def _grouped_logits(q_BIHC, keys_BGJC, mask_BIJ, bias_BHIJ=None, scale=None) -> 
     logits_BHIJ = logits_BGNJ.reshape(batch, heads, queries, -1)
     if bias_BHIJ is not None:
         logits_BHIJ += bias_BHIJ
-    return jnp.where(mask_BIJ[:, None], logits_BHIJ, jnp.finfo(jnp.float32).min)
+    logits_BHIJ = jnp.where(mask_BIJ[:, None], logits_BHIJ, jnp.finfo(jnp.float32).min)
+    highest_BHI1 = jax.lax.stop_gradient(logits_BHIJ.max(axis=-1, keepdims=True))
+    weights_BHIJ = jnp.exp(logits_BHIJ - highest_BHI1)
+    return weights_BHIJ, weights_BHIJ.sum(axis=-1, keepdims=True)
+
+
+def attend(weights_BHIJ: jax.Array, totals_BHI1: jax.Array, values_BGJC: jax.Array) -> jax.Array:
+    """Attention output P V, [B, I, H * C]; fewer queries than keys where rows were cut."""
+    batch, groups, keys, width = values_BGJC.shape
+    weights_BGNJ = weights_BHIJ.astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
+    sums_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", weights_BGNJ, values_BGJC,
+                           preferred_element_type=jnp.float32)  # fmt: skip
+    out_BHIC = sums_BGNC.reshape(*weights_BHIJ.shape[:3], width) / totals_BHI1
+    out_BIHC = out_BHIC.astype(values_BGJC.dtype).swapaxes(1, 2)
+    return out_BIHC.reshape(*out_BIHC.shape[:2], -1)
 
 
 def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:

@@ -96,19 +96,20 @@ def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
     return -_around(alike_BL) / jnp.maximum(_around(valid_BL.astype(jnp.float32)), 1.0)
 
 
-def window_score(probs_BHWJ: jax.Array, asked_BW: jax.Array) -> jax.Array:
+def window_score(weights_BHWJ: jax.Array, asked_BW: jax.Array, totals_BHW1=1.0) -> jax.Array:
     """Attention that each word-vector receives from the last queries of the prompt.
 
     Args:
-      probs_BHWJ: attention probabilities of these queries.
+      weights_BHWJ: attention weights of these queries.
       asked_BW: bool, which of them exist (a prompt may be shorter).
+      totals_BHW1: the sum of each row; 1 where the weights are probabilities.
 
     Returns:
       float32 [B, J].
 
     Source: Li et al., arXiv 2404.14469 (SnapKV).
     """
-    return attention_received(probs_BHWJ, asked_BW)
+    return attention_received(weights_BHWJ, asked_BW, totals_BHW1)
 
 
 def _around(x_BL: jax.Array) -> jax.Array:

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 
-def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+def score_vector(weights_BHLL: jax.Array, valid_BL: jax.Array, totals_BHL1=1.0) -> jax.Array:
     """Attention that each word-vector receives (Score Vector, SV), 1 on average.
 
-        SV[b, j] = sum_i valid[b, i] * mean_h P[b, h, i, j]
+        SV[b, j] = sum_i valid[b, i] * mean_h P[b, h, i, j],    P = weights / totals
 
     Padding neither votes (its queries are left out) nor scores (no query attends to it).
 
@@ -17,25 +17,26 @@ def score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
             0.60 0.20 0.20
 
     Args:
-      probs_BHLL: attention probabilities P, queries by keys; every row sums to 1 over valid keys.
+      weights_BHLL: attention weights, queries by keys, 0 at keys that are not valid.
       valid_BL: bool, True where a word-vector is present.
+      totals_BHL1: the sum of each row; 1 where the weights are probabilities.
 
     Returns:
       float32 [B, L]; its mean over valid positions is 1, and it is 0 elsewhere.
 
     Source: Kachuee and Sharifkhani, arXiv 2201.03327, section 3.
     """
-    return jnp.where(valid_BL, attention_received(probs_BHLL, valid_BL), 0.0)
+    return jnp.where(valid_BL, attention_received(weights_BHLL, valid_BL, totals_BHL1), 0.0)
 
 
-def attention_received(probs_BHIJ: jax.Array, valid_BI: jax.Array) -> jax.Array:
+def attention_received(weights_BHIJ: jax.Array, valid_BI: jax.Array, totals_BHI1=1.0) -> jax.Array:
     """Attention of some queries that each key receives, mean over heads: float32 [B, J]."""
-    batch, heads, queries, keys = probs_BHIJ.shape
+    batch, heads, queries, keys = weights_BHIJ.shape
     # One product over heads and queries: a mean over heads first is far slower on a CPU (jax 0.10).
-    votes_BI = valid_BI.astype(jnp.float32) / heads
-    votes_BN = jnp.broadcast_to(votes_BI[:, None], (batch, heads, queries)).reshape(batch, -1)
-    probs_BNJ = probs_BHIJ.astype(jnp.float32).reshape(batch, -1, keys)
-    return jnp.einsum("BNJ,BN->BJ", probs_BNJ, votes_BN)
+    votes_BHI1 = valid_BI.astype(jnp.float32)[:, None, :, None] / (heads * totals_BHI1)
+    votes_BN = jnp.broadcast_to(votes_BHI1, (batch, heads, queries, 1)).reshape(batch, -1)
+    weights_BNJ = weights_BHIJ.astype(jnp.float32).reshape(batch, -1, keys)
+    return jnp.einsum("BNJ,BN->BJ", weights_BNJ, votes_BN)
 
 
 def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:

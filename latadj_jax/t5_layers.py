@@ -14,8 +14,7 @@ from latadj_jax.layers import (
     Dropout,
     RMSNorm,
     attend,
-    attention_probs,
-    grouped_attention,
+    attention_weights,
     split_heads,
 )
 from latadj_jax.ranking import ranking
@@ -68,19 +67,22 @@ class T5EncoderLayer(nn.Module):
             for name, fan_in in fan_ins.items()
         )
         valid_BL = positions_BL >= 0
-        probs_BHLL = attention_probs(q_BLHC, k_BLHC, valid_BL[:, None, :], bias_BHLL, scale=1.0)
-        scores_BL = score_vector(probs_BHLL, valid_BL)
+        weights_BHLL, totals_BHL1 = attention_weights(
+            q_BLHC, k_BLHC.swapaxes(1, 2), valid_BL[:, None, :], bias_BHLL, scale=1.0
+        )
+        scores_BL = score_vector(weights_BHLL, valid_BL, totals_BHL1)
 
         if cut is not None:
             key = self.make_rng("eliminate") if cut.strategy == "random" else None
             ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
             nothing_BL = jnp.zeros_like(valid_BL)
             keep_BK = select(ranking_BL, valid_BL, nothing_BL, cut.count_B, cut.size)
-            probs_BHLL = take(probs_BHLL, keep_BK, axis=2)
+            weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
+            totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
             x_BLD = take(x_BLD, keep_BK)
             positions_BL = take_positions(positions_BL, keep_BK)
 
-        heads_BKE = attend(dropout(probs_BHLL), v_BLHC)
+        heads_BKE = attend(dropout(weights_BHLL), totals_BHL1, v_BLHC.swapaxes(1, 2))
         out = dense(cfg.hidden_size, cfg.query_size, "attention_out")
         x_BKD = x_BLD + dropout(out(heads_BKE))
         x_BKD = T5FeedForward(cfg, self.dtype, name="ff")(x_BKD, train)
@@ -133,17 +135,17 @@ class T5DecoderLayer(nn.Module):
         new = LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), positions_BS)
         cache = new if cache is None else cache.write(new, slot)
         q_BSHC = self._heads(self.query, normed_BSD)
-        heads_BSE = grouped_attention(
-            q_BSHC, cache.keys, cache.values, sees(positions_BS, cache.positions), dropout,
+        weights_BHSJ, totals_BHS1 = attention_weights(
+            q_BSHC, cache.keys, sees(positions_BS, cache.positions),
             bias(positions_BS, cache.positions), scale=1.0,
         )  # fmt: skip
+        heads_BSE = attend(dropout(weights_BHSJ), totals_BHS1, cache.values)
         x_BSD = x_BSD + dropout(self.attention_out(heads_BSE))
 
         q_BSHC = self._heads(self.cross_query, self.cross_norm(x_BSD))
         present_B1K = memory.positions[:, None, :] >= 0
-        heads_BSE = grouped_attention(
-            q_BSHC, memory.keys, memory.values, present_B1K, dropout, scale=1.0
-        )
+        weights_BHSK, totals_BHS1 = attention_weights(q_BSHC, memory.keys, present_B1K, scale=1.0)
+        heads_BSE = attend(dropout(weights_BHSK), totals_BHS1, memory.values)
         x_BSD = x_BSD + dropout(self.cross_out(heads_BSE))
         return self.ff(x_BSD, train), cache
 

@@ -8,7 +8,7 @@ from latadj_jax.layers import (
     Dropout,
     LayerNorm,
     attend,
-    attention_probs,
+    attention_weights,
     random_bytes,
     split_heads,
 )
@@ -73,52 +73,75 @@ def random_qkv(batch=2, length=5, heads=3, width=4):
     return rng.normal(0, 1.5, (3, batch, length, heads, width)).astype(np.float32)
 
 
+def by_heads(x_BLHC):
+    return jnp.asarray(x_BLHC).swapaxes(1, 2)
+
+
 def test_attention_equals_plain_loops():
     """Fails with a wrong scale, heads mixed up, or keys seen that the mask hides."""
     q, k, v = random_qkv()
     mask = np.ones((2, 1, 5), bool)
     mask[0, 0, 3:] = mask[1, 0, :2] = False
-    probs = attention_probs(q, k, mask)
-    out = attend(probs, v)
+    weights, totals = attention_weights(q, by_heads(k), mask)
+    out = attend(weights, totals, by_heads(v))
     for b in range(2):
         seen = np.flatnonzero(mask[b, 0])
         for i in range(5):
             for h in range(3):
-                weights = np.array([np.exp(q[b, i, h] @ k[b, j, h] / 2.0) for j in seen])
-                weights /= weights.sum()
+                probs = np.array([np.exp(q[b, i, h] @ k[b, j, h] / 2.0) for j in seen])
+                probs /= probs.sum()
                 expected = np.zeros(5)
-                expected[seen] = weights
-                np.testing.assert_allclose(probs[b, h, i], expected, atol=1e-6)
-                head = sum(w * v[b, j, h] for w, j in zip(weights, seen, strict=True))
+                expected[seen] = probs
+                np.testing.assert_allclose((weights / totals)[b, h, i], expected, atol=1e-6)
+                head = sum(p * v[b, j, h] for p, j in zip(probs, seen, strict=True))
                 np.testing.assert_allclose(out[b, i, 4 * h : 4 * h + 4], head, atol=1e-5)
+
+
+def test_heads_of_a_group_read_the_same_keys():
+    q, k, v = random_qkv(heads=6)
+    k, v = by_heads(k)[:, :2], by_heads(v)[:, :2]
+    repeated = attention_weights(q, jnp.repeat(k, 3, axis=1), np.ones((2, 1, 5), bool))
+    grouped = attention_weights(q, k, np.ones((2, 1, 5), bool))
+    np.testing.assert_allclose(grouped[0], repeated[0], atol=1e-6)
+    np.testing.assert_allclose(
+        attend(*grouped, v), attend(*repeated, jnp.repeat(v, 3, axis=1)), atol=1e-6
+    )
 
 
 def test_attention_mask_may_differ_per_query():
     q, k, _ = random_qkv()
     causal = np.tril(np.ones((1, 5, 5), bool))
-    probs = np.asarray(attention_probs(q, k, causal))
-    assert (probs[..., ~causal[0]] == 0).all()
-    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-6)
+    weights, totals = attention_weights(q, by_heads(k), causal)
+    assert (np.asarray(weights)[..., ~causal[0]] == 0).all()
+    np.testing.assert_allclose(totals[..., 0], weights.sum(-1), rtol=1e-6)
 
 
 def test_a_query_that_sees_nothing_stays_finite():
     """A NaN in a padding row would reach every gradient."""
-    q, k, _ = random_qkv()
-    assert np.isfinite(attention_probs(q, k, np.zeros((2, 1, 5), bool))).all()
+    q, k, v = random_qkv()
+    weights = attention_weights(q, by_heads(k), np.zeros((2, 1, 5), bool))
+    assert np.isfinite(attend(*weights, by_heads(v))).all()
 
 
-def test_attention_probabilities_are_float32_in_half_precision():
+def test_large_logits_do_not_overflow():
+    q, k, v = random_qkv()
+    weights = attention_weights(1e4 * q, by_heads(k), np.ones((2, 1, 5), bool))
+    assert np.isfinite(attend(*weights, by_heads(v))).all()
+    assert (np.asarray(weights[1]) >= 1).all()
+
+
+def test_attention_weights_are_float32_in_half_precision():
     q, k, v = random_qkv().astype(jnp.bfloat16)
-    probs = attention_probs(q, k, np.ones((2, 1, 5), bool))
-    assert probs.dtype == jnp.float32
-    np.testing.assert_allclose(probs.sum(-1), 1, atol=1e-6)
-    assert attend(probs, v).dtype == jnp.bfloat16
+    weights, totals = attention_weights(q, by_heads(k), np.ones((2, 1, 5), bool))
+    assert weights.dtype == totals.dtype == jnp.float32
+    assert attend(weights, totals, by_heads(v)).dtype == jnp.bfloat16
 
 
 def test_attend_takes_fewer_queries_than_keys():
     q, k, v = random_qkv()
-    probs = attention_probs(q, k, np.ones((2, 1, 5), bool))
-    np.testing.assert_allclose(attend(probs[:, :, 1:3], v), attend(probs, v)[:, 1:3], atol=1e-6)
+    weights, totals = attention_weights(q, by_heads(k), np.ones((2, 1, 5), bool))
+    some = attend(weights[:, :, 1:3], totals[:, :, 1:3], by_heads(v))
+    np.testing.assert_allclose(some, attend(weights, totals, by_heads(v))[:, 1:3], atol=1e-6)
 
 
 def test_split_heads_gives_each_head_neighbouring_columns():
