@@ -2,23 +2,34 @@
 
     python train.py --config configs/quickstart.py
     python train.py --config configs/bert_sst2.py --config.data.path=$DATA/glue/sst2
+    python train.py --config configs/quickstart.py --config.mesh.fsdp=4 \\
+        --coordinator HOST:PORT --num_processes 2 --process_id 0
 
-Run again, the same command goes on from the newest checkpoint. Every setting of
-latadj_jax/settings.py is a flag.
+It trains on all devices it finds (docs/scaling.md). Run again, the same command goes on from the
+newest checkpoint. Every setting of latadj_jax/settings.py is a flag.
 """
 
 import logging
 import sys
 
 import absl.logging
-from absl import app
+from absl import app, flags
 from ml_collections import config_flags
 
+from latadj_jax.mesh import is_first_process
+from latadj_jax.processes import join
 from latadj_jax.report import table
 from latadj_jax.settings import SettingsError, check_key, from_config
+from latadj_jax.stopping import Stopped
 from latadj_jax.training import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", "", "HOST:PORT of process 0, where several processes train one model"
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "how many they are")
+_PROCESS_ID = flags.DEFINE_integer("process_id", -1, "which of them this is, from 0")
+_CLUSTER = flags.DEFINE_bool("cluster", False, "Slurm, Cloud TPU or GKE says all of that")
 
 
 def main(_) -> None:
@@ -26,10 +37,15 @@ def main(_) -> None:
     logging.getLogger("latadj_jax").setLevel(logging.INFO)
     try:
         settings = from_config(_CONFIG.value.to_dict())
+        join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value, _CLUSTER.value)
         results = train(settings)
+    except Stopped as stopped:
+        print(f"train.py: {stopped.message}", file=sys.stderr)
+        raise
     except (ValueError, FloatingPointError, OSError) as error:
         sys.exit(f"train.py: {error}")
-    print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")
+    if is_first_process():
+        print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -11,11 +11,12 @@ from latadj_jax.continuation import continuation_logits
 from latadj_jax.engine import Engine
 from latadj_jax.exporting import export_programs
 from latadj_jax.generation import generate, stream
-from latadj_jax.model import Model, init_params
+from latadj_jax.model import Model
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
 from latadj_jax.profile import Profile
 from latadj_jax.saving import save_pretrained
+from latadj_jax.sharding import init_params
 
 __all__ = [
     "Engine",

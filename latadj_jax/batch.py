@@ -84,21 +84,24 @@ def collate(
     indices: np.ndarray,
     bucket: int,
     batch_size: int,
+    own: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The batch of the examples at `indices`, with `labels` [B] and `weights` float32 [B].
 
     A short batch is filled up to `batch_size` with its first example at weight 0, so that every
-    batch of a bucket has one shape. Labels that are target ids, [N, S] with -1 after their ends,
-    are cut to the bucket of the longest in the batch.
+    batch of a bucket has one shape; of its rows only those in `own` are made, if given. Labels that
+    are target ids, [N, S] with -1 after their ends, are cut to the bucket of the longest in the
+    batch.
     """
     rows = np.concatenate([indices, np.repeat(indices[:1], batch_size - len(indices))])
-    batch = pad([examples[i] for i in rows], bucket)
     weights = (np.arange(batch_size) < len(indices)).astype(np.float32)
     labels = labels[rows]
     if labels.ndim == 2:
         longest = int((labels >= 0).sum(axis=1).max())
         labels = labels[:, : bucket_of(longest, default_buckets(labels.shape[1]))]
-    return {**batch, "labels": labels, "weights": weights}
+    own = np.arange(batch_size) if own is None else own
+    batch = pad([examples[i] for i in rows[own]], bucket)
+    return {**batch, "labels": labels[own], "weights": weights[own]}
 
 
 def check_inputs(

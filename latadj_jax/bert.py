@@ -11,11 +11,14 @@ from latadj_jax.eliminate import Cut, put_back, select, take, take_positions
 from latadj_jax.layers import (
     ACTIVATIONS,
     Dropout,
+    Embed,
     LayerNorm,
     attend,
     attention_weights,
+    layer_class,
     split_heads,
 )
+from latadj_jax.mesh import by_rows
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
 from latadj_jax.ranking import ENCODER_STRATEGIES, ranking
@@ -32,7 +35,7 @@ class BertEmbeddings(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
 
         def embed(num, name):
-            return nn.Embed(num, cfg.hidden_size, self.dtype, embedding_init=init, name=name)
+            return Embed(num, cfg.hidden_size, self.dtype, embedding_init=init, name=name)
 
         x_BLD = embed(cfg.vocab_size, "word")(ids_BL)
         x_BLD += embed(cfg.type_vocab_size, "token_type")(types_BL)
@@ -96,6 +99,7 @@ class Bert(nn.Module):
     cfg: BertConfig
     task: str
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     protected = 1  # CLS
     strategies = ENCODER_STRATEGIES
@@ -104,7 +108,8 @@ class Bert(nn.Module):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
         self.embeddings = BertEmbeddings(cfg, self.dtype)
-        self.layers = [BertLayer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        layer = layer_class(BertLayer, self.remat, 5)
+        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.pooler = nn.Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
         if self.task != "features":
             self.head_dropout = Dropout(cfg.head_dropout)
@@ -130,7 +135,8 @@ class Bert(nn.Module):
         rows_L = jnp.arange(ids_BL.shape[1], dtype=jnp.int32)[None, :]
         positions_BL = jnp.where(valid_BL, rows_L, -1)
         # Counted from the first valid token, so that padding on the left changes nothing.
-        x_BLD = self.embeddings(ids_BL, types_BL, jnp.maximum(rows_L - start_B1, 0), train)
+        places_BL = jnp.maximum(rows_L - start_B1, 0)
+        x_BLD = by_rows(self.embeddings(ids_BL, types_BL, places_BL, train))
 
         counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
@@ -142,6 +148,7 @@ class Bert(nn.Module):
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             protected_BL = positions_BL == start_B1
             x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, protected_BL, cut, train)
+            x_BLD = by_rows(x_BLD)
             scores.append(scores_BL)
 
         cls_B11 = jnp.argmax(positions_BL == start_B1, axis=1)[:, None, None]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from latadj_jax.api import apply
+from latadj_jax.mesh import fetch, on_devices
 from latadj_jax.model import Model
 from latadj_jax.profile import DEFAULT_FIT, Profile
 from latadj_jax.score import attention_context_contribution
@@ -40,8 +41,8 @@ def calibrate(
 def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     """ACC of each example and layer of one batch: [B, number of layers]."""
     inputs = {key: array for key, array in batch.items() if key != "decoder_input_ids"}
-    out = apply(model.encoder, params, inputs, return_scores=True)
-    acc_BL = np.stack([_median(scores, out.positions) for scores in out.scores], axis=1)
+    out = apply(model.encoder, params, on_devices(inputs), return_scores=True)
+    acc_BL = np.stack([fetch(_median(scores, out.positions)) for scores in out.scores], axis=1)
     return acc_BL[np.asarray(batch.get("weights", np.ones(len(acc_BL)))) > 0]
 
 

@@ -1,32 +1,140 @@
-"""Checkpoints of a training run, by orbax."""
+"""Checkpoints of a training run, by orbax: whole, checked, the newest ones and the best."""
 
+import logging
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from latadj_jax.mesh import fetch, is_first_process, wait_for_all
+
+log = logging.getLogger(__name__)
+LOSS = "evaluation_loss"
 
 
 class Checkpoints:
-    """The newest checkpoints of one run, by step; writing is asynchronous and atomic."""
+    """The checkpoints of one run, by step; writing is asynchronous and atomic.
+
+    Each holds the state and a checksum of it. All processes write their own parts.
+
+    Args:
+      keep: how many of the newest stay; so does the one of least evaluation loss, if any has one.
+    """
 
     def __init__(self, folder: Path, keep: int = 2):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, create=True)
-        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+        self.folder, self._keep = folder.absolute(), keep
+        self._manager = self._open()
+
+    def _open(self) -> ocp.CheckpointManager:
+        best = BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False)
+        options = ocp.CheckpointManagerOptions(
+            create=True,
+            preservation_policy=AnyPreservationPolicy([LatestN(self._keep), best]),
+            best_fn=_quality,
+        )
+        return ocp.CheckpointManager(self.folder, options=options)
 
     @property
     def newest(self) -> int | None:
         """Step of the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state) -> None:
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+    @property
+    def best(self) -> int | None:
+        """Step of the one of least evaluation loss; None where none has one."""
+        losses = {}
+        for step in self._manager.all_steps():
+            metrics = self._manager.metrics(step)
+            if metrics and np.isfinite(metrics.get(LOSS, np.nan)):
+                losses[step] = metrics[LOSS]
+        return min(losses, key=losses.get, default=None)
+
+    def save(self, step: int, state, loss: float | None = None) -> None:
+        """Begins to write; an error of the one before (a full disk) is raised here."""
+        about = ocp.args.JsonSave({"checksum": _number(checksum(state))})
+        args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=about)
+        metrics = None if loss is None else {LOSS: float(loss)}
+        self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like):
-        """The state saved at `step`, in the structure and sharding of `like`."""
+        """The state saved at `step`, in the structure and sharding of `like`.
+
+        Raises:
+          ValueError: a checkpoint that is not what was saved.
+        """
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(step, args=args)
+        except Exception as error:  # tensorstore and orbax raise many kinds
+            first_line = str(error).strip().split("\n")[0]
+            raise ValueError(f"checkpoint {step} cannot be read: {first_line}") from error
+        if _number(checksum(restored.state)) != restored.about["checksum"]:
+            raise ValueError(f"checkpoint {step} holds other numbers than were saved.")
+        return restored.state
+
+    def restore_newest(self, like) -> tuple[int, object]:
+        """(step, state) of the newest checkpoint that is whole; (0, `like`) where there is none.
+
+        One that is not is put aside as STEP.damaged, with a warning.
+        """
+        while (step := self.newest) is not None:
+            try:
+                return step, self.restore(step, like)
+            except ValueError as error:
+                log.warning("%s Put aside as %s.damaged; trying the one before.", error, step)
+                self._manager.close()
+                wait_for_all(f"damaged {step}")
+                if is_first_process():
+                    (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
+                wait_for_all(f"put aside {step}")
+                self._manager = self._open()
+        return 0, like
+
+    def wait(self) -> None:
+        """Returns when what was begun is written; raises what kept it from being."""
+        self._manager.wait_until_finished()
+        self._manager.check_for_errors()
 
     def close(self) -> None:
         """Waits until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+
+@jax.jit
+def checksum(state) -> jax.Array:
+    """A uint32 of all the bits of `state`, however it is spread over devices."""
+
+    def of(leaf: jax.Array) -> jax.Array:
+        bits = leaf.astype(jnp.uint32)
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            width = {2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
+            bits = jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
+        return jnp.sum(bits, dtype=jnp.uint32)
+
+    # Each leaf by a factor of its own, so that two that changed places are noticed.
+    sums = [of(leaf) * jnp.uint32(2 * n + 1) for n, leaf in enumerate(jax.tree.leaves(state))]
+    return sum(sums, jnp.uint32(0))
+
+
+def _number(x: jax.Array) -> int:
+    return int(fetch(x))
+
+
+def _quality(metrics) -> float:
+    """The greater the better, for orbax."""
+    return -metrics[LOSS]
+
+
+def _free(path: Path) -> Path:
+    """`path`, or with a number behind it where that is taken."""
+    taken = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, 100))]
+    return next(p for p in taken if not p.exists())

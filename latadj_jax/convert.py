@@ -7,14 +7,12 @@ in silence.
 import logging
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import flax
-import jax
-import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import save_file
 
+from latadj_jax.mesh import fetch
+from latadj_jax.sharding import placer
 from latadj_jax.weights import LEAVES, WeightsError
 
 log = logging.getLogger(__name__)
@@ -139,6 +137,7 @@ def merge(
     """
     tensors = _split(family, {_canonical(family, n): array for n, array in tensors.items()})
     missing, misshaped, new, flat = [], [], [], {}
+    place = placer(family, dtype)
     leaves = flax.traverse_util.flatten_dict(expected)
     # A head may be new as a whole; half of one was lost.
     present = {path[0] for path in leaves if _torch_name(family, path) in tensors}
@@ -148,7 +147,7 @@ def merge(
         if array is None:
             if path[0] in HEADS[family] and path[0] not in present:
                 new.append(name)
-                flat[path] = _new_leaf(path, leaf.shape, seed, init_std, dtype)
+                flat[path] = place(path, _new_leaf(path, leaf.shape, seed, init_std))
             else:
                 missing.append(name)
             continue
@@ -156,7 +155,7 @@ def merge(
         if array.shape != leaf.shape:
             misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
             continue
-        flat[path] = jnp.asarray(array, dtype)
+        flat[path] = place(path, array)
     part = PARTS.get(family)
     if part and not any(_torch_name(family, path).startswith(part) for path in leaves):
         tensors = {name: array for name, array in tensors.items() if not name.startswith(part)}
@@ -174,16 +173,16 @@ def merge(
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def save_tensors(family: str, task: str, params, file: Path) -> None:
-    """Writes `params` as safetensors, under torch names and in torch layout."""
+def to_tensors(family: str, task: str, params) -> dict[str, np.ndarray]:
+    """`params` on the host, under torch names and in torch layout."""
     tensors = {}
     for path, array in flax.traverse_util.flatten_dict(params).items():
         name = _torch_name(family, path)
         if task != "features" and path[0] not in BESIDE:
             name = PREFIXES[family] + name
-        array = np.asarray(array)
+        array = fetch(array)
         tensors[name] = np.ascontiguousarray(array.T if _is_transposed(family, path) else array)
-    save_file(_join(family, tensors), file, metadata={"format": "pt"})
+    return _join(family, tensors)
 
 
 def _canonical(family: str, name: str) -> str:
@@ -237,8 +236,8 @@ def _is_transposed(family: str, path: tuple[str, ...]) -> bool:
     return path[-1] == "kernel" and path[-2] not in CONV1D.get(family, ())
 
 
-def _new_leaf(path: tuple[str, ...], shape, seed: int, std: float, dtype) -> jax.Array:
+def _new_leaf(path: tuple[str, ...], shape, seed: int, std: float) -> np.ndarray:
     if path[-1] != "kernel":
-        return jnp.zeros(shape, dtype)
+        return np.zeros(shape)
     rng = np.random.default_rng([seed, *"/".join(path).encode()])
-    return jnp.asarray(rng.normal(0.0, std, shape), dtype)
+    return rng.normal(0.0, std, shape)

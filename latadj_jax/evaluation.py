@@ -11,6 +11,7 @@ from latadj_jax import metrics, tasks
 from latadj_jax.api import apply
 from latadj_jax.batch import collate, default_buckets, group
 from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.mesh import fetch, on_devices
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.perplexity import conditions
 from latadj_jax.plan import Plan, expected_speedup, macs
@@ -70,7 +71,8 @@ def predict(
     batches = list(data.batches(sorted(plans), batch_size))
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
-        logits = np.asarray(apply(model, params, batch, plan=plan, rngs=rngs_for(plan)).logits)
+        out = apply(model, params, on_devices(batch), plan=plan, rngs=rngs_for(plan))
+        logits = fetch(out.logits)
         predictions[indices] = tasks.predictions(model.task, logits)[: len(indices)]
     return predictions
 
@@ -155,7 +157,7 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
     total_ms = dict.fromkeys(plans, 0.0)
     for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):
         runs = {
-            alpha: _run(model, params, jax.device_put(batches[0]), by_bucket[bucket])
+            alpha: _run(model, params, jax.device_put(on_devices(batches[0])), by_bucket[bucket])
             for alpha, by_bucket in plans.items()
         }
         for alpha, times in interleaved_ms(runs, settings.timing_repeats).items():

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from latadj_jax.evaluation import Encoded, evaluate
 from latadj_jax.generation import generate
+from latadj_jax.mesh import fetch, on_devices
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan
 from latadj_jax.settings import EvalSettings
@@ -65,10 +66,10 @@ def write(
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         tokens_BS = generate(
-            model, params, batch, None, max_new_tokens, num_beams=settings.num_beams, plan=plan,
-            rngs=rngs_for(plan),
+            model, params, on_devices(batch), None, max_new_tokens,
+            num_beams=settings.num_beams, plan=plan, rngs=rngs_for(plan),
         )  # fmt: skip
-        written = tokenizer.batch_decode(np.asarray(tokens_BS), skip_special_tokens=True)
+        written = tokenizer.batch_decode(fetch(tokens_BS), skip_special_tokens=True)
         for i, text in zip(indices, written, strict=False):  # fillers come last
             texts[i] = text.strip()
     return texts

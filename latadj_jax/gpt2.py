@@ -16,7 +16,9 @@ from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,
     Dropout,
+    Embed,
     LayerNorm,
+    layer_class,
     split_heads,
 )
 from latadj_jax.outputs import Output
@@ -72,6 +74,7 @@ class GPT2(nn.Module):
     cfg: GPT2Config
     task: str
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     protected = 1  # the last token of the prompt
     strategies = STRATEGIES
@@ -79,12 +82,11 @@ class GPT2(nn.Module):
     def setup(self):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
-        self.word = nn.Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
-        self.position = nn.Embed(
-            cfg.max_positions, cfg.hidden_size, self.dtype, embedding_init=init
-        )
+        self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
+        self.position = Embed(cfg.max_positions, cfg.hidden_size, self.dtype, embedding_init=init)
         self.embedding_dropout = Dropout(cfg.embedding_dropout)
-        self.layers = [GPT2Layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        layer = layer_class(GPT2Layer, self.remat, 6)
+        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = LayerNorm(cfg.norm_eps)
         if self.task == "lm" and not cfg.tied:
             self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)

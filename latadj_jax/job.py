@@ -17,6 +17,7 @@ class Job(NamedTuple):
     data: Encoded  # to train on
     buckets: tuple[int, ...]  # padded lengths to calibrate with
     planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
+    held_out: Encoded  # whose loss is watched
     evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
 
 

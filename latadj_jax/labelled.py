@@ -42,6 +42,7 @@ def load(settings: Settings) -> Job:
         train_data,
         buckets_of(data, "valid"),
         {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        encoded(tokenizer, next(iter(eval_examples.values())), data),
         evaluator(settings, model, tokenizer, eval_examples),
     )
 

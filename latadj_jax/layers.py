@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from latadj_jax.mesh import gathered
+
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
     "gelu_new": functools.partial(nn.gelu, approximate=True),
@@ -58,6 +60,23 @@ def attend(weights_BHIJ: jax.Array, totals_BHI1: jax.Array, values_BGJC: jax.Arr
     out_BHIC = sums_BGNC.reshape(*weights_BHIJ.shape[:3], width) / totals_BHI1
     out_BIHC = out_BHIC.astype(values_BGJC.dtype).swapaxes(1, 2)
     return out_BIHC.reshape(*out_BIHC.shape[:2], -1)
+
+
+class Embed(nn.Embed):
+    """An embedding table that every device gathers before it looks up: ids may be anywhere."""
+
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        (table_VD,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
+        return jnp.take(gathered(table_VD), ids, axis=0)
+
+
+def layer_class(of, remat: bool, *static: int):
+    """The class of a layer, or one whose activations are computed again in the backward pass.
+
+    Args:
+      static: places of arguments that are no arrays, `self` being 0.
+    """
+    return nn.remat(of, static_argnums=static) if remat else of
 
 
 def split_heads(x_BLD: jax.Array, num_heads: int) -> jax.Array:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from latadj_jax.api import apply
 from latadj_jax.continuation import continuation_logits
+from latadj_jax.mesh import fetch
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan
 from latadj_jax.windows import Pair, Windows, pairs_batches
@@ -68,7 +69,7 @@ def score_pairs(
     for batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plan_of(batch.prompt["input_ids"].shape[1])
         scored = _score(model, plan, params, batch.prompt, batch.continuation, batch.weights)
-        for whole, part in zip(result, map(np.asarray, scored), strict=True):
+        for whole, part in zip(result, map(fetch, scored), strict=True):
             whole[batch.indices] = part[: len(batch.indices)]
     return result
 
@@ -109,7 +110,7 @@ def _in_batches(score, num_windows: int, batch_size: int, progress: str) -> Scor
     for start in tqdm(range(0, num_windows, batch_size), desc=progress, unit="batch", leave=False):
         rows = np.arange(start, start + batch_size)
         scored = score(np.minimum(rows, num_windows - 1))
-        parts.append([np.asarray(array)[rows < num_windows] for array in scored])
+        parts.append([fetch(array)[rows < num_windows] for array in scored])
     return Scored(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
 

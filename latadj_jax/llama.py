@@ -18,7 +18,9 @@ from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,
     Dropout,
+    Embed,
     RMSNorm,
+    layer_class,
     split_heads,
 )
 from latadj_jax.outputs import Output
@@ -79,6 +81,7 @@ class Llama(nn.Module):
     cfg: LlamaConfig
     task: str
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     protected = 1  # the last token of the prompt
     strategies = STRATEGIES
@@ -86,10 +89,9 @@ class Llama(nn.Module):
     def setup(self):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
-        self.word = nn.Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
-        self.layers = [
-            LlamaLayer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)
-        ]
+        self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
+        layer = layer_class(LlamaLayer, self.remat, 6)
+        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = RMSNorm(cfg.norm_eps)
         if self.task == "lm" and not cfg.tied:
             self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)

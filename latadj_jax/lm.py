@@ -11,9 +11,10 @@ from latadj_jax.config import GPT2Config
 from latadj_jax.corpus import check_vocabulary, encode_text, load_corpus, train_tokenizer
 from latadj_jax.evaluation import Encoded
 from latadj_jax.job import Job, as_trained
-from latadj_jax.model import Model, init_params
+from latadj_jax.model import Model
 from latadj_jax.perplexity import evaluate_text
 from latadj_jax.settings import Settings, SettingsError
+from latadj_jax.sharding import init_params
 from latadj_jax.text import load_tokenizer
 from latadj_jax.windows import sliding_windows, training_windows
 
@@ -32,6 +33,7 @@ def load(settings: Settings) -> Job:
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
     windows = training_data(settings, encode_text(tokenizer, train_text))
+    held_out = windows_of(settings, encode_text(tokenizer, next(iter(eval_texts.values()))))
     evaluate = evaluator(settings, model, tokenizer, eval_texts)
     window = settings.lm.window
     return Job(
@@ -41,6 +43,7 @@ def load(settings: Settings) -> Job:
         windows,
         (window,),
         {window: settings.lm.prompt or window},
+        held_out,
         evaluate,
     )
 
@@ -106,4 +109,16 @@ def training_data(settings: Settings, ids: np.ndarray) -> Encoded:
     if limit := settings.data.max_train_examples:
         rng = np.random.default_rng(settings.seed)
         windows_WT = windows_WT[np.sort(rng.permutation(len(windows_WT))[:limit])]
+    return _unlabelled(windows_WT)
+
+
+def windows_of(settings: Settings, ids: np.ndarray) -> Encoded:
+    """Windows of a text, one after another; none of a text that is shorter."""
+    window = settings.lm.window
+    if len(ids) < window:
+        return _unlabelled(np.zeros((0, window), np.int32))
+    return _unlabelled(training_windows(ids, window, window))
+
+
+def _unlabelled(windows_WT: np.ndarray) -> Encoded:
     return Encoded([{"input_ids": row} for row in windows_WT], np.zeros(len(windows_WT), np.int32))

@@ -33,6 +33,7 @@ class Model:
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
       strategy: what word-vectors are ranked by, where no plan says another; see `ranking`.
+      remat: whether gradients compute each layer's activations again, which saves their memory.
       dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
     """
 
@@ -42,6 +43,7 @@ class Model:
     alpha: float | None = None
     dtype: str = "float32"
     strategy: str = "score"
+    remat: bool = False
 
     def __post_init__(self):
         tasks = ARCHITECTURES[self.config.model_type]
@@ -83,7 +85,7 @@ class Model:
     def module(self):
         """The Flax module that computes it."""
         module = MODULES[self.config.model_type]
-        return module(self.config, self.task, jnp.dtype(self.dtype))
+        return module(self.config, self.task, jnp.dtype(self.dtype), self.remat)
 
     def check_start(self) -> None:
         """Raises ValueError for a seq2seq model that does not know how a target begins."""
@@ -106,17 +108,13 @@ class Model:
         return make_plan(self.profile, alpha, length, **options)
 
 
-def init_params(model: Model, seed: int = 0):
-    """Random parameters, to train from scratch."""
-    return jax.jit(_init, static_argnums=0)(model, jax.random.key(seed))
-
-
 def param_shapes(model: Model):
     """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
-    return jax.eval_shape(functools.partial(_init, model), jax.random.key(0))
+    return jax.eval_shape(functools.partial(random_params, model), jax.random.key(0))
 
 
-def _init(model: Model, key: jax.Array):
+def random_params(model: Model, key: jax.Array):
+    """Parameters drawn as the family draws them before any training."""
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}
     return model.module.init(key, inputs, model.plan(None, 2))["params"]

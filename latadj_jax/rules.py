@@ -94,7 +94,34 @@ def check(s) -> None:
         ok = isinstance(layer, int) and layer >= 1
         need(ok, "elimination.layers", e.layers, "numbers of layers, from 1")
 
+    for alpha in e.alphas:
+        ok = isinstance(alpha, (int, float)) and 0 < alpha < math.inf
+        need(ok, "elimination.alphas", e.alphas, "numbers greater than 0")
+    need(len(set(e.alphas)) == len(e.alphas), "elimination.alphas", e.alphas, "all different")
+    need(not (e.dense and e.alphas), "elimination.alphas", e.alphas, "() with elimination.dense")
+    if e.sandwich:
+        need(len(e.alphas) >= 2, "elimination.alphas", e.alphas, "two or more with a sandwich")
+    need(0 <= e.distill <= 1, "elimination.distill", e.distill, "a share, in [0, 1]")
+    if e.distill:
+        need(not e.dense, "elimination.distill", e.distill, "0 with elimination.dense")
+
+    sizes = (s.mesh.data, s.mesh.fsdp, s.mesh.tensor)
+    need(all(n == -1 or n >= 1 for n in sizes), "mesh", sizes, "sizes of at least 1, or -1")
+    need(sizes.count(-1) <= 1, "mesh", sizes, "-1 for one axis at most")
+
     t = s.train
+    positive("train.accumulate", t.accumulate)
+    whole = t.batch_size % t.accumulate == 0
+    need(whole, "train.accumulate", t.accumulate, f"a divisor of train.batch_size, {t.batch_size}")
+    positive("train.keep", t.keep)
+    not_negative("train.evaluate_every", t.evaluate_every)
+    if t.evaluate_every:
+        whole = t.evaluate_every % t.checkpoint_every == 0
+        need(whole, "train.evaluate_every", t.evaluate_every,
+             f"a multiple of train.checkpoint_every, {t.checkpoint_every}")  # fmt: skip
+    if t.keep_best:
+        need(t.evaluate_every > 0, "train.evaluate_every", 0, "above 0 with train.keep_best")
+    one_of("train.generator", t.generator, ("rbg", "threefry2x32"))
     positive("train.batch_size", t.batch_size)
     positive("train.epochs", t.epochs)
     not_negative("train.max_steps", t.max_steps)

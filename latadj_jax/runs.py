@@ -4,19 +4,24 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+from latadj_jax.mesh import is_first_process, wait_for_all
 from latadj_jax.settings import Settings, SettingsError, from_config
 
 SETTINGS_FILE = "settings.json"
 PROFILE_FILE = "profile.json"
+LOCK_FILE = ".lock"
 
 
 def check_workdir(settings: Settings) -> list[str]:
     """The settings that differ from those of the run in the folder, if there is one.
 
-    Settings of the evaluation may change between runs. A folder of other settings may be taken
-    over only if nothing was trained in it yet.
+    Settings of the evaluation and of the mesh may change between runs. A folder of other settings
+    may be taken over only if nothing was trained in it yet.
 
     Raises:
       SettingsError: something was trained in the folder with other settings.
@@ -25,7 +30,7 @@ def check_workdir(settings: Settings) -> list[str]:
     if not (workdir / SETTINGS_FILE).exists():
         return []
     changed = _differences(_as_json(load_settings(workdir)), _as_json(settings))
-    changed = [key for key in changed if not key.startswith("eval.")]
+    changed = [key for key in changed if not key.startswith(("eval.", "mesh."))]
     trained = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("model/elimination.json")]
     if changed and trained:
         raise SettingsError(
@@ -35,24 +40,39 @@ def check_workdir(settings: Settings) -> list[str]:
     return changed
 
 
-def claim_workdir(settings: Settings) -> Path:
-    """Makes the run's folder, or takes it up again; `check_workdir` says which.
+@contextlib.contextmanager
+def claimed_workdir(settings: Settings) -> Iterator[Path]:
+    """Makes the run's folder, or takes it up again, and holds it: no other run may use it.
+
+    Of several processes the first makes and holds it.
 
     Raises:
-      SettingsError: the folder belongs to other settings, or cannot be made.
+      SettingsError: the folder belongs to other settings, is in use, or cannot be made.
     """
     workdir = Path(settings.workdir)
-    if check_workdir(settings):
-        (workdir / PROFILE_FILE).unlink(missing_ok=True)
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = workdir / SETTINGS_FILE
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
-        temporary.replace(file)
-    except OSError as error:
-        raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
-    return workdir
+    if not is_first_process():
+        wait_for_all("workdir")
+        yield workdir
+        return
+    with contextlib.ExitStack() as held:
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(workdir / LOCK_FILE, blocking=False))
+            if check_workdir(settings):
+                (workdir / PROFILE_FILE).unlink(missing_ok=True)
+            file = workdir / SETTINGS_FILE
+            temporary = file.with_suffix(".tmp")
+            temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
+            temporary.replace(file)
+        except Timeout:
+            raise SettingsError(
+                f"config.workdir {workdir} is in use by another run; wait for its end, or name "
+                f"another folder."
+            ) from None
+        except OSError as error:
+            raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
+        wait_for_all("workdir")
+        yield workdir
 
 
 def load_settings(workdir: Path) -> Settings:
@@ -107,10 +127,14 @@ def _differences(a: dict, b: dict, prefix: str = "") -> list[str]:
 class MetricsLog:
     """metrics.jsonl: a JSON object a line; TensorBoard events too when asked for.
 
-    Going on from a checkpoint, the lines after it are dropped: their steps are done again.
+    Only the first of several processes writes. Going on from a checkpoint, the lines after it are
+    dropped: their steps are done again.
     """
 
     def __init__(self, workdir: Path, start_step: int, tensorboard: bool = False):
+        self._file, self._tensorboard = None, None
+        if not is_first_process():
+            return
         file = workdir / "metrics.jsonl"
         lines = []
         if start_step and file.exists():
@@ -123,6 +147,8 @@ class MetricsLog:
         self._tensorboard = _tensorboard(workdir) if tensorboard else None
 
     def write(self, step: int, **values: float) -> None:
+        if self._file is None:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._tensorboard:
@@ -130,6 +156,8 @@ class MetricsLog:
                 self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
+        if self._file is None:
+            return
         self._file.close()
         if self._tensorboard:
             self._tensorboard.close()

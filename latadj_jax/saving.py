@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 
 import jax
+from safetensors.numpy import save_file
 
 from latadj_jax import convert
 from latadj_jax.config import ARCHITECTURES
+from latadj_jax.mesh import is_first_process, wait_for_all
 from latadj_jax.model import Model, check_params
 
 
@@ -19,7 +21,7 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
 
     Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
     the default alpha. Earlier weights in the folder are replaced only once everything is written;
-    its other files stay.
+    its other files stay. Of several processes, which must all call it, the first writes.
 
     Args:
       tokenizer: a transformers tokenizer, to be saved along.
@@ -32,6 +34,14 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
     check_params(model, params)
+    dtype = str(jax.tree.leaves(params)[0].dtype)
+    tensors = convert.to_tensors(model.config.model_type, model.task, params)
+    if is_first_process():
+        _write(path, model, dtype, tensors, tokenizer)
+    wait_for_all("saved")
+
+
+def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
     made = not path.exists()
     path.mkdir(parents=True, exist_ok=True)
     # Inside of it: on the same disk whatever `path` is, a link or a mount point.
@@ -39,9 +49,9 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     try:
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-        convert.save_tensors(model.config.model_type, model.task, params, new / "model.safetensors")
+        save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
         _write_json(new / "elimination.json", _elimination(model))
-        _write_json(new / "config.json", _hf_config(model, params))
+        _write_json(new / "config.json", _hf_config(model, dtype))
         # safetensors writes for the owner alone; as readable as the other files are.
         (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
         _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
@@ -69,10 +79,10 @@ def _move_in(files: list[Path], path: Path, old: Path) -> None:
         raise
 
 
-def _hf_config(model: Model, params) -> dict:
+def _hf_config(model: Model, dtype: str) -> dict:
     hf = model.config.to_hf()
     hf["architectures"] = [ARCHITECTURES[model.config.model_type][model.task]]
-    hf["dtype"] = str(jax.tree.leaves(params)[0].dtype)
+    hf["dtype"] = dtype
     hf.pop("torch_dtype", None)  # the older name of dtype
     if model.task in ("classification", "regression"):
         single = "single_label_classification"

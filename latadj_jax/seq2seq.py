@@ -13,8 +13,9 @@ from latadj_jax.evaluation import Encoded, buckets_of
 from latadj_jax.files import DataError
 from latadj_jax.generated import evaluate_generated, require_sacrebleu
 from latadj_jax.job import Job, as_trained
-from latadj_jax.model import Model, init_params
+from latadj_jax.model import Model
 from latadj_jax.settings import DataSettings, Settings
+from latadj_jax.sharding import init_params
 from latadj_jax.text import Examples, encode, load_examples, load_tokenizer
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -42,6 +43,7 @@ def load(settings: Settings) -> Job:
         encoded(tokenizer, train_examples, data),
         buckets_of(data, "valid"),
         {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        encoded(tokenizer, next(iter(eval_examples.values())), data),
         evaluator(settings, model, tokenizer, eval_examples),
     )
 

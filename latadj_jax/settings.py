@@ -82,9 +82,24 @@ class DataSettings:
 
 
 @dataclasses.dataclass(frozen=True)
+class MeshSettings:
+    """How the devices are arranged, see mesh.py; -1, at most once, is what is left."""
+
+    data: int = -1  # examples of a batch, beside those of fsdp
+    fsdp: int = 1  # examples, and parts of the parameters and of the optimizer's state
+    tensor: int = 1  # parts of every layer: heads, feed-forward
+
+
+@dataclasses.dataclass(frozen=True)
 class EliminationSettings:
     alpha: float = 0.9  # of training, and the default that the saved model carries
     dense: bool = False  # train without elimination
+    # Of training, in place of alpha: each step draws one, so that one checkpoint serves them all.
+    alphas: tuple[float, ...] = ()
+    sandwich: bool = False  # each step: the largest, the smallest, and one drawn of the others
+    # Above 0 each step has a dense pass too, and this share of the others' loss is their distance
+    # from it.
+    distill: float = 0.0
     count: str = "valid"
     strategy: str = ""  # what is kept; "" = as the model carries it, which is "score" at first
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
@@ -94,7 +109,9 @@ class EliminationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    batch_size: int = 32
+    batch_size: int = 32  # of one update, over all devices
+    accumulate: int = 1  # parts that a batch is computed in, one after another: less memory
+    remat: bool = False  # compute activations again for the gradients: less memory, more time
     epochs: float = 3.0
     max_steps: int = 0  # 0 = as epochs say
     optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optim.py
@@ -103,6 +120,13 @@ class TrainSettings:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     checkpoint_every: int = 500  # steps
+    keep: int = 2  # newest checkpoints
+    # The loss on evaluation data, every so many steps; 0 = never. The best checkpoint is kept too.
+    evaluate_every: int = 0
+    keep_best: bool = False  # whether the best checkpoint is the model in the end, not the last
+    # "rbg" compiles and draws faster on one device; with "threefry2x32" each device of several
+    # draws only its own part. The numbers differ.
+    generator: str = "rbg"
     log_every: int = 10
     tensorboard: bool = False
 
@@ -123,6 +147,7 @@ class Settings:
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()
     lm: LMSettings = LMSettings()
+    mesh: MeshSettings = MeshSettings()
     elimination: EliminationSettings = EliminationSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()

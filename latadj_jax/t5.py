@@ -14,7 +14,8 @@ from flax import linen as nn
 from latadj_jax.cached_attention import LayerCache
 from latadj_jax.config import T5Config
 from latadj_jax.eliminate import Cut, put_back
-from latadj_jax.layers import Dropout, RMSNorm
+from latadj_jax.layers import Dropout, Embed, RMSNorm, layer_class
+from latadj_jax.mesh import by_rows
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
 from latadj_jax.ranking import ENCODER_STRATEGIES
@@ -28,6 +29,7 @@ class T5(nn.Module):
     cfg: T5Config
     task: str
     dtype: jnp.dtype = jnp.float32
+    remat: bool = False
 
     protected = 0
     strategies = ENCODER_STRATEGIES
@@ -35,31 +37,27 @@ class T5(nn.Module):
     def setup(self):
         cfg = self.cfg
         normal = nn.initializers.normal
-        self.shared = nn.Embed(
-            cfg.vocab_size,
-            cfg.hidden_size,
-            self.dtype,
-            embedding_init=normal(cfg.initializer_factor),
-        )
+        init = normal(cfg.initializer_factor)
+        self.shared = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
         bias = partial(
             RelativeBias, cfg.num_buckets, cfg.max_distance, cfg.num_heads, dtype=jnp.float32
         )
         self.encoder_bias = bias(both_ways=True)
+        encoder_layer = layer_class(T5EncoderLayer, self.remat, 5)
         self.encoder_layers = [
-            T5EncoderLayer(cfg, self.dtype, name=f"encoder_layer_{n}")
-            for n in range(cfg.num_layers)
+            encoder_layer(cfg, self.dtype, name=f"encoder_layer_{n}") for n in range(cfg.num_layers)
         ]
         self.encoder_norm = RMSNorm(cfg.norm_eps)
         self.dropout = Dropout(cfg.dropout)
         if self.task == "seq2seq":
             self.decoder_bias = bias(both_ways=False)
+            decoder_layer = layer_class(T5DecoderLayer, self.remat, 7)
             self.decoder_layers = [
-                T5DecoderLayer(cfg, self.dtype, name=f"decoder_layer_{n}")
+                decoder_layer(cfg, self.dtype, name=f"decoder_layer_{n}")
                 for n in range(cfg.num_decoder_layers)
             ]
             self.decoder_norm = RMSNorm(cfg.norm_eps)
             if not cfg.tied:
-                init = normal(cfg.initializer_factor)
                 self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
 
     @nn.nowrap
@@ -96,7 +94,7 @@ class T5(nn.Module):
         length = ids_BL.shape[1]
         rows_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
         positions_BL = all_positions_BT = jnp.where(valid_BL, rows_1L, -1)
-        x_BLD = self.dropout(self.shared(ids_BL), train)
+        x_BLD = by_rows(self.dropout(self.shared(ids_BL), train))
         counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, scores = jnp.zeros_like(x_BLD), []
         # Of all rows as long as nothing was removed: one bias for the whole batch.
@@ -107,6 +105,7 @@ class T5(nn.Module):
                 cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, bias_BHLL, cut, train)
+            x_BLD = by_rows(x_BLD)
             if cut is not None:
                 bias_BHLL = self.encoder_bias(positions_BL, positions_BL, length)
             scores.append(scores_BL)
@@ -162,11 +161,17 @@ class T5(nn.Module):
         Args:
           room: how many tokens there can be in all.
         """
-        bias = partial(self.decoder_bias, length=room)
-        x_BSD = self.dropout(self.shared(ids_BS), train)
+        x_BSD = by_rows(self.dropout(self.shared(ids_BS), train))
+        keys_BJ = positions_BS
+        if caches[0] is not None:
+            keys_BJ = jax.lax.dynamic_update_slice_in_dim(
+                caches[0].positions, positions_BS, slot, axis=1
+            )
+        bias_BHSJ = self.decoder_bias(positions_BS, keys_BJ, room)
         written = []
         for layer, memory, cache in zip(self.decoder_layers, memories, caches, strict=True):
-            x_BSD, cache = layer(x_BSD, positions_BS, bias, memory, cache, slot, train)
+            x_BSD, cache = layer(x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train)
+            x_BSD = by_rows(x_BSD)
             written.append(cache)
         x_BSD = self.dropout(self.decoder_norm(x_BSD), train)
         if self.cfg.scaled:

@@ -120,11 +120,8 @@ class T5DecoderLayer(nn.Module):
         )
         return LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), positions_BK)
 
-    def __call__(self, x_BSD, positions_BS, bias, memory, cache, slot, train):
+    def __call__(self, x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train):
         """Reads tokens at `positions`, after those in `cache` (or nothing).
-
-        Args:
-          bias: function of (query positions, key positions) that gives [B, H, S, J].
 
         Returns:
           x_BSD and the cache, these tokens written from `slot` on.
@@ -136,9 +133,8 @@ class T5DecoderLayer(nn.Module):
         cache = new if cache is None else cache.write(new, slot)
         q_BSHC = self._heads(self.query, normed_BSD)
         weights_BHSJ, totals_BHS1 = attention_weights(
-            q_BSHC, cache.keys, sees(positions_BS, cache.positions),
-            bias(positions_BS, cache.positions), scale=1.0,
-        )  # fmt: skip
+            q_BSHC, cache.keys, sees(positions_BS, cache.positions), bias_BHSJ, scale=1.0
+        )
         heads_BSE = attend(dropout(weights_BHSJ), totals_BHS1, cache.values)
         x_BSD = x_BSD + dropout(self.attention_out(heads_BSE))
 

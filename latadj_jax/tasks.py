@@ -11,22 +11,25 @@ from latadj_jax.model import Model
 from latadj_jax.plan import Plan
 
 
-def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
-    """What training makes small, with gradients through the word-vectors that are kept.
+def outcome(model: Model, params, batch, plan: Plan, train: bool = False, rngs=None):
+    """What a pass predicts, and what it should have: (logits [..., C], targets, weights).
 
     A language model's batch is windows `input_ids` [B, T]. A plan for T tokens prunes them whole,
-    and the loss is taken over all tokens after removed ones are restored. A plan for fewer prunes
-    the first of them, and the loss is that of the rest, read after them.
+    and all but the first are predicted, after removed ones are restored. A plan for fewer prunes
+    the first of them, and the rest, read after them, are predicted.
 
-    A "seq2seq" batch has `labels` [B, S], ids of the targets with -1 after their ends; the loss is
-    the mean over all its tokens, as in Hugging Face's T5.
+    A "seq2seq" batch has `labels` [B, S], ids of the targets with -1 after their ends.
+
+    Weights are 0 for rows that only fill the batch. With gradients through what is kept.
     """
-    run = {"plan": plan, "train": True, "rngs": rngs}
+    run = {"plan": plan, "train": train, "rngs": rngs}
+    weights_B = batch["weights"]
     if model.task == "seq2seq":
-        return target_loss(model, params, batch, **run)
+        targets_BS = jnp.maximum(batch["labels"], 0)
+        logits_BSV = continuation_logits(model, params, batch, targets_BS[:, :-1], **run)
+        return logits_BSV, targets_BS, (batch["labels"] >= 0) * weights_B[:, None]
     if model.task != "lm":
-        return loss(model.task, apply(model, params, batch, **run).logits, batch["labels"],
-                    batch["weights"])  # fmt: skip
+        return apply(model, params, batch, **run).logits, batch["labels"], weights_B
     ids_BT = batch["input_ids"]
     if plan.length == ids_BT.shape[1]:
         logits_BSV = apply(model, params, {"input_ids": ids_BT}, restore=True, **run).logits[:, :-1]
@@ -34,32 +37,45 @@ def training_loss(model: Model, params, batch, plan: Plan, rngs) -> jax.Array:
     else:
         prompt, ids_BS = {"input_ids": ids_BT[:, : plan.length]}, ids_BT[:, plan.length :]
         logits_BSV = continuation_logits(model, params, prompt, ids_BS, **run)[:, :-1]
-    loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, ids_BS)
-    return jnp.sum(loss_BS.mean(axis=1) * batch["weights"]) / jnp.sum(batch["weights"])
+    return logits_BSV, ids_BS, jnp.broadcast_to(weights_B[:, None], ids_BS.shape)
 
 
-def target_loss(model: Model, params, batch, **run) -> jax.Array:
-    """Mean cross-entropy of a batch's target tokens; `run` is as `continuation_logits` has it."""
-    labels_BS = jnp.maximum(batch["labels"], 0)
-    logits_BSV = continuation_logits(model, params, batch, labels_BS[:, :-1], **run)
-    weights_BS = (batch["labels"] >= 0) * batch["weights"][:, None]
-    loss_BS = optax.softmax_cross_entropy_with_integer_labels(logits_BSV, labels_BS)
-    return jnp.sum(loss_BS * weights_BS) / jnp.sum(weights_BS)
-
-
-def loss(task: str, logits_BC: jax.Array, labels_B: jax.Array, weights_B: jax.Array) -> jax.Array:
-    """Mean loss over examples, weighted: cross-entropy, or the squared error of a regression.
+def total_loss(task: str, logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of losses: cross-entropy, or the squared error of a regression.
 
     Args:
-      logits_BC: float32; a regression has C = 1.
-      labels_B: int32 class ids or float32 targets.
-      weights_B: float32, 0 for rows that only fill the batch.
+      logits: float32 [..., C]; a regression has C = 1.
+      targets: int32 class or token ids, or float32 values of a regression.
+      weights: float32, as targets.
     """
     if task == "regression":
-        loss_B = jnp.square(logits_BC[:, 0] - labels_B)
+        losses = jnp.square(logits[..., 0] - targets)
     else:
-        loss_B = optax.softmax_cross_entropy_with_integer_labels(logits_BC, labels_B)
-    return jnp.sum(loss_B * weights_B) / jnp.sum(weights_B)
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, targets)
+    return jnp.sum(losses * weights)
+
+
+def total_distance(task: str, logits: jax.Array, teacher: jax.Array, weights: jax.Array):
+    """Weighted sum of distances from a teacher's logits: KL divergence, or the squared difference.
+
+    Source: Hinton, Vinyals and Dean, arXiv 1503.02531.
+    """
+    teacher = jax.lax.stop_gradient(teacher)
+    if task == "regression":
+        distances = jnp.square(logits[..., 0] - teacher[..., 0])
+    else:
+        log_probs, log_teacher = jax.nn.log_softmax(logits), jax.nn.log_softmax(teacher)
+        distances = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probs), axis=-1)
+    return jnp.sum(distances * weights)
+
+
+def total_weight(model: Model, batch, plan: Plan) -> jax.Array:
+    """The sum of the weights that `outcome` gives: what a sum of losses is divided by."""
+    if model.task == "seq2seq":
+        return jnp.sum((batch["labels"] >= 0) * batch["weights"][:, None])
+    length = batch["input_ids"].shape[1]
+    predicted = {"lm": length - (1 if plan.length == length else plan.length)}.get(model.task, 1)
+    return jnp.sum(batch["weights"]) * predicted
 
 
 def predictions(task: str, logits_BC: np.ndarray) -> np.ndarray:

@@ -1,25 +1,31 @@
 """Fine-tuning with elimination on: one flat run from settings to a report."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from functools import partial
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import struct
 from tqdm import tqdm
 
-from latadj_jax import tasks
 from latadj_jax.batch import collate, group
 from latadj_jax.calibration import calibrate
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.evaluation import Encoded, calibration_batches
 from latadj_jax.job import Job
 from latadj_jax.jobs import KINDS
+from latadj_jax.mesh import (
+    fetch,
+    is_first_process,
+    make_mesh,
+    num_row_groups,
+    on_devices,
+    own_rows,
+    spread,
+    wait_for_all,
+)
 from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
@@ -29,20 +35,16 @@ from latadj_jax.runs import (
     PROFILE_FILE,
     MetricsLog,
     check_workdir,
-    claim_workdir,
+    claimed_workdir,
     require_tensorboard,
 )
 from latadj_jax.saving import save_pretrained
-from latadj_jax.settings import Settings, TrainSettings
+from latadj_jax.settings import EliminationSettings, Settings, SettingsError, TrainSettings
+from latadj_jax.sharding import check_heads
+from latadj_jax.steps import Step, evaluation_loss, first_state, train_step
+from latadj_jax.stopping import Stopped, stop_requests
 
 log = logging.getLogger(__name__)
-
-
-@struct.dataclass
-class TrainState:
-    step: jax.Array
-    params: dict
-    opt_state: optax.OptState
 
 
 def train(settings: Settings) -> dict:
@@ -50,34 +52,54 @@ def train(settings: Settings) -> dict:
 
     Run again after an interruption it goes on from the newest checkpoint, to the same end.
 
+    Asked to stop by SIGTERM it saves and ends. Of several processes, which must all call it with
+    the same settings, the first writes logs and reports.
+
     Returns:
       The evaluation's results, as in results.json.
 
     Raises:
       ValueError: settings, data or weights that cannot work, or a folder of another run.
+      Stopped: it was asked to stop.
     """
     check_workdir(settings)
     if settings.train.tensorboard:
         require_tensorboard()
+    m = settings.mesh
+    mesh = make_mesh(m.data, m.fsdp, m.tensor)
+    with jax.set_mesh(mesh) if mesh.size > 1 else nullcontext():
+        _check_rows(settings.train)
+        return _train(settings)
+
+
+def _train(settings: Settings) -> dict:
 
     # ---- model and data ---------------------------------------------------------------------
     job = KINDS[settings.model.task].load(settings)
-    workdir = claim_workdir(settings)
-    profile_file = workdir / PROFILE_FILE
-    if not profile_file.exists():
-        calibrated(job, settings).save(profile_file)
-    model = job.model.replace(profile=Profile.load(profile_file))
+    check_heads(job.model)
+    if settings.train.evaluate_every and not job.held_out.examples:
+        raise SettingsError(
+            "config.train.evaluate_every needs evaluation data of lm.window tokens."
+        )
+    with claimed_workdir(settings) as workdir:
+        profile_file = workdir / PROFILE_FILE
+        if not profile_file.exists():
+            profile = calibrated(job, settings)
+            wait_for_all("calibrated")  # nobody looks for the file of another any more
+            if is_first_process():
+                profile.save(profile_file)
+            wait_for_all("profile")
+        model = job.model.replace(profile=Profile.load(profile_file))
 
-    # ---- fine-tuning ------------------------------------------------------------------------
-    count = settings.elimination.count
-    plans = {n: model.plan(model.alpha, m, count=count) for n, m in job.planned.items()}
-    params = fine_tune(model, job.params, job.data, plans, settings, workdir)
+        # ---- fine-tuning --------------------------------------------------------------------
+        params = fine_tune(model, job, settings, workdir)
 
-    # ---- artefact, evaluation, report -------------------------------------------------------
-    save_pretrained(workdir / "model", model, params, job.tokenizer)
-    results = job.evaluate(model, params)
-    write_report(workdir, results, model)
-    return results
+        # ---- artefact, evaluation, report ---------------------------------------------------
+        save_pretrained(workdir / "model", model, params, job.tokenizer)
+        results = job.evaluate(model, params)
+        if is_first_process():
+            write_report(workdir, results, model)
+        return results
 
 
 def calibrated(job: Job, settings: Settings) -> Profile:
@@ -95,91 +117,129 @@ def calibrated(job: Job, settings: Settings) -> Profile:
     return calibrate(job.model, job.params, progress, e.fit)
 
 
-def fine_tune(
-    model: Model,
-    params,
-    data: Encoded,
-    plans: Mapping[int, Plan],
-    settings: Settings,
-    workdir: Path,
-):
-    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`.
-
-    Args:
-      plans: the plan of each padded length (bucket).
-    """
-    t = settings.train
-    steps_per_epoch = -(-len(data.examples) // t.batch_size)
+def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
+    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`."""
+    t, e = settings.train, settings.elimination
+    trained = model.replace(remat=t.remat)
+    steps_per_epoch = -(-len(job.data.examples) // t.batch_size)
     total_steps = t.max_steps or max(1, round(t.epochs * steps_per_epoch))
     optimizer, schedule = make_optimizer(t, total_steps), learning_rate(t, total_steps)
-    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    state = first_state(model, optimizer, job.params)
 
-    # Dropout draws nearly all random bits; "rbg" compiles and draws faster than threefry.
-    key = jax.random.key(settings.seed, impl="rbg")
+    key = jax.random.key(settings.seed, impl=t.generator)
     losses = []  # of the steps since the last line of the log, still on the device
-
-    with closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
-        start = checkpoints.newest or 0
+    with closing(Checkpoints(workdir / "checkpoints", t.keep)) as checkpoints:
+        start, state = checkpoints.restore_newest(state)
         if start:
-            state = checkpoints.restore(start, state)
             log.info("Going on from step %d of %d.", start, total_steps)
         with (
             closing(MetricsLog(workdir, start, t.tensorboard)) as metrics_log,
             tqdm(total=total_steps, initial=start, desc="train", unit="step") as progress,
+            stop_requests() as stop_requested,
         ):
-            batches = training_batches(data, sorted(plans), t, settings.seed, start, total_steps)
+            batches = training_batches(
+                job.data, sorted(job.planned), t, settings.seed, start, total_steps
+            )
             for step, batch in batches:
-                plan = plans[batch["input_ids"].shape[1]]
-                state, loss = train_step(model, optimizer, plan, state, batch, key)
+                length = job.planned[batch["input_ids"].shape[1]]
+                plans = plans_of_step(trained, e, length, settings.seed, step)
+                what = Step(trained, optimizer, plans, e.distill, t.accumulate)
+                state, loss = train_step(what, state, spread(batch, t.batch_size), key)
                 losses.append(loss)
                 progress.update()
-                if step % t.log_every == 0 or step == total_steps:
-                    mean_loss = float(np.mean(jax.device_get(losses)))
-                    _check_finite("loss", mean_loss, step)
+                is_last, stopping = step == total_steps, stop_requested(step)
+                if step % t.log_every == 0 or is_last:
+                    mean_loss = float(np.mean([fetch(loss) for loss in losses]))
+                    _check_finite("loss", mean_loss, step, checkpoints)
                     epoch, rate = step / steps_per_epoch, float(schedule(step - 1))
                     metrics_log.write(step, loss=mean_loss, learning_rate=rate, epoch=epoch)
                     progress.set_postfix(loss=f"{mean_loss:.3f}")
                     losses = []
-                if step % t.checkpoint_every == 0 or step == total_steps:
-                    _check_finite("norm of the parameters", _norm(state.params), step)
-                    checkpoints.save(step, state)
+                if step % t.checkpoint_every == 0 or is_last or stopping:
+                    _check_finite("norm of the parameters", _norm(state.params), step, checkpoints)
+                    held_out = None
+                    if t.evaluate_every and (step % t.evaluate_every == 0 or is_last):
+                        held_out = held_out_loss(model, state.params, job, settings)
+                        metrics_log.write(step, evaluation_loss=held_out)
+                    checkpoints.save(step, state, held_out)
+                if stopping and not is_last:
+                    checkpoints.wait()
+                    raise Stopped(f"asked to stop; step {step} of {total_steps} is saved, and the "
+                                  f"same command goes on from it.")  # fmt: skip
+        if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
+            checkpoints.wait()
+            log.info("The best checkpoint is that of step %d.", best)
+            state = checkpoints.restore(best, state)
     return state.params
+
+
+def plans_of_step(model: Model, e: EliminationSettings, length: int, seed: int, step: int):
+    """The plans that a step trains, of `length` tokens; drawn by the seed and the step alone."""
+
+    def plan(alpha: float | None) -> Plan:
+        return model.plan(alpha, length, count=e.count)
+
+    first = (plan(None),) if e.distill else ()
+    if not e.alphas:
+        return (*first, plan(model.alpha))
+    ranked = sorted(e.alphas, reverse=True)
+    rng = np.random.default_rng([seed, step])
+    if not e.sandwich:
+        return (*first, plan(ranked[rng.integers(len(ranked))]))
+    between = ranked[1:-1]
+    drawn = [between[rng.integers(len(between))]] if between else []
+    return (*first, *(plan(alpha) for alpha in (ranked[0], ranked[-1], *drawn)))
+
+
+def held_out_loss(model: Model, params, job: Job, settings: Settings) -> float:
+    """Mean loss on the evaluation data, with elimination at the model's own alpha."""
+    total = weight = 0.0
+    for _, batch in job.held_out.batches(sorted(job.planned), settings.eval.batch_size):
+        length = job.planned[batch["input_ids"].shape[1]]
+        plan = model.plan(model.alpha, length, count=settings.elimination.count)
+        of_batch = map(fetch, evaluation_loss(model, plan, params, on_devices(batch)))
+        total, weight = (x + float(y) for x, y in zip((total, weight), of_batch, strict=True))
+    return total / weight
 
 
 _norm = jax.jit(optax.tree.norm)
 
 
-def _check_finite(what: str, value: jax.Array | float, step: int) -> None:
-    if not np.isfinite(value):
-        raise FloatingPointError(
-            f"the {what} is {float(value)} at step {step}, which was not saved; try a lower "
-            f"config.train.learning_rate, with another config.workdir."
+def _check_finite(what: str, value, step: int, checkpoints: Checkpoints) -> None:
+    value = float(fetch(value))
+    if np.isfinite(value):
+        return
+    checkpoints.wait()
+    good = checkpoints.newest
+    raise FloatingPointError(
+        f"the {what} is {value} at step {step}, which was not saved; the last good checkpoint is "
+        f"{f'that of step {good}' if good else 'none'}. Try a lower config.train.learning_rate, "
+        f"with another config.workdir."
+    )
+
+
+def _check_rows(t: TrainSettings) -> None:
+    """Raises SettingsError for a batch whose parts cannot be shared by the mesh's rows."""
+    groups = num_row_groups()
+    if t.batch_size % (groups * t.accumulate):
+        raise SettingsError(
+            f"config.train.batch_size is {t.batch_size}; it must be a multiple of mesh.data x "
+            f"mesh.fsdp x train.accumulate, {groups} x {t.accumulate}."
         )
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=3)
-def train_step(model: Model, optimizer, plan: Plan, state: TrainState, batch, key: jax.Array):
-    """One update, with gradients through the word-vectors that are kept: (state, loss)."""
-    streams = jax.random.split(jax.random.fold_in(key, state.step))
-    rngs = {"dropout": streams[0], "eliminate": streams[1]}
-
-    def loss_fn(params):
-        return tasks.training_loss(model, params, batch, plan, rngs)
-
-    loss, grads = jax.value_and_grad(loss_fn)(state.params)
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), loss
 
 
 def training_batches(
     data: Encoded, buckets, t: TrainSettings, seed: int, start: int, total_steps: int
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-    """(step, batch) for the steps after `start`; the order depends only on the seed and epoch."""
+    """(step, batch) for the steps after `start`; the order depends only on the seed and epoch.
+
+    A batch holds the rows of this process's devices only.
+    """
+    own = own_rows(t.batch_size)
     lengths = [len(example["input_ids"]) for example in data.examples]
     steps_per_epoch = -(-len(lengths) // t.batch_size)
     for epoch in range(start // steps_per_epoch, -(-total_steps // steps_per_epoch)):
         order = group(lengths, buckets, t.batch_size, np.random.default_rng([seed, epoch]))
         for n, (indices, bucket) in enumerate(order, start=epoch * steps_per_epoch + 1):
             if start < n <= total_steps:
-                yield n, collate(data.examples, data.labels, indices, bucket, t.batch_size)
+                yield n, collate(data.examples, data.labels, indices, bucket, t.batch_size, own)

@@ -7,11 +7,17 @@ import json
 from pathlib import Path
 
 import flax
+import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors import SafetensorError, safe_open
 
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
+# What safetensors calls the dtypes that a checkpoint may hold.
+SAFETENSORS = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8, "U8": np.uint8,
+    "BOOL": np.bool_,
+}  # fmt: skip
 WEIGHT_FILES = ("model.safetensors", "flax_model.msgpack", "pytorch_model.bin")
 
 
@@ -57,10 +63,28 @@ def _shards(folder: Path, name: str) -> list[Path]:
 
 
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
+    """Views of the file: only what is looked at is read, a shard of a parameter say.
+
+    Source: the format's own page, https://huggingface.co/docs/safetensors.
+    """
     try:
-        return load_file(file)
+        with safe_open(file, "numpy"):  # refuses a header or a length that is wrong
+            pass
+        with file.open("rb") as opened:
+            size = int.from_bytes(opened.read(8), "little")
+            header = json.loads(opened.read(size))
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+    header.pop("__metadata__", None)
+    return {name: _view(file, 8 + size, name, **about) for name, about in header.items()}
+
+
+def _view(file: Path, start: int, name: str, dtype: str, shape, data_offsets) -> np.ndarray:
+    if dtype not in SAFETENSORS:
+        raise WeightsError(f"{file} holds {name} as {dtype}; save it as F32 or BF16.")
+    if 0 in shape:
+        return np.zeros(shape, SAFETENSORS[dtype])
+    return np.memmap(file, SAFETENSORS[dtype], "r", start + data_offsets[0], tuple(shape))
 
 
 def _read_msgpack(file: Path) -> dict[str, np.ndarray]:

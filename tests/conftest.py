@@ -1,4 +1,4 @@
-"""How every test runs: strict promotion, four CPU devices, no network; CI refuses skips."""
+"""How every test runs: strict promotion, eight CPU devices, no network; CI refuses skips."""
 
 import importlib.util
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 # Read once, when jax and huggingface_hub are first imported.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_NUM_CPU_DEVICES"] = "4"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # The tests compile many models and run each once or twice. At XLA's defaults compiling takes about

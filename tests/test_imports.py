@@ -12,6 +12,7 @@ import latadj_jax
 PACKAGE = Path(latadj_jax.__file__).parent
 # A module may import only those before it.
 ORDER = [
+    "mesh",
     "score",
     "eliminate",
     "ranking",
@@ -35,6 +36,7 @@ ORDER = [
     "t5_layers",
     "t5",
     "model",
+    "sharding",
     "weights",
     "convert",
     "api",
@@ -56,7 +58,10 @@ ORDER = [
     "likelihood",
     "tasks",
     "optim",
+    "steps",
     "checkpoint",
+    "stopping",
+    "processes",
     "calibration",
     "measure",
     "runs",

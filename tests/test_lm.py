@@ -13,7 +13,7 @@ import tiny_run
 import tiny_text
 
 import latadj_jax
-from latadj_jax import report, tasks, training
+from latadj_jax import report, training
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import cache_bytes, evaluate_file
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError, from_config
@@ -33,6 +33,7 @@ def settings(folder: Path, **changes):
                "max_positions": 48}  # fmt: skip
     values = {
         "workdir": str(folder / "run"),
+        "mesh": {"data": 1},
         "model": {"source": "", "task": "lm", "dropout": 0.0, "scratch": scratch},
         "data": {"path": str(folder / "text.txt"), "eval_fraction": 0.1},
         "lm": {"window": 32, "stride": 16, "context": 24, "continuation": 8, "max_windows": 16},
@@ -102,10 +103,10 @@ def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):
     chosen = settings(tmp_path, lm={"prompt": run[0].lm.prompt})
     step = training.train_step
 
-    def dies(model, optimizer, plan, state, *rest):
+    def dies(what, state, *rest):
         if int(state.step) == 25:
             raise KeyboardInterrupt
-        return step(model, optimizer, plan, state, *rest)
+        return step(what, state, *rest)
 
     monkeypatch.setattr(training, "train_step", dies)
     with pytest.raises(KeyboardInterrupt):
@@ -121,7 +122,7 @@ def test_the_training_losses_are_what_they_say(family):
     """Without dropout: restored logits of the whole window, or those after a pruned prompt."""
     model, params = tiny.make(family, "lm", num_hidden_layers=2)
     model = model.replace(config=model.config.with_dropout(0.0))
-    training_loss = jax.jit(tasks.training_loss, static_argnums=(0, 3))
+    training_loss = jax.jit(tiny.mean_loss, static_argnums=(0, 3))
     ids = np.random.default_rng(0).integers(1, tiny.VOCAB, (3, 16)).astype(np.int32)
     batch = {"input_ids": ids, "labels": np.zeros(3), "weights": np.array([1, 1, 0], np.float32)}
     rngs = {"dropout": jax.random.key(0)}

@@ -11,7 +11,7 @@ import tiny_run
 import tiny_text
 
 import latadj_jax
-from latadj_jax import generated, seq2seq, tasks, training
+from latadj_jax import generated, seq2seq, training
 from latadj_jax.batch import collate
 from latadj_jax.files import DataError
 from latadj_jax.jobs import evaluate_run
@@ -32,6 +32,7 @@ def settings(folder: Path, **changes):
                "num_heads": 2}  # fmt: skip
     values = {
         "workdir": str(folder / "run"),
+        "mesh": {"data": 1},
         "model": {"source": "", "task": "seq2seq", "dropout": 0.0, "scratch": scratch},
         "data": {"path": tiny_run.csv(folder), "max_length": 64, "max_target_length": 8,
                  "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
@@ -109,7 +110,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     labels[np.arange(7) >= np.array([[7], [2], [5], [4]])] = -1
     weights = np.array([1, 1, 1, 0], np.float32)
     rngs = {"dropout": jax.random.key(0)}
-    ours = tasks.training_loss(
+    ours = tiny.mean_loss(
         model, params, {**batch, "labels": labels, "weights": weights}, model.plan(None, 16), rngs
     )
     latadj_jax.save_pretrained(tmp_path, model, params)
@@ -118,7 +119,7 @@ def test_the_loss_is_that_of_transformers(tmp_path):
     targets = torch.from_numpy(np.where(labels < 0, -100, labels)[:3].astype(np.int64))
     expected = theirs(**tensors, labels=targets).loss
     assert float(ours) == pytest.approx(float(expected.detach()), rel=1e-5)
-    pruned = tasks.training_loss(
+    pruned = tiny.mean_loss(
         model, params, {**batch, "labels": labels, "weights": weights}, model.plan(0.8, 16), rngs
     )
     assert float(pruned) != pytest.approx(float(ours), rel=1e-3)

@@ -11,7 +11,9 @@ import numpy as np
 import oracle
 
 import latadj_jax
+from latadj_jax import tasks
 from latadj_jax.config import ARCHITECTURES, config_from_hf
+from latadj_jax.model import param_shapes
 
 VOCAB = 100
 FAMILIES = {
@@ -128,7 +130,7 @@ def draw(leaf: str, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndar
 def random_params(model: latadj_jax.Model, seed: int = 0):
     """Parameters of `model`, drawn by NumPy so that they are the same under every version."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(functools.partial(latadj_jax.init_params, model))
+    shapes = param_shapes(model)
 
     def drawn(path, leaf):
         array = draw(path[-1].key, leaf.shape, rng)
@@ -204,3 +206,9 @@ def continuation(length=5, seed=0):
 def kept_at(alpha):
     """How many of n word-vectors each layer should leave; None is dense."""
     return oracle.kept_by_formula([min(1.0, (alpha or 9.0) * ep) for ep in PROFILE.rates])
+
+
+def mean_loss(model, params, batch, plan, rngs):
+    """What training makes small."""
+    outcome = tasks.outcome(model, params, batch, plan, True, rngs)
+    return tasks.total_loss(model.task, *outcome) / tasks.total_weight(model, batch, plan)

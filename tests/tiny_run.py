@@ -49,6 +49,7 @@ def config(folder: Path, num_layers: int = 3, **changes) -> dict:
         "data": {"path": csv(folder), "max_length": 24, "buckets": (24,), "eval_fraction": 0.2},
         "elimination": {"alpha": 0.9, "calibration_examples": 32},
         "train": {"batch_size": 8, "max_steps": 12, "learning_rate": 1e-2, "log_every": 2},
+        "mesh": {"data": 1},
         "eval": {"alphas": (0.9, 0.7), "batch_size": 16, "timing_repeats": 1},
     }
     for section, change in changes.items():

@@ -1,0 +1,127 @@
+"""The device mesh: where batches and parameters live, and getting numbers back from it.
+
+Three axes. Batches are split over "data" and "fsdp"; parameters and optimizer state over "fsdp"
+(each device keeps a part, and gathers a layer's weights when it needs them) and "tensor" (each
+device computes a part of every layer). What a mesh does is written down by sharding constraints
+under `jax.jit`; with no mesh set, or one of a single device, they do nothing.
+
+`jax.pmap` could only copy parameters to every device, and is in maintenance; a mesh says where each
+axis of each array lives, and the compiler adds the communication.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp", "tensor")
+ROWS = ("data", "fsdp")  # the axes that share the examples of a batch
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+    """A mesh of that many devices along each axis; -1, at most once, is what is left.
+
+    Sizes whose product is smaller than the number of devices leave the others idle, in one process
+    only.
+
+    Raises:
+      ValueError: sizes that the devices cannot be arranged in.
+    """
+    sizes, devices = [data, fsdp, tensor], jax.device_count()
+    wanted = f"mesh data {data} x fsdp {fsdp} x tensor {tensor}"
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(f"{wanted}: sizes are at least 1, or -1 for one of them.")
+    given = -int(np.prod(sizes)) if -1 in sizes else int(np.prod(sizes))
+    fits = given <= devices and (devices % given == 0 or -1 not in sizes)
+    if not fits or (jax.process_count() > 1 and -1 not in sizes and given != devices):
+        raise ValueError(f"{wanted} does not fit the {devices} devices of {_processes()}.")
+    shape = tuple(devices // given if size == -1 else size for size in sizes)
+    used = jax.devices()[: int(np.prod(shape))]
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=used)
+
+
+def _processes() -> str:
+    count = jax.process_count()
+    return "this process" if count == 1 else f"these {count} processes"
+
+
+def current_mesh():
+    """The mesh that `jax.set_mesh` has set, or None where there is none or it is one device."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 or set(mesh.axis_names) != set(AXES) else mesh
+
+
+def num_row_groups() -> int:
+    """How many parts the rows of a batch are split into; a batch size must be a multiple of it."""
+    mesh = current_mesh()
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def by_rows(x: jax.Array) -> jax.Array:
+    """`x` [B, ...] under jit, constrained to be split by rows, where a mesh can do that."""
+    if current_mesh() is None or x.shape[0] % num_row_groups():
+        return x
+    return jax.lax.with_sharding_constraint(x, P(ROWS, *[None] * (x.ndim - 1)))
+
+
+def gathered(x: jax.Array) -> jax.Array:
+    """`x` under jit, whole on every device: for parameters, never for activations."""
+    return x if current_mesh() is None else jax.lax.with_sharding_constraint(x, P())
+
+
+def own_rows(batch_size: int) -> np.ndarray:
+    """The rows of a batch that this process's devices hold, ascending; all without a mesh."""
+    every = np.arange(batch_size)
+    if current_mesh() is None or batch_size % num_row_groups():
+        return every
+    sharding = NamedSharding(jax.sharding.get_mesh(), P(ROWS))
+    held = sharding.addressable_devices_indices_map((batch_size,)).values()
+    return np.unique(np.concatenate([every[index] for index in held]))
+
+
+def spread(batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+    """A batch on the devices of the mesh, split by rows; as it is without a mesh.
+
+    Args:
+      batch: this process's rows: those of `own_rows(batch_size)`.
+    """
+    if current_mesh() is None:
+        return dict(batch)
+    split = P() if batch_size % num_row_groups() else P(ROWS)
+    sharding = NamedSharding(jax.sharding.get_mesh(), split)
+
+    def put(array):
+        shape = (batch_size, *array.shape[1:])
+        return jax.make_array_from_process_local_data(sharding, np.asarray(array), shape)
+
+    return {key: put(array) for key, array in batch.items()}
+
+
+def on_devices(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """`spread`, of a batch that every process has whole."""
+    if current_mesh() is None:
+        return batch
+    size = len(batch["input_ids"])
+    rows = own_rows(size)
+    return spread({key: np.asarray(array)[rows] for key, array in batch.items()}, size)
+
+
+def fetch(x) -> np.ndarray:
+    """The whole of `x` on the host, also where other processes hold parts; all must call it."""
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+def is_first_process() -> bool:
+    """Whether this process writes logs and reports."""
+    return jax.process_index() == 0
+
+
+def wait_for_all(where: str) -> None:
+    """Returns when every process has come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
