@@ -152,8 +152,8 @@ class Bert(nn.Module):
             scores.append(scores_BL)
 
         cls_B11 = jnp.argmax(positions_BL == start_B1, axis=1)[:, None, None]
-        cls_BD = jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0]
-        pooled_BD = jnp.tanh(self.pooler(cls_BD))
+        cls_BD = by_rows(jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0])
+        pooled_BD = by_rows(jnp.tanh(self.pooler(cls_BD)))
         logits = None
         if self.task != "features":
             logits = self.classifier(self.head_dropout(pooled_BD, train)).astype(jnp.float32)

@@ -46,9 +46,11 @@ def test_losses_equal_those_of_one_device(family, sizes):
     expected, expected_state = on_one_device(family)
     assert np.ptp(expected) > 0.1  # dropout and data change it, and learning
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    for ours, theirs in zip(*map(jax.tree.leaves, (state.params, expected_state.params)),
-                            strict=True):  # fmt: skip
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    ours, theirs = (jax.tree.leaves_with_path(s.params) for s in (state, expected_state))
+    for (path, leaf), (_, other) in zip(ours, theirs, strict=True):
+        # A bias of keys changes no softmax: its gradient is 0, and Adam makes steps of rounding.
+        if jax.tree_util.keystr(path, simple=True, separator="/")[-8:] != "key/bias":
+            np.testing.assert_allclose(leaf, other, atol=2e-4, err_msg=str(path))
 
 
 @each_family
