@@ -21,19 +21,22 @@ class Checkpoints:
     Each holds the state and a checksum of it. All processes write their own parts.
 
     Args:
-      keep: how many of the newest stay; so does the one of least evaluation loss, if any has one.
+      keep: how many of the newest stay.
+      watched: whether they come with evaluation losses; the one of the least stays too.
     """
 
-    def __init__(self, folder: Path, keep: int = 2):
-        self.folder, self._keep = folder.absolute(), keep
+    def __init__(self, folder: Path, keep: int = 2, watched: bool = False):
+        self.folder, self._keep, self._watched = folder.absolute(), keep, watched
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
-        best = BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False)
+        kept = [LatestN(self._keep)]
+        if self._watched:
+            kept.append(BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
             create=True,
-            preservation_policy=AnyPreservationPolicy([LatestN(self._keep), best]),
-            best_fn=_quality,
+            preservation_policy=AnyPreservationPolicy(kept),
+            best_fn=_quality if self._watched else None,
         )
         return ocp.CheckpointManager(self.folder, options=options)
 

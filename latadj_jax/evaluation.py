@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -11,7 +10,7 @@ from latadj_jax import metrics, tasks
 from latadj_jax.api import apply
 from latadj_jax.batch import collate, default_buckets, group
 from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.mesh import fetch, on_devices
+from latadj_jax.mesh import fetch, on_devices, put
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.perplexity import conditions
 from latadj_jax.plan import Plan, expected_speedup, macs
@@ -157,7 +156,7 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
     total_ms = dict.fromkeys(plans, 0.0)
     for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):
         runs = {
-            alpha: _run(model, params, jax.device_put(on_devices(batches[0])), by_bucket[bucket])
+            alpha: _run(model, params, put(batches[0]), by_bucket[bucket])
             for alpha, by_bucket in plans.items()
         }
         for alpha, times in interleaved_ms(runs, settings.timing_repeats).items():

@@ -14,7 +14,7 @@ from latadj_jax.files import read_text
 from latadj_jax.generation import generate
 from latadj_jax.likelihood import score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.mesh import on_devices
+from latadj_jax.mesh import put
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.profile import Profile
@@ -202,7 +202,7 @@ def _first_token_ms(
     size, length = settings.batch_size, plans[None].length
     stride = max(1, (len(ids) - length) // size)
     prompts = training_windows(ids, length, stride)[:size]
-    batch = jax.device_put(on_devices({"input_ids": np.resize(prompts, (size, length))}))
+    batch = put({"input_ids": np.resize(prompts, (size, length))})
 
     def first_token(plan: Plan):
         return lambda: generate(model, params, batch, None, 1, plan=plan, rngs=rngs_for(plan))

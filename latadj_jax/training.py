@@ -128,7 +128,8 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
 
     key = jax.random.key(settings.seed, impl=t.generator)
     losses = []  # of the steps since the last line of the log, still on the device
-    with closing(Checkpoints(workdir / "checkpoints", t.keep)) as checkpoints:
+    folder = workdir / "checkpoints"
+    with closing(Checkpoints(folder, t.keep, t.evaluate_every > 0)) as checkpoints:
         start, state = checkpoints.restore_newest(state)
         if start:
             log.info("Going on from step %d of %d.", start, total_steps)

@@ -1,0 +1,343 @@
+"""What happens to a run when a machine, a disk, a file or another process fails."""
+
+import json
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import kill_and_resume
+import numpy as np
+import pytest
+import tiny_run
+
+from latadj_jax import training
+from latadj_jax.checkpoint import Checkpoints, checksum
+from latadj_jax.settings import SettingsError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_promotion():
+    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def state(value: float = 1.0):
+    value = float(value)
+    return {"a": jnp.full((64, 32), value), "b": {"c": jnp.arange(5), "d": jnp.float32(value)}}
+
+
+def saved(folder: Path, *steps: int, **options) -> Checkpoints:
+    checkpoints = Checkpoints(folder, **options)
+    for step in steps:
+        checkpoints.save(step, state(step))
+    checkpoints.wait()
+    return checkpoints
+
+
+def arrays_in(folder: Path) -> list[Path]:
+    """Files that hold the numbers of all processes, the largest first."""
+    files = [file for file in (folder / "state" / "d").rglob("*") if file.is_file()]
+    return sorted(files, key=lambda file: -file.stat().st_size)
+
+
+def test_the_newest_checkpoints_stay_and_come_back_exactly(tmp_path):
+    checkpoints = saved(tmp_path, 1, 2, 3, 4, keep=2)
+    assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [3, 4]
+    step, found = checkpoints.restore_newest(state(0.0))
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, found, state(4))
+    checkpoints.close()
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, watched=True)
+    for step, loss in ((1, 0.9), (2, 0.3), (3, 0.5), (4, None), (5, 0.8)):
+        checkpoints.save(step, state(step), loss)
+    checkpoints.wait()
+    assert (checkpoints.best, checkpoints.newest) == (2, 5)
+    assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [2, 5]
+    checkpoints.close()
+    again = Checkpoints(tmp_path, keep=1, watched=True)
+    assert again.best == 2
+    again.close()
+
+
+def truncate(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size // 2)
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+# What orbax began to read when it met the damage is never awaited.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
+@pytest.mark.parametrize("which", [0, -1], ids=["largest", "smallest"])
+def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, which):
+    saved(tmp_path, 5, 10).close()
+    damage(arrays_in(tmp_path / "10")[which])
+    checkpoints = Checkpoints(tmp_path)
+    with caplog.at_level("WARNING", "latadj_jax"):
+        step, found = checkpoints.restore_newest(state(0.0))
+    if step == 10:  # a file of no consequence: then the numbers are right
+        jax.tree.map(np.testing.assert_array_equal, found, state(10))
+    else:
+        assert step == 5
+        jax.tree.map(np.testing.assert_array_equal, found, state(5))
+        assert (tmp_path / "10.damaged").is_dir()
+        assert "checkpoint 10" in caplog.text
+        assert "trying the one before" in caplog.text
+    if which == 0:
+        assert step == 5
+    checkpoints.save(10, state(11))
+    assert checkpoints.restore_newest(state(0.0))[0] == 10
+    checkpoints.close()
+
+
+def test_numbers_other_than_those_saved_are_noticed(tmp_path):
+    """A missing chunk may read as zeros, without an error."""
+    checkpoints = saved(tmp_path, 3)
+    about = next((tmp_path / "3" / "about").glob("*"))
+    about.write_text(json.dumps({"checksum": 1}))
+    assert checkpoints.restore_newest(state(0.0))[0] == 0
+    checkpoints.close()
+
+
+def test_the_checksum_sees_every_bit():
+    base = int(checksum(state()))
+    changed = state()
+    changed["a"] = changed["a"].at[63, 31].set(np.nextafter(np.float32(1), np.float32(2)))
+    assert int(checksum(changed)) != base
+    one, two = {"x": jnp.zeros(3), "y": jnp.ones(3)}, {"x": jnp.ones(3), "y": jnp.zeros(3)}
+    assert int(checksum(one)) != int(checksum(two))
+    half = {"x": jnp.full(3, 1.5, jnp.bfloat16)}
+    assert int(checksum(half)) != int(checksum({"x": jnp.full(3, -1.5, jnp.bfloat16)}))
+
+
+def run_process(settings_file: Path) -> subprocess.Popen:
+    return subprocess.Popen(
+        kill_and_resume.command(settings_file), env=kill_and_resume.environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    for _ in range(1200):
+        if kill_and_resume.steps_done(run) >= step:
+            return
+        assert process.poll() is None, "it ended"
+        time.sleep(0.05)
+    raise AssertionError("it does not get on")
+
+
+def test_a_killed_run_ends_as_one_never_killed(tmp_path):
+    found = kill_and_resume.compare(tmp_path, kills=2, steps=40, seed=1)
+    assert len(found["at"]) == 2
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
+    file = kill_and_resume.settings_file(tmp_path, steps=4000)
+    run = tmp_path / "runs" / "tiny"
+    process = run_process(file)
+    wait_for_step(run, 10, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    saved_steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*")]
+    assert max(saved_steps) >= 10
+    assert not (run / "model").exists()
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    file = kill_and_resume.settings_file(tmp_path, steps=4000)
+    run = tmp_path / "runs" / "tiny"
+    process = run_process(file)
+    try:
+        wait_for_step(run, 3, process)
+        with pytest.raises(SettingsError, match="in use by another run"):
+            training.train(training_settings(file))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def training_settings(file: Path):
+    from latadj_jax.settings import from_config
+
+    return from_config(json.loads(file.read_text()))
+
+
+def test_a_disk_that_is_full_ends_clearly_and_the_run_goes_on(tmp_path):
+    """A limit on file sizes stands for the disk: writing a checkpoint fails."""
+    file = kill_and_resume.settings_file(tmp_path, steps=20)
+    run = tmp_path / "runs" / "tiny"
+
+    process = run_process(file)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode not in (0, -signal.SIGXFSZ)
+    assert "too large" in errors.lower() or "writing" in errors.lower(), errors[-2000:]
+    assert not (run / "model").exists()
+    training.train(training_settings(file))
+    assert (run / "model" / "model.safetensors").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    settings = tiny_run.settings(tmp_path, num_layers=1, workdir=str(tmp_path / "file" / "run"))
+    with pytest.raises(SettingsError, match="cannot be used"):
+        training.train(settings)
+
+
+def test_the_last_good_checkpoint_is_named_when_the_loss_is_no_number(tmp_path, monkeypatch):
+    settings = tiny_run.settings(
+        tmp_path, num_layers=1, train={"checkpoint_every": 4, "log_every": 1}
+    )
+    step_of_train, calls = training.train_step, []
+
+    def breaks(what, state, batch, key):
+        calls.append(1)
+        if len(calls) == 7:
+            state = state.replace(params=jax.tree.map(lambda x: x * jnp.nan, state.params))
+        return step_of_train(what, state, batch, key)
+
+    monkeypatch.setattr(training, "train_step", breaks)
+    with pytest.raises(FloatingPointError, match=r"at step 7.*checkpoint is that of step 4"):
+        training.train(settings)
+
+
+def test_the_best_checkpoint_is_the_model_in_the_end(tmp_path):
+    """At a learning rate that ruins it, the last parameters are not the best."""
+    train = {"max_steps": 12, "checkpoint_every": 3, "evaluate_every": 3, "keep": 1,
+             "keep_best": True, "learning_rate": 0.3}  # fmt: skip
+    settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
+    training.train(settings)
+    run = Path(settings.workdir)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["evaluation_loss"] for line in lines if "evaluation_loss" in line}
+    assert sorted(losses) == [3, 6, 9, 12]
+    best = min(losses, key=losses.get)
+    kept = {int(f.name) for f in (run / "checkpoints").glob("[0-9]*")}
+    assert kept == {best, 12}
+
+
+def test_several_alphas_are_drawn_by_the_step_alone(tmp_path):
+    base = tiny_run.settings(tmp_path, num_layers=2).elimination
+    import dataclasses
+
+    import tiny
+
+    model = tiny.make_model().replace(alpha=0.9)
+    one = dataclasses.replace(base, alphas=(0.7, 0.8, 1.1))
+    drawn = [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
+    assert drawn == [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
+    assert {len(plans) for plans in drawn} == {1}
+    assert len(set(drawn)) == 3
+    sandwich = dataclasses.replace(one, sandwich=True, distill=0.5)
+    dense, largest, smallest, between = training.plans_of_step(model, sandwich, 16, 0, 1)
+    assert dense.is_dense
+    assert [plan.rates[0] for plan in (largest, between, smallest)] == sorted(
+        (plan.rates[0] for plan in (largest, between, smallest)), reverse=True
+    )
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+def test_a_run_at_several_alphas(tmp_path, distill):
+    elimination = {"alphas": (0.7, 0.9, 1.0), "sandwich": True, "distill": distill}
+    settings = tiny_run.settings(
+        tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 40}
+    )
+    results = training.train(settings)
+    assert all(row["metrics"]["test"]["accuracy"] > 0.7 for row in results["rows"])
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
+TWO = """
+import json, sys
+sys.path[:0] = [{here!r}, {root!r}]
+from latadj_jax.processes import join
+join(sys.argv[2], 2, int(sys.argv[3]))
+from latadj_jax.settings import from_config
+from latadj_jax.training import train
+train(from_config(json.loads(open(sys.argv[1]).read())))
+"""
+
+
+def two_processes(file: Path) -> list[subprocess.Popen]:
+    here = kill_and_resume.HERE
+    program, address = TWO.format(here=str(here), root=str(here.parent)), free_address()
+    environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(file), address, str(n)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        for n in range(2)
+    ]  # fmt: skip
+
+
+def two_process_settings(folder: Path, **train) -> Path:
+    values = tiny_run.config(folder, num_layers=2, train={"checkpoint_every": 5, **train})
+    values["mesh"] = {"data": 2, "fsdp": 2}
+    file = folder / "config.json"
+    file.write_text(json.dumps(values))
+    return file
+
+
+def test_two_processes_train_save_and_evaluate_as_one(tmp_path):
+    """The whole run: batches in parts, logs by the first, a model that loads, the same numbers."""
+    (tmp_path / "two").mkdir()
+    (tmp_path / "one").mkdir()
+    train = {"max_steps": 10, "generator": "threefry2x32"}
+    running = two_processes(two_process_settings(tmp_path / "two", **train))
+    outputs = [process.communicate(timeout=400)[1] for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    results = json.loads((tmp_path / "two" / "runs" / "tiny" / "results.json").read_text())
+    settings = tiny_run.settings(tmp_path / "one", num_layers=2, train=train)
+    expected = training.train(settings)
+    for ours, theirs in zip(results["rows"], expected["rows"], strict=True):
+        assert ours["metrics"] == theirs["metrics"]
+    logs = [
+        (tmp_path / name / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()
+        for name in ("two", "one")
+    ]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(tmp_path):
+    file = two_process_settings(tmp_path, max_steps=4000)
+    run = tmp_path / "runs" / "tiny"
+    running = two_processes(file)
+    try:
+        wait_for_step(run, 20, running[0])
+        running[1].kill()
+        running[1].communicate()
+        running[0].communicate(timeout=200)
+        assert running[0].returncode != 0
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+    steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*") if f.name.isdigit()]
+    assert max(steps) >= 10
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.newest == max(steps)
+    checkpoints.close()
