@@ -20,9 +20,11 @@ def main(args: argparse.Namespace) -> None:
     results = [json.loads(Path(file).read_text()) for file in args.files]
     rows = [row for result in results for row in result["rows"]]
     # One machine: the best rates that any of the runs found.
+    machines = [result["machine"] for result in results]
     best = {
-        dtype: max(result["machine"][dtype]["gflops"] for result in results)
+        dtype: max(machine[dtype]["gflops"] for machine in machines if dtype in machine)
         for dtype in ("float32", "bfloat16")
+        if any(dtype in machine for machine in machines)
     }
     bandwidth = max(result["machine"]["bytes_per_s"] for result in results)
     print(f"best rates: {best} GFLOP/s, {bandwidth / 1e9:.1f} GB/s\n")

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -16,6 +17,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import sharding
+from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.config import ARCHITECTURES
 from latadj_jax.evaluation import Encoded, predict
 from latadj_jax.mesh import make_mesh, own_rows, spread
@@ -231,3 +233,21 @@ def test_a_mesh_that_does_not_fit_is_one_sentence():
         pytest.raises(ValueError, match="tensor is 8, which does not divide the 2 heads"),
     ):
         sharding.check_heads(sharded_run.model_of("llama"))
+
+
+def test_a_checkpoint_of_one_mesh_is_restored_on_another(tmp_path):
+    """A run may go on with more devices, or fewer."""
+    losses, state = sharded_run.run("bert", (2, 4, 1))
+    assert len(losses) == sharded_run.STEPS
+    with sharded_run.on_mesh((2, 4, 1)), closing(Checkpoints(tmp_path)) as checkpoints:
+        checkpoints.save(20, state)
+    what = sharded_run.step_of("bert")
+    for sizes in ((2, 2, 2), (1, 1, 1)):
+        with sharded_run.on_mesh(sizes), closing(Checkpoints(tmp_path)) as checkpoints:
+            params = sharding.init_params(what.model, seed=5)
+            like = first_state(what.model, what.optimizer, params)
+            step, found = checkpoints.restore_newest(like)
+        assert step == 20
+        jax.tree.map(np.testing.assert_array_equal, found, state)
+        placed = jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)
+        assert jax.tree.all(placed)
