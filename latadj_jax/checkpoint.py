@@ -1,6 +1,7 @@
 """Checkpoints of a training run, by orbax: whole, checked, the newest ones and the best."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -18,7 +19,8 @@ LOSS = "evaluation_loss"
 class Checkpoints:
     """The checkpoints of one run, by step; writing is asynchronous and atomic.
 
-    Each holds the state and a checksum of it. All processes write their own parts.
+    Each holds the state, a checksum of it and `pending`: losses that are not in the log yet. All
+    processes write their own parts.
 
     Args:
       keep: how many of the newest stay.
@@ -55,15 +57,17 @@ class Checkpoints:
                 losses[step] = metrics[LOSS]
         return min(losses, key=losses.get, default=None)
 
-    def save(self, step: int, state, loss: float | None = None) -> None:
+    def save(self, step: int, state, pending: Sequence[float] = (), loss=None) -> None:
         """Begins to write; an error of the one before (a full disk) is raised here."""
-        about = ocp.args.JsonSave({"checksum": _number(checksum(state))})
+        about = ocp.args.JsonSave(
+            {"checksum": _number(checksum(state)), "pending": [float(x) for x in pending]}
+        )
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=about)
         metrics = None if loss is None else {LOSS: float(loss)}
         self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like):
-        """The state saved at `step`, in the structure and sharding of `like`.
+        """(state, pending) as saved at `step`, the state in the structure and sharding of `like`.
 
         Raises:
           ValueError: a checkpoint that is not what was saved.
@@ -79,16 +83,16 @@ class Checkpoints:
             raise ValueError(f"checkpoint {step} cannot be read: {first_line}") from error
         if _number(checksum(restored.state)) != restored.about["checksum"]:
             raise ValueError(f"checkpoint {step} holds other numbers than were saved.")
-        return restored.state
+        return restored.state, restored.about["pending"]
 
-    def restore_newest(self, like) -> tuple[int, object]:
-        """(step, state) of the newest checkpoint that is whole; (0, `like`) where there is none.
+    def restore_newest(self, like) -> tuple[int, object, list[float]]:
+        """(step, state, pending) of the newest checkpoint that is whole; (0, `like`, []) of none.
 
         One that is not is put aside as STEP.damaged, with a warning.
         """
         while (step := self.newest) is not None:
             try:
-                return step, self.restore(step, like)
+                return step, *self.restore(step, like)
             except ValueError as error:
                 log.warning("%s Put aside as %s.damaged; trying the one before.", error, step)
                 self._manager.close()
@@ -97,7 +101,7 @@ class Checkpoints:
                     (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
                 wait_for_all(f"put aside {step}")
                 self._manager = self._open()
-        return 0, like
+        return 0, like, []
 
     def wait(self) -> None:
         """Returns when what was begun is written; raises what kept it from being."""

@@ -127,10 +127,10 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
     state = first_state(model, optimizer, job.params)
 
     key = jax.random.key(settings.seed, impl=t.generator)
-    losses = []  # of the steps since the last line of the log, still on the device
     folder = workdir / "checkpoints"
     with closing(Checkpoints(folder, t.keep, t.evaluate_every > 0)) as checkpoints:
-        start, state = checkpoints.restore_newest(state)
+        # Losses of the steps since the last line of the log, still on the device.
+        start, state, losses = checkpoints.restore_newest(state)
         if start:
             log.info("Going on from step %d of %d.", start, total_steps)
         with (
@@ -150,7 +150,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
                 progress.update()
                 is_last, stopping = step == total_steps, stop_requested(step)
                 if step % t.log_every == 0 or is_last:
-                    mean_loss = float(np.mean([fetch(loss) for loss in losses]))
+                    mean_loss = float(np.mean([float(fetch(loss)) for loss in losses]))
                     _check_finite("loss", mean_loss, step, checkpoints)
                     epoch, rate = step / steps_per_epoch, float(schedule(step - 1))
                     metrics_log.write(step, loss=mean_loss, learning_rate=rate, epoch=epoch)
@@ -162,7 +162,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
                     if t.evaluate_every and (step % t.evaluate_every == 0 or is_last):
                         held_out = held_out_loss(model, state.params, job, settings)
                         metrics_log.write(step, evaluation_loss=held_out)
-                    checkpoints.save(step, state, held_out)
+                    checkpoints.save(step, state, map(fetch, losses), held_out)
                 if stopping and not is_last:
                     checkpoints.wait()
                     raise Stopped(f"asked to stop; step {step} of {total_steps} is saved, and the "
@@ -170,7 +170,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
         if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
             checkpoints.wait()
             log.info("The best checkpoint is that of step %d.", best)
-            state = checkpoints.restore(best, state)
+            state, _ = checkpoints.restore(best, state)
     return state.params
 
 

@@ -246,7 +246,7 @@ def test_a_checkpoint_of_one_mesh_is_restored_on_another(tmp_path):
         with sharded_run.on_mesh(sizes), closing(Checkpoints(tmp_path)) as checkpoints:
             params = sharding.init_params(what.model, seed=5)
             like = first_state(what.model, what.optimizer, params)
-            step, found = checkpoints.restore_newest(like)
+            step, found, _ = checkpoints.restore_newest(like)
         assert step == 20
         jax.tree.map(np.testing.assert_array_equal, found, state)
         placed = jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)

@@ -50,16 +50,19 @@ def arrays_in(folder: Path) -> list[Path]:
 def test_the_newest_checkpoints_stay_and_come_back_exactly(tmp_path):
     checkpoints = saved(tmp_path, 1, 2, 3, 4, keep=2)
     assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [3, 4]
-    step, found = checkpoints.restore_newest(state(0.0))
-    assert step == 4
-    jax.tree.map(np.testing.assert_array_equal, found, state(4))
+    checkpoints.save(5, state(5), pending=(0.1, np.float32(0.7)))
+    checkpoints.wait()
+    assert checkpoints.restore_newest(state(0.0))[2] == [0.1, float(np.float32(0.7))]
+    step, found, _ = checkpoints.restore_newest(state(0.0))
+    assert step == 5
+    jax.tree.map(np.testing.assert_array_equal, found, state(5))
     checkpoints.close()
 
 
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, watched=True)
     for step, loss in ((1, 0.9), (2, 0.3), (3, 0.5), (4, None), (5, 0.8)):
-        checkpoints.save(step, state(step), loss)
+        checkpoints.save(step, state(step), loss=loss)
     checkpoints.wait()
     assert (checkpoints.best, checkpoints.newest) == (2, 5)
     assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [2, 5]
@@ -89,7 +92,7 @@ def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, whic
     damage(arrays_in(tmp_path / "10")[which])
     checkpoints = Checkpoints(tmp_path)
     with caplog.at_level("WARNING", "latadj_jax"):
-        step, found = checkpoints.restore_newest(state(0.0))
+        step, found, _ = checkpoints.restore_newest(state(0.0))
     if step == 10:  # a file of no consequence: then the numbers are right
         jax.tree.map(np.testing.assert_array_equal, found, state(10))
     else:
