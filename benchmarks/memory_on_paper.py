@@ -71,9 +71,9 @@ def main(args: argparse.Namespace, sizes) -> None:
     optimizer = make_optimizer(TrainSettings(), 1000)
     what = Step(model, optimizer, (plan,), accumulate=args.accumulate)
     mesh = make_mesh(*sizes)
+    params = param_shapes(model)
+    state = jax.eval_shape(lambda p: first_state(model, optimizer, p), params)
     with jax.set_mesh(mesh):
-        params = param_shapes(model)
-        state = jax.eval_shape(lambda p: first_state(model, optimizer, p), params)
         placed = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
             state, sharding.shardings(model, state, mesh),

@@ -79,17 +79,23 @@ def compare(folder: Path, kills: int, steps: int, seed: int) -> dict:
         process = subprocess.Popen(
             command(rough), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        try:
-            # What is left to do gets shorter, loading does not: early and late moments both.
-            process.wait(timeout=rng.uniform(0.1, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        # One in four while it loads, calibrates or compiles, the others some steps further on; once
+        # the training is done, in saving and evaluation.
+        early = rng.random() < 0.25
+        goal = steps_done(run) + rng.randint(1, max(2, 3 * steps // (2 * kills)))
+        end = time.monotonic() + rng.uniform(0, seconds / 2 if early else 2 * seconds)
+        while process.poll() is None and time.monotonic() < end:
+            if not early and goal <= steps_done(run) < steps:
+                break
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.2))
+        killed = process.poll() is None
+        process.kill()
+        process.wait()
+        assert killed or process.returncode == 0, "it failed by itself"
+        if killed:
             at.append(steps_done(run))
             print(f"kill {len(at)}: the log was at step {at[-1]}", flush=True)
-        else:
-            # It got to its end: from here the finished run is started and killed again.
-            assert process.returncode == 0
     subprocess.run(command(rough), env=environment(), check=True, capture_output=True)
     assert not list(run.glob("checkpoints/*.damaged")), "a checkpoint could not be used"
     ours, theirs = what_it_left(run), what_it_left(folder / "quiet" / "runs" / "tiny")
@@ -101,7 +107,7 @@ def compare(folder: Path, kills: int, steps: int, seed: int) -> dict:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     sys.path[:0] = [str(HERE), str(HERE.parent)]
