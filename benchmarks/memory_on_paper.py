@@ -7,9 +7,8 @@
 
 Parameters and optimizer state are counted from `jax.eval_shape` and the rules of sharding.py; the
 rest is what XLA says of the step it compiled for that many (CPU) devices: its memory and cost
-analysis. Two things are not as on a CPU: barriers stay, as TPUs and GPUs keep them, or else what remat
-computes again would be computed early and kept; and those compilers fuse more, so the temporary memory
-is an upper bound.
+analysis. Barriers stay, as TPUs and GPUs keep them; else what remat computes again would be
+computed early and kept. Those compilers fuse more, so the temporary memory is an upper bound.
 bfloat16 computation, float32 parameters and Adam, remat in every layer. Operations are two for each
 multiply-accumulate.
 """
