@@ -50,6 +50,7 @@ class Checkpoints:
     @property
     def best(self) -> int | None:
         """Step of the one of least evaluation loss; None where none has one."""
+        self.wait()  # what is being written counts too
         losses = {}
         for step in self._manager.all_steps():
             metrics = self._manager.metrics(step)
@@ -80,28 +81,46 @@ class Checkpoints:
             restored = self._manager.restore(step, args=args)
         except Exception as error:  # tensorstore and orbax raise many kinds
             first_line = str(error).strip().split("\n")[0]
-            raise ValueError(f"checkpoint {step} cannot be read: {first_line}") from error
+            raise ValueError(f"checkpoint {step} cannot be read ({first_line})") from error
         if _number(checksum(restored.state)) != restored.about["checksum"]:
-            raise ValueError(f"checkpoint {step} holds other numbers than were saved.")
-        return restored.state, restored.about["pending"]
+            raise ValueError(f"checkpoint {step} holds other numbers than were saved")
+        return restored.state, restored.about.get("pending", [])
 
     def restore_newest(self, like) -> tuple[int, object, list[float]]:
         """(step, state, pending) of the newest checkpoint that is whole; (0, `like`, []) of none.
 
-        One that is not is put aside as STEP.damaged, with a warning.
+        Newer ones that are not are put aside as STEP.damaged, with a warning.
+
+        Raises:
+          ValueError: there are checkpoints, and none can be used; all are left as they are.
         """
-        while (step := self.newest) is not None:
+        damaged = []
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return step, *self.restore(step, like)
+                state, pending = self.restore(step, like)
             except ValueError as error:
-                log.warning("%s Put aside as %s.damaged; trying the one before.", error, step)
-                self._manager.close()
-                wait_for_all(f"damaged {step}")
-                if is_first_process():
-                    (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
-                wait_for_all(f"put aside {step}")
-                self._manager = self._open()
+                log.warning("%s; trying the one before.", error)
+                damaged.append(step)
+            else:
+                self._put_aside(damaged)
+                return step, state, pending
+        if damaged:
+            raise ValueError(
+                f"none of the checkpoints in {self.folder} can be used (steps {damaged}); to start "
+                f"anew, move that folder away."
+            )
         return 0, like, []
+
+    def _put_aside(self, steps: list[int]) -> None:
+        if not steps:
+            return
+        self._manager.close()
+        wait_for_all("damaged checkpoints")
+        if is_first_process():
+            for step in steps:
+                (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
+        wait_for_all("put aside")
+        self._manager = self._open()
 
     def wait(self) -> None:
         """Returns when what was begun is written; raises what kept it from being."""
@@ -125,9 +144,10 @@ def checksum(state) -> jax.Array:
         if jnp.issubdtype(leaf.dtype, jnp.floating):
             width = {2: jnp.uint16, 4: jnp.uint32}[leaf.dtype.itemsize]
             bits = jax.lax.bitcast_convert_type(leaf, width).astype(jnp.uint32)
-        return jnp.sum(bits, dtype=jnp.uint32)
+        # Each word by a factor of its own, and each leaf: what changed places is noticed.
+        odd = 2 * jnp.arange(leaf.size, dtype=jnp.uint32).reshape(leaf.shape) + jnp.uint32(1)
+        return jnp.sum(bits * odd, dtype=jnp.uint32)
 
-    # Each leaf by a factor of its own, so that two that changed places are noticed.
     sums = [of(leaf) * jnp.uint32(2 * n + 1) for n, leaf in enumerate(jax.tree.leaves(state))]
     return sum(sums, jnp.uint32(0))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import flax
 import numpy as np
 
-from latadj_jax.mesh import fetch
+from latadj_jax.mesh import fetch, is_first_process
 from latadj_jax.sharding import placer
 from latadj_jax.weights import LEAVES, WeightsError
 
@@ -174,13 +174,15 @@ def merge(
 
 
 def to_tensors(family: str, task: str, params) -> dict[str, np.ndarray]:
-    """`params` on the host, under torch names and in torch layout."""
+    """`params` on the host, under torch names and in torch layout; of the first process only."""
     tensors = {}
     for path, array in flax.traverse_util.flatten_dict(params).items():
         name = _torch_name(family, path)
         if task != "features" and path[0] not in BESIDE:
             name = PREFIXES[family] + name
         array = fetch(array)
+        if not is_first_process():
+            continue
         tensors[name] = np.ascontiguousarray(array.T if _is_transposed(family, path) else array)
     return _join(family, tensors)
 

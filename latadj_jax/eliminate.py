@@ -41,7 +41,8 @@ def select(
     Source: arXiv 2201.03327, section 3.
     """
     _, length = ranking_BL.shape
-    ranking_BL = jnp.where(protected_BL, jnp.inf, jax.lax.stop_gradient(ranking_BL))
+    ranking_BL = jnp.nan_to_num(jax.lax.stop_gradient(ranking_BL), nan=jnp.finfo(jnp.float32).min)
+    ranking_BL = jnp.where(protected_BL, jnp.inf, ranking_BL)
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
     slots_L, slots_K = (jnp.arange(n, dtype=jnp.int32) for n in (length, size))
     # By counting, not sorting: length^2 comparisons are nothing beside attention, and batches that

@@ -114,6 +114,7 @@ def check(s) -> None:
     whole = t.batch_size % t.accumulate == 0
     need(whole, "train.accumulate", t.accumulate, f"a divisor of train.batch_size, {t.batch_size}")
     positive("train.keep", t.keep)
+    positive("train.checkpoint_every", t.checkpoint_every)
     not_negative("train.evaluate_every", t.evaluate_every)
     if t.evaluate_every:
         whole = t.evaluate_every % t.checkpoint_every == 0
@@ -132,7 +133,6 @@ def check(s) -> None:
     need(0 <= t.warmup < 1, "train.warmup", t.warmup, "in [0, 1), a share of all steps")
     not_negative("train.weight_decay", t.weight_decay)
     positive("train.clip_norm", t.clip_norm)
-    positive("train.checkpoint_every", t.checkpoint_every)
     positive("train.log_every", t.log_every)
 
     for alpha in s.eval.alphas:

@@ -69,10 +69,13 @@ def train_step(s: Step, state: TrainState, batch, key: jax.Array):
         def add(total, part_and_number):
             part, number = part_and_number
             part = jax.tree.map(by_rows, part)
-            now = jax.value_and_grad(loss_fn)(state.params, part, jax.random.fold_in(key, number))
-            return jax.tree.map(jnp.add, total, now), None
+            key_of_part = jax.random.fold_in(key, number)
+            loss, grads = jax.value_and_grad(loss_fn)(state.params, part, key_of_part)
+            loss, grads = jax.tree.map(jnp.add, total, (loss, grads))
+            return (loss, sharding.keep(s.model, grads)), None
 
-        nothing = jnp.zeros(()), jax.tree.map(jnp.zeros_like, state.params)
+        zeros = sharding.keep(s.model, jax.tree.map(jnp.zeros_like, state.params))
+        nothing = jnp.zeros(()), zeros
         numbers = jnp.arange(s.accumulate, dtype=jnp.int32)
         (loss, grads), _ = jax.lax.scan(add, nothing, (parts, numbers))
 

@@ -161,11 +161,12 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
                     held_out = None
                     if t.evaluate_every and (step % t.evaluate_every == 0 or is_last):
                         held_out = held_out_loss(model, state.params, job, settings)
+                        _check_finite("evaluation loss", held_out, step, checkpoints)
                         metrics_log.write(step, evaluation_loss=held_out)
                     checkpoints.save(step, state, map(fetch, losses), held_out)
-                if stopping and not is_last:
+                if stopping:
                     checkpoints.wait()
-                    raise Stopped(f"asked to stop; step {step} of {total_steps} is saved, and the "
+                    raise Stopped(f"asked to stop: step {step} of {total_steps} is saved, and the "
                                   f"same command goes on from it.")  # fmt: skip
         if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
             checkpoints.wait()

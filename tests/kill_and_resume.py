@@ -19,11 +19,17 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PROGRAM = """
-import json, sys
+import json, logging, sys
+logging.basicConfig(level=logging.INFO)
 sys.path[:0] = [{here!r}, {root!r}]
 from latadj_jax.settings import from_config
 from latadj_jax.training import train
-train(from_config(json.loads(open(sys.argv[1]).read())))
+from latadj_jax.stopping import Stopped
+try:
+    train(from_config(json.loads(open(sys.argv[1]).read())))
+except Stopped as stopped:
+    print(stopped.message, file=sys.stderr)
+    raise
 """
 
 

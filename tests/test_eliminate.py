@@ -153,3 +153,12 @@ def test_random_strategy_follows_the_key_alone_and_keeps_all_equally_often():
     rows = select_jit(rank, all_B, none_B, jnp.full(2000, 2), size=2)
     shares = np.bincount(np.asarray(rows).ravel(), minlength=5) / 2000
     np.testing.assert_allclose(shares, 0.4, atol=0.05)  # 4.5 standard deviations
+
+
+def test_scores_that_are_no_numbers_break_no_promise():
+    """As many as asked for, the protected one among them, nothing that is not there."""
+    ranking = jnp.full((1, 6), jnp.nan)
+    valid = jnp.asarray([[True, True, True, True, False, False]])
+    protected = jnp.asarray([[False, False, False, True, False, False]])
+    keep = select(ranking, valid, protected, jnp.asarray([2], jnp.int32), 3)
+    assert keep.tolist() == [[0, 3, 6]]

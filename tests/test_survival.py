@@ -1,6 +1,7 @@
 """What happens to a run when a machine, a disk, a file or another process fails."""
 
 import json
+import re
 import resource
 import signal
 import socket
@@ -16,7 +17,8 @@ import numpy as np
 import pytest
 import tiny_run
 
-from latadj_jax import processes, training
+import latadj_jax
+from latadj_jax import processes, tasks, training
 from latadj_jax.checkpoint import Checkpoints, checksum
 from latadj_jax.settings import SettingsError
 
@@ -113,7 +115,9 @@ def test_numbers_other_than_those_saved_are_noticed(tmp_path):
     checkpoints = saved(tmp_path, 3)
     about = next((tmp_path / "3" / "about").glob("*"))
     about.write_text(json.dumps({"checksum": 1}))
-    assert checkpoints.restore_newest(state(0.0))[0] == 0
+    with pytest.raises(ValueError, match=r"none of the checkpoints .*\(steps \[3\]\).*start anew"):
+        checkpoints.restore_newest(state(0.0))
+    assert (tmp_path / "3").is_dir()  # left as it is
     checkpoints.close()
 
 
@@ -124,6 +128,8 @@ def test_the_checksum_sees_every_bit():
     assert int(checksum(changed)) != base
     one, two = {"x": jnp.zeros(3), "y": jnp.ones(3)}, {"x": jnp.ones(3), "y": jnp.zeros(3)}
     assert int(checksum(one)) != int(checksum(two))
+    swapped = {"x": jnp.arange(5.0), "y": jnp.arange(5.0)[::-1]}
+    assert int(checksum(swapped)) != int(checksum({"x": swapped["y"], "y": swapped["y"]}))
     half = {"x": jnp.full(3, 1.5, jnp.bfloat16)}
     assert int(checksum(half)) != int(checksum({"x": jnp.full(3, -1.5, jnp.bfloat16)}))
 
@@ -158,8 +164,13 @@ def test_sigterm_saves_and_the_same_command_goes_on(tmp_path):
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + signal.SIGTERM, errors
     saved_steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*")]
-    assert max(saved_steps) >= 10
+    step = int(re.search(r"asked to stop: step (\d+) of 4000 is saved", errors)[1])
+    assert max(saved_steps) == step >= 10
     assert not (run / "model").exists()
+    again = run_process(file)
+    wait_for_step(run, step + 3, again)
+    again.kill()
+    assert f"Going on from step {step} of 4000" in again.communicate()[1]
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
@@ -220,19 +231,44 @@ def test_the_last_good_checkpoint_is_named_when_the_loss_is_no_number(tmp_path, 
         training.train(settings)
 
 
-def test_the_best_checkpoint_is_the_model_in_the_end(tmp_path):
-    """At a learning rate that ruins it, the last parameters are not the best."""
+@pytest.mark.parametrize(("values", "expected"), [((5, 2, 9, 7), 6), ((5, 4, 3, 1), 12)])
+def test_the_best_checkpoint_is_the_model_in_the_end(tmp_path, monkeypatch, values, expected):
+    """Be it the last, which is still being written, or an earlier one."""
     train = {"max_steps": 12, "checkpoint_every": 3, "evaluate_every": 3, "keep": 1,
-             "keep_best": True, "learning_rate": 0.3}  # fmt: skip
+             "keep_best": True}  # fmt: skip
+    coming = iter(values)
+    monkeypatch.setattr(training, "held_out_loss", lambda *_: float(next(coming)))
     settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
     training.train(settings)
     run = Path(settings.workdir)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     losses = {line["step"]: line["evaluation_loss"] for line in lines if "evaluation_loss" in line}
     assert sorted(losses) == [3, 6, 9, 12]
+    assert list(losses.values()) == list(values)
     best = min(losses, key=losses.get)
     kept = {int(f.name) for f in (run / "checkpoints").glob("[0-9]*")}
     assert kept == {best, 12}
+    assert best == expected
+    _, params = latadj_jax.from_pretrained(run / "model")
+    final = Checkpoints(run / "checkpoints", watched=True)
+    raw = final._manager.restore(best).state["params"]
+    final.close()
+    jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, raw))
+
+
+def test_the_distance_from_a_teacher_is_the_kl_divergence():
+    """KL(teacher || student), no gradient to the teacher; of a regression the squared error."""
+    logits, teacher = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    weights = np.random.default_rng(1).random((3, 4)).astype(np.float32)
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, logits))
+    expected = ((p * np.log(p / q)).sum(-1) * weights).sum()
+    found = tasks.total_distance("lm", jnp.asarray(logits), jnp.asarray(teacher), weights)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    one = jnp.asarray(logits[..., :1]), jnp.asarray(teacher[..., :1])
+    squared = (np.square(logits[..., 0] - teacher[..., 0]) * weights).sum()
+    assert float(tasks.total_distance("regression", *one, weights)) == pytest.approx(squared)
+    gradient = jax.grad(lambda t: tasks.total_distance("lm", jnp.asarray(logits), t, weights))
+    assert not np.asarray(gradient(jnp.asarray(teacher))).any()
 
 
 def test_several_alphas_are_drawn_by_the_step_alone(tmp_path):
@@ -274,6 +310,7 @@ def test_a_run_at_several_alphas(tmp_path, distill):
         ({"train": {"evaluate_every": 7, "checkpoint_every": 5}}, "evaluate_every .*a multiple"),
         ({"train": {"keep_best": True}}, "evaluate_every .*above 0 with train.keep_best"),
         ({"train": {"keep": 0}}, "config.train.keep"),
+        ({"train": {"evaluate_every": 5, "checkpoint_every": 0}}, "config.train.checkpoint_every"),
         ({"train": {"generator": "dice"}}, "rbg"),
         ({"elimination": {"alphas": (0.9, 0.9)}}, "alphas .*all different"),
         ({"elimination": {"alphas": (0.9, -1.0)}}, "alphas .*greater than 0"),
