@@ -51,6 +51,14 @@ def _refuse_skip(report, config):
     return report
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_let_go():
+    """A compiled program holds memory maps, of which Linux grants a process 65530 (vm.max_map_count);
+    past them, threads do not start and allocations crash."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def minilm_folder() -> Path:
     """Real pretrained weights: a BERT of 6 layers, shipped inside a package."""
