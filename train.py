@@ -16,8 +16,7 @@ import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from latadj_jax.mesh import is_first_process
-from latadj_jax.processes import join
+from latadj_jax.processes import OtherProcessError, is_first_process, join
 from latadj_jax.report import table
 from latadj_jax.settings import SettingsError, check_key, from_config
 from latadj_jax.stopping import Stopped
@@ -42,7 +41,7 @@ def main(_) -> None:
     except Stopped as stopped:
         print(f"train.py: {stopped.message}", file=sys.stderr)
         raise
-    except (ValueError, FloatingPointError, OSError) as error:
+    except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
         sys.exit(f"train.py: {error}")
     if is_first_process():
         print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")

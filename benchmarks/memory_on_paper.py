@@ -25,13 +25,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import latadj_jax
-from latadj_jax import sharding
 from latadj_jax.config import config_from_hf
 from latadj_jax.mesh import ROWS, make_mesh
 from latadj_jax.model import param_shapes
 from latadj_jax.optim import make_optimizer
 from latadj_jax.settings import TrainSettings
-from latadj_jax.steps import Step, first_state, train_step
+from latadj_jax.steps import Step, abstract_state, train_step
 
 # Published sizes: Devlin et al., arXiv 1810.04805; Llama 3.1 8B, arXiv 2407.21783.
 MODELS = {
@@ -74,12 +73,8 @@ def main(args: argparse.Namespace, sizes) -> None:
     what = Step(model, optimizer, (plan,), accumulate=args.accumulate)
     mesh = make_mesh(*sizes)
     params = param_shapes(model)
-    state = jax.eval_shape(lambda p: first_state(model, optimizer, p), params)
     with jax.set_mesh(mesh):
-        placed = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-            state, sharding.shardings(model, state, mesh),
-        )  # fmt: skip
+        placed = abstract_state(model, optimizer)
         rows = NamedSharding(mesh, P(ROWS))
 
         def of_rows(shape, dtype):
@@ -103,7 +98,7 @@ def main(args: argparse.Namespace, sizes) -> None:
         "batch_size": args.batch_size, "length": args.length,
         "expected_speedup": round(latadj_jax.expected_speedup(plan), 2),
         "parameters": sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params)),
-        "state_GB": size(state) / 1e9,
+        "state_GB": size(placed) / 1e9,
         "state_GB_per_device": size_per_device(placed) / 1e9,
         "largest_shard_MB": max(
             int(np.prod(x.sharding.shard_shape(x.shape))) * 4 / 1e6

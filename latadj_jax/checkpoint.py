@@ -1,5 +1,6 @@
 """Checkpoints of a training run, by orbax: whole, checked, the newest ones and the best."""
 
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from latadj_jax.mesh import fetch, is_first_process, wait_for_all
+from latadj_jax.mesh import fetch
+from latadj_jax.processes import first_alone, together
 
 log = logging.getLogger(__name__)
 LOSS = "evaluation_loss"
@@ -29,6 +31,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, keep: int = 2, watched: bool = False):
         self.folder, self._keep, self._watched = folder.absolute(), keep, watched
+        first_alone(self._forget_damaged_losses)
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -41,6 +44,15 @@ class Checkpoints:
             best_fn=_quality if self._watched else None,
         )
         return ocp.CheckpointManager(self.folder, options=options)
+
+    def _forget_damaged_losses(self) -> None:
+        """The manager reads those of all checkpoints, and does not open if it cannot."""
+        for file in self.folder.glob("[0-9]*/metrics/metrics"):
+            try:
+                float(json.loads(file.read_text())[LOSS])
+            except (ValueError, KeyError, TypeError):
+                log.warning("%s is damaged: its checkpoint does not count among the best.", file)
+                file.unlink()
 
     @property
     def newest(self) -> int | None:
@@ -70,24 +82,34 @@ class Checkpoints:
     def restore(self, step: int, like):
         """(state, pending) as saved at `step`, the state in the structure and sharding of `like`.
 
+        Args:
+          like: a state, or better one of shapes alone: `abstract_state`.
+
         Raises:
-          ValueError: a checkpoint that is not what was saved.
+          ValueError: a checkpoint that is not what was saved; in all processes, if one meets it.
         """
+        self.wait()  # it may be the one that is being written
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(abstract), about=ocp.args.JsonRestore()
-        )
+
+        def read():  # by the handlers: the manager's restore waits for the other processes
+            folder = self.folder / str(step)
+            state = ocp.StandardCheckpointHandler().restore(
+                folder / "state", args=ocp.args.StandardRestore(abstract)
+            )
+            about = ocp.JsonCheckpointHandler().restore(folder / "about")
+            return state, int(about["checksum"]), [float(x) for x in about["pending"]]
+
         try:
-            restored = self._manager.restore(step, args=args)
+            state, expected, pending = together(read)
         except Exception as error:  # tensorstore and orbax raise many kinds
-            first_line = str(error).strip().split("\n")[0]
+            first_line = (str(error) or repr(error)).strip().split("\n")[0][:300]
             raise ValueError(f"checkpoint {step} cannot be read ({first_line})") from error
-        if _number(checksum(restored.state)) != restored.about["checksum"]:
+        if _number(checksum(state)) != expected:
             raise ValueError(f"checkpoint {step} holds other numbers than were saved")
-        return restored.state, restored.about.get("pending", [])
+        return state, pending
 
     def restore_newest(self, like) -> tuple[int, object, list[float]]:
-        """(step, state, pending) of the newest checkpoint that is whole; (0, `like`, []) of none.
+        """(step, state, pending) of the newest checkpoint that is whole; (0, None, []) of none.
 
         Newer ones that are not are put aside as STEP.damaged, with a warning.
 
@@ -109,17 +131,18 @@ class Checkpoints:
                 f"none of the checkpoints in {self.folder} can be used (steps {damaged}); to start "
                 f"anew, move that folder away."
             )
-        return 0, like, []
+        return 0, None, []
 
     def _put_aside(self, steps: list[int]) -> None:
         if not steps:
             return
         self._manager.close()
-        wait_for_all("damaged checkpoints")
-        if is_first_process():
+
+        def rename():
             for step in steps:
                 (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
-        wait_for_all("put aside")
+
+        first_alone(rename)
         self._manager = self._open()
 
     def wait(self) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import flax
 import numpy as np
 
-from latadj_jax.mesh import fetch, is_first_process
+from latadj_jax.mesh import fetch
+from latadj_jax.processes import is_first_process
 from latadj_jax.sharding import placer
 from latadj_jax.weights import LEAVES, WeightsError
 

@@ -12,12 +12,12 @@ class Job(NamedTuple):
     """A model and its data, loaded and checked; nothing is written yet."""
 
     model: Model
-    params: dict
+    params: dict  # to start from; training takes them over
     tokenizer: object  # a transformers tokenizer
     data: Encoded  # to train on
     buckets: tuple[int, ...]  # padded lengths to calibrate with
     planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
-    held_out: Encoded  # whose loss is watched
+    held_out: Encoded | None  # whose loss is watched; None where nobody asks
     evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
 
 

@@ -35,6 +35,7 @@ def load(settings: Settings) -> Job:
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
     for part in (train_data, *eval_examples.values()):
         tasks.check_labels(task, part.labels, len(model.config.labels))
+    watched = next(iter(eval_examples.values()))
     return Job(
         as_trained(model, settings),
         params,
@@ -42,7 +43,7 @@ def load(settings: Settings) -> Job:
         train_data,
         buckets_of(data, "valid"),
         {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
-        encoded(tokenizer, next(iter(eval_examples.values())), data),
+        encoded(tokenizer, watched, data) if settings.train.evaluate_every else None,
         evaluator(settings, model, tokenizer, eval_examples),
     )
 

@@ -33,7 +33,10 @@ def load(settings: Settings) -> Job:
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
     windows = training_data(settings, encode_text(tokenizer, train_text))
-    held_out = windows_of(settings, encode_text(tokenizer, next(iter(eval_texts.values()))))
+    held_out = None
+    if settings.train.evaluate_every:
+        watched = next(iter(eval_texts.values()))
+        held_out = windows_of(settings, encode_text(tokenizer, watched))
     evaluate = evaluator(settings, model, tokenizer, eval_texts)
     window = settings.lm.window
     return Job(

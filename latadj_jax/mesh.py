@@ -54,6 +54,12 @@ def current_mesh():
     return None if mesh.empty or mesh.size == 1 or set(mesh.axis_names) != set(AXES) else mesh
 
 
+def num_devices() -> int:
+    """How many devices a computation runs on: those of the mesh, or one."""
+    mesh = current_mesh()
+    return 1 if mesh is None else mesh.size
+
+
 def num_row_groups() -> int:
     """How many parts the rows of a batch are split into; a batch size must be a multiple of it."""
     mesh = current_mesh()
@@ -119,14 +125,3 @@ def fetch(x) -> np.ndarray:
     if isinstance(x, jax.Array) and not x.is_fully_addressable:
         return np.asarray(multihost_utils.process_allgather(x, tiled=True))
     return np.asarray(x)
-
-
-def is_first_process() -> bool:
-    """Whether this process writes logs and reports."""
-    return jax.process_index() == 0
-
-
-def wait_for_all(where: str) -> None:
-    """Returns when every process has come here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(where)

@@ -14,7 +14,7 @@ from latadj_jax.files import read_text
 from latadj_jax.generation import generate
 from latadj_jax.likelihood import score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.mesh import put
+from latadj_jax.mesh import num_devices, put
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.profile import Profile
@@ -183,7 +183,7 @@ def conditions(model: Model, count: str, settings: EvalSettings) -> dict:
         "count": count,
         "strategy": model.strategy,
         "batch_size": settings.batch_size,
-        "device": f"{jax.devices()[0].platform}, {jax.device_count()} device(s)",
+        "device": f"{jax.devices()[0].platform}, {num_devices()} device(s)",
         "dtype": model.dtype,
         "jax": jax.__version__,
     }

@@ -1,6 +1,18 @@
-"""Several processes as one run: who coordinates, and which of them this one is."""
+"""Several processes as one run: finding each other, who writes, and failing together."""
+
+from collections.abc import Callable
+from typing import TypeVar
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+_BYTES = 2000  # of an error's text that the other processes are told
+
+
+class OtherProcessError(RuntimeError):
+    """Another process of this run failed, for the reason given."""
 
 
 def join(
@@ -16,18 +28,24 @@ def join(
     Raises:
       ValueError: flags that do not go together, or processes that do not find each other.
     """
-    if cluster and coordinator:
-        raise ValueError("--cluster finds the coordinator itself; leave one of the two out.")
+    numbered = num_processes or process_id >= 0
+    if cluster and (coordinator or numbered):
+        raise ValueError(
+            "--cluster finds the coordinator and the numbers itself; leave out --coordinator, "
+            "--num_processes and --process_id."
+        )
     if not cluster and not coordinator:
-        if num_processes or process_id >= 0:
+        if numbered:
             raise ValueError("--num_processes and --process_id need --coordinator=HOST:PORT.")
         return
     found = {}
     if coordinator:
+        if num_processes < 1:
+            raise ValueError("--coordinator needs --num_processes and --process_id.")
         if not 0 <= process_id < num_processes:
             raise ValueError(
                 f"--process_id is {process_id}; of {num_processes} processes it is 0 to "
-                f"{num_processes - 1}: give --num_processes and --process_id."
+                f"{num_processes - 1}."
             )
         found = {"coordinator_address": coordinator, "num_processes": num_processes,
                  "process_id": process_id}  # fmt: skip
@@ -36,3 +54,40 @@ def join(
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ValueError(f"the processes of this run did not find each other: {reason}") from None
+
+
+def is_first_process() -> bool:
+    """Whether this process writes logs and reports."""
+    return jax.process_index() == 0
+
+
+def together(do: Callable[[], T]) -> T:
+    """`do()`, which fails in every process if it fails in one: no other waits for it in vain.
+
+    All processes must come here, and `do` must not wait for the others itself.
+
+    Raises:
+      OtherProcessError: it failed elsewhere, and not here.
+    """
+    if jax.process_count() == 1:
+        return do()
+    result, failure = None, None
+    try:
+        result = do()
+    except Exception as error:  # whatever it is, the others must know
+        failure = error
+    text = b"" if failure is None else (str(failure) or repr(failure)).encode()[:_BYTES]
+    padded = np.frombuffer(text.ljust(_BYTES, b"\0"), np.uint8)
+    texts = np.asarray(multihost_utils.process_allgather(padded))
+    if failure is not None:
+        raise failure
+    for process, row in enumerate(texts):
+        if row.any():
+            reason = row.tobytes().rstrip(b"\0").decode(errors="replace")
+            raise OtherProcessError(f"process {process} failed: {reason}")
+    return result
+
+
+def first_alone(do: Callable[[], object]) -> None:
+    """`do()` in the first process; the others wait for it, and fail if it does."""
+    together(lambda: do() if is_first_process() else None)

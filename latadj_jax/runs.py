@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from latadj_jax.mesh import is_first_process, wait_for_all
+from latadj_jax.processes import first_alone
 from latadj_jax.settings import Settings, SettingsError, from_config
 
 SETTINGS_FILE = "settings.json"
@@ -50,29 +50,28 @@ def claimed_workdir(settings: Settings) -> Iterator[Path]:
       SettingsError: the folder belongs to other settings, is in use, or cannot be made.
     """
     workdir = Path(settings.workdir)
-    if not is_first_process():
-        wait_for_all("workdir")
-        yield workdir
-        return
     with contextlib.ExitStack() as held:
-        try:
-            workdir.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(workdir / LOCK_FILE, blocking=False))
-            if check_workdir(settings):
-                (workdir / PROFILE_FILE).unlink(missing_ok=True)
-            file = workdir / SETTINGS_FILE
-            temporary = file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
-            temporary.replace(file)
-        except Timeout:
-            raise SettingsError(
-                f"config.workdir {workdir} is in use by another run; wait for its end, or name "
-                f"another folder."
-            ) from None
-        except OSError as error:
-            raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
-        wait_for_all("workdir")
+        first_alone(lambda: _claim(workdir, settings, held))
         yield workdir
+
+
+def _claim(workdir: Path, settings: Settings, held: contextlib.ExitStack) -> None:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        held.enter_context(FileLock(workdir / LOCK_FILE, blocking=False))
+        if check_workdir(settings):
+            (workdir / PROFILE_FILE).unlink(missing_ok=True)
+        file = workdir / SETTINGS_FILE
+        temporary = file.with_suffix(".tmp")
+        temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
+        temporary.replace(file)
+    except Timeout:
+        raise SettingsError(
+            f"config.workdir {workdir} is in use by another run; wait for its end, or name "
+            f"another folder."
+        ) from None
+    except OSError as error:
+        raise SettingsError(f"config.workdir {workdir} cannot be used: {error}.") from None
 
 
 def load_settings(workdir: Path) -> Settings:
@@ -133,8 +132,9 @@ class MetricsLog:
 
     def __init__(self, workdir: Path, start_step: int, tensorboard: bool = False):
         self._file, self._tensorboard = None, None
-        if not is_first_process():
-            return
+        first_alone(lambda: self._open(workdir, start_step, tensorboard))
+
+    def _open(self, workdir: Path, start_step: int, tensorboard: bool) -> None:
         file = workdir / "metrics.jsonl"
         lines = []
         if start_step and file.exists():
@@ -147,8 +147,9 @@ class MetricsLog:
         self._tensorboard = _tensorboard(workdir) if tensorboard else None
 
     def write(self, step: int, **values: float) -> None:
-        if self._file is None:
-            return
+        first_alone(lambda: self._write(step, values))
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         if self._tensorboard:

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from latadj_jax import convert
 from latadj_jax.config import ARCHITECTURES
-from latadj_jax.mesh import is_first_process, wait_for_all
 from latadj_jax.model import Model, check_params
+from latadj_jax.processes import first_alone
 
 
 def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
@@ -36,9 +36,7 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     check_params(model, params)
     dtype = str(jax.tree.leaves(params)[0].dtype)
     tensors = convert.to_tensors(model.config.model_type, model.task, params)
-    if is_first_process():
-        _write(path, model, dtype, tensors, tokenizer)
-    wait_for_all("saved")
+    first_alone(lambda: _write(path, model, dtype, tensors, tokenizer))
 
 
 def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:

@@ -36,6 +36,7 @@ def load(settings: Settings) -> Job:
     else:
         model, params, tokenizer = from_scratch(settings, train_examples)
     model.check_start()
+    watched = next(iter(eval_examples.values()))
     return Job(
         as_trained(model, settings),
         params,
@@ -43,7 +44,7 @@ def load(settings: Settings) -> Job:
         encoded(tokenizer, train_examples, data),
         buckets_of(data, "valid"),
         {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
-        encoded(tokenizer, next(iter(eval_examples.values())), data),
+        encoded(tokenizer, watched, data) if settings.train.evaluate_every else None,
         evaluator(settings, model, tokenizer, eval_examples),
     )
 

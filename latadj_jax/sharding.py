@@ -12,7 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from latadj_jax.mesh import current_mesh
@@ -85,6 +85,21 @@ def shardings(model: Model, tree, mesh: Mesh):
         return NamedSharding(mesh, P())
 
     return jax.tree.map_with_path(of, tree)
+
+
+def placed(model: Model, shapes):
+    """Shapes of parameters or of a state, each with the sharding of where it belongs.
+
+    With no mesh set that is the default device.
+    """
+    if current_mesh() is None:
+        one = SingleDeviceSharding(jnp.zeros(()).device)
+        of = jax.tree.map(lambda _: one, shapes)
+    else:
+        of = shardings(model, shapes, jax.sharding.get_mesh())
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, of
+    )
 
 
 def create(model: Model, make: Callable, *args):

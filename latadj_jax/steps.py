@@ -10,7 +10,7 @@ from flax import struct
 
 from latadj_jax import sharding, tasks
 from latadj_jax.mesh import by_rows
-from latadj_jax.model import Model
+from latadj_jax.model import Model, param_shapes
 from latadj_jax.plan import Plan
 
 
@@ -43,6 +43,15 @@ def first_state(model: Model, optimizer: optax.GradientTransformation, params) -
     """The state before the first step, each part made where it belongs on the mesh."""
     opt_state = sharding.create(model, optimizer.init, params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
+
+
+def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> TrainState:
+    """The shapes, dtypes and shardings of a state, which takes no memory: to restore one into."""
+
+    def state(params) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    return sharding.placed(model, jax.eval_shape(state, param_shapes(model)))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)

@@ -18,17 +18,16 @@ from latadj_jax.job import Job
 from latadj_jax.jobs import KINDS
 from latadj_jax.mesh import (
     fetch,
-    is_first_process,
     make_mesh,
     num_row_groups,
     on_devices,
     own_rows,
     spread,
-    wait_for_all,
 )
 from latadj_jax.model import Model
 from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.plan import Plan
+from latadj_jax.processes import first_alone, together
 from latadj_jax.profile import Profile
 from latadj_jax.report import write_report
 from latadj_jax.runs import (
@@ -41,7 +40,7 @@ from latadj_jax.runs import (
 from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import EliminationSettings, Settings, SettingsError, TrainSettings
 from latadj_jax.sharding import check_heads
-from latadj_jax.steps import Step, evaluation_loss, first_state, train_step
+from latadj_jax.steps import Step, abstract_state, evaluation_loss, first_state, train_step
 from latadj_jax.stopping import Stopped, stop_requests
 
 log = logging.getLogger(__name__)
@@ -73,22 +72,18 @@ def train(settings: Settings) -> dict:
 
 
 def _train(settings: Settings) -> dict:
-
     # ---- model and data ---------------------------------------------------------------------
-    job = KINDS[settings.model.task].load(settings)
+    job = together(lambda: KINDS[settings.model.task].load(settings))
     check_heads(job.model)
-    if settings.train.evaluate_every and not job.held_out.examples:
+    if job.held_out and not job.held_out.examples:
         raise SettingsError(
             "config.train.evaluate_every needs evaluation data of lm.window tokens."
         )
     with claimed_workdir(settings) as workdir:
         profile_file = workdir / PROFILE_FILE
-        if not profile_file.exists():
+        if together(lambda: not profile_file.exists()):
             profile = calibrated(job, settings)
-            wait_for_all("calibrated")  # nobody looks for the file of another any more
-            if is_first_process():
-                profile.save(profile_file)
-            wait_for_all("profile")
+            first_alone(lambda: profile.save(profile_file))
         model = job.model.replace(profile=Profile.load(profile_file))
 
         # ---- fine-tuning --------------------------------------------------------------------
@@ -97,8 +92,7 @@ def _train(settings: Settings) -> dict:
         # ---- artefact, evaluation, report ---------------------------------------------------
         save_pretrained(workdir / "model", model, params, job.tokenizer)
         results = job.evaluate(model, params)
-        if is_first_process():
-            write_report(workdir, results, model)
+        first_alone(lambda: write_report(workdir, results, model))
         return results
 
 
@@ -124,14 +118,17 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
     steps_per_epoch = -(-len(job.data.examples) // t.batch_size)
     total_steps = t.max_steps or max(1, round(t.epochs * steps_per_epoch))
     optimizer, schedule = make_optimizer(t, total_steps), learning_rate(t, total_steps)
-    state = first_state(model, optimizer, job.params)
 
     key = jax.random.key(settings.seed, impl=t.generator)
     folder = workdir / "checkpoints"
     with closing(Checkpoints(folder, t.keep, t.evaluate_every > 0)) as checkpoints:
         # Losses of the steps since the last line of the log, still on the device.
-        start, state, losses = checkpoints.restore_newest(state)
-        if start:
+        if checkpoints.newest is None:
+            start, state, losses = 0, first_state(model, optimizer, job.params), []
+        else:
+            _free(job.params)
+            like = abstract_state(model, optimizer)
+            start, state, losses = checkpoints.restore_newest(like)
             log.info("Going on from step %d of %d.", start, total_steps)
         with (
             closing(MetricsLog(workdir, start, t.tensorboard)) as metrics_log,
@@ -171,8 +168,14 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
         if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
             checkpoints.wait()
             log.info("The best checkpoint is that of step %d.", best)
-            state, _ = checkpoints.restore(best, state)
+            _free(state)
+            state, _ = checkpoints.restore(best, abstract_state(model, optimizer))
     return state.params
+
+
+def _free(tree) -> None:
+    """Gives the memory of arrays back, before others like them are made."""
+    jax.tree.map(lambda x: x.delete(), tree)
 
 
 def plans_of_step(model: Model, e: EliminationSettings, length: int, seed: int, step: int):

@@ -53,8 +53,8 @@ def _refuse_skip(report, config):
 
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_let_go():
-    """A compiled program holds memory maps, of which Linux grants a process 65530 (vm.max_map_count);
-    past them, threads do not start and allocations crash."""
+    """A compiled program holds memory maps, of which Linux grants a process 65530
+    (vm.max_map_count); past them, threads do not start and allocations crash."""
     yield
     jax.clear_caches()
 
