@@ -4,9 +4,7 @@ import json
 import re
 import resource
 import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pytest
 import tiny_run
 
 import latadj_jax
-from latadj_jax import processes, tasks, training
+from latadj_jax import tasks, training
 from latadj_jax.checkpoint import Checkpoints, checksum
 from latadj_jax.settings import SettingsError
 
@@ -332,97 +330,3 @@ def test_a_batch_that_the_mesh_cannot_share_is_one_sentence(tmp_path):
     with pytest.raises(SettingsError, match=r"batch_size is 12; it must be a multiple of .* 8 x 1"):
         training.train(settings)
     assert not Path(settings.workdir).exists()
-
-
-@pytest.mark.parametrize(
-    ("flags", "message"),
-    [
-        ({"num_processes": 2}, "need --coordinator=HOST:PORT"),
-        ({"coordinator": "localhost:1", "num_processes": 2}, "--process_id is -1.*0 to 1"),
-        ({"coordinator": "localhost:1", "cluster": True}, "leave one of the two out"),
-    ],
-)
-def test_flags_of_processes_that_do_not_go_together(flags, message):
-    with pytest.raises(ValueError, match=message):
-        processes.join(**flags)
-
-
-def free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return f"localhost:{free.getsockname()[1]}"
-
-
-TWO = """
-import json, sys
-sys.path[:0] = [{here!r}, {root!r}]
-from latadj_jax.processes import join
-join(sys.argv[2], 2, int(sys.argv[3]))
-from latadj_jax.settings import from_config
-from latadj_jax.training import train
-train(from_config(json.loads(open(sys.argv[1]).read())))
-"""
-
-
-def two_processes(file: Path) -> list[subprocess.Popen]:
-    here = kill_and_resume.HERE
-    program, address = TWO.format(here=str(here), root=str(here.parent)), free_address()
-    environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", program, str(file), address, str(n)],
-            env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for n in range(2)
-    ]  # fmt: skip
-
-
-def two_process_settings(folder: Path, **train) -> Path:
-    values = tiny_run.config(folder, num_layers=2, train={"checkpoint_every": 5, **train})
-    values["mesh"] = {"data": 2, "fsdp": 2}
-    file = folder / "config.json"
-    file.write_text(json.dumps(values))
-    return file
-
-
-def test_two_processes_train_save_and_evaluate_as_one(tmp_path):
-    """The whole run: batches in parts, logs by the first, a model that loads, the same numbers."""
-    (tmp_path / "two").mkdir()
-    (tmp_path / "one").mkdir()
-    train = {"max_steps": 10, "generator": "threefry2x32"}
-    running = two_processes(two_process_settings(tmp_path / "two", **train))
-    outputs = [process.communicate(timeout=400)[1] for process in running]
-    assert [process.returncode for process in running] == [0, 0], outputs
-    results = json.loads((tmp_path / "two" / "runs" / "tiny" / "results.json").read_text())
-    settings = tiny_run.settings(tmp_path / "one", num_layers=2, train=train)
-    expected = training.train(settings)
-    for ours, theirs in zip(results["rows"], expected["rows"], strict=True):
-        assert ours["metrics"] == theirs["metrics"]
-    logs = [
-        (tmp_path / name / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()
-        for name in ("two", "one")
-    ]
-    losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
-
-
-def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(tmp_path):
-    file = two_process_settings(tmp_path, max_steps=4000)
-    run = tmp_path / "runs" / "tiny"
-    running = two_processes(file)
-    try:
-        wait_for_step(run, 20, running[0])
-        running[1].kill()
-        running[1].communicate()
-        running[0].communicate(timeout=200)
-        assert running[0].returncode != 0
-    finally:
-        for process in running:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-    steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*") if f.name.isdigit()]
-    assert max(steps) >= 10
-    checkpoints = Checkpoints(run / "checkpoints")
-    assert checkpoints.newest == max(steps)
-    checkpoints.close()

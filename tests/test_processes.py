@@ -1,0 +1,269 @@
+"""Two processes are one run: they train, evaluate, stop, go on and fail together."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import filelock
+import jax
+import kill_and_resume
+import numpy as np
+import pytest
+import tiny_run
+import tiny_text
+from test_survival import wait_for_step
+
+from latadj_jax import processes, training
+from latadj_jax.checkpoint import Checkpoints
+from latadj_jax.settings import from_config
+
+PROGRAM = """
+import json, logging, sys
+sys.path[:0] = [{here!r}, {root!r}]
+logging.basicConfig(level=logging.INFO)
+from latadj_jax.processes import join
+settings, address, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
+join(address, 2, process)
+from latadj_jax.settings import from_config
+from latadj_jax.training import train
+{before}
+train(from_config(json.loads(open(settings).read())))
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def standard_promotion():
+    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+@pytest.fixture
+def start():
+    """A function that starts both processes of a run; what is left of them is killed."""
+    started = []
+
+    def processes_of(file: Path, before: str = "") -> list[subprocess.Popen]:
+        here = kill_and_resume.HERE
+        program = PROGRAM.format(here=str(here), root=str(here.parent), before=before)
+        environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
+        address = free_address()
+        both = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, str(file), address, str(n)],
+                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            )
+            for n in range(2)
+        ]  # fmt: skip
+        started.extend(both)
+        return both
+
+    yield processes_of
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return f"localhost:{free.getsockname()[1]}"
+
+
+def ended(both: list[subprocess.Popen], timeout: float = 300) -> list[str]:
+    """What both have written, when they have ended."""
+    return [process.communicate(timeout=timeout)[1] for process in both]
+
+
+def settings_file(folder: Path, **train) -> Path:
+    return saved(
+        folder, tiny_run.config(folder, num_layers=2, train={"checkpoint_every": 5, **train})
+    )
+
+
+def saved(folder: Path, values: dict) -> Path:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**values, "mesh": {"data": 2, "fsdp": 2}}))
+    return file
+
+
+def losses_of(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def lm_config(folder: Path) -> dict:
+    (folder / "text.txt").write_text(tiny_text.story(0, num_lines=100))
+    scratch = {"vocab_size": 300, "hidden_size": 32, "num_layers": 2, "num_heads": 2,
+               "max_positions": 48}  # fmt: skip
+    return {
+        "workdir": str(folder / "runs" / "tiny"),
+        "model": {"source": "", "task": "lm", "dropout": 0.0, "scratch": scratch},
+        "data": {"path": str(folder / "text.txt"), "eval_fraction": 0.2},
+        "lm": {"window": 32, "stride": 16, "context": 24, "continuation": 8, "max_windows": 7},
+        "elimination": {"alpha": 0.8, "calibration_examples": 8},
+        "train": {"batch_size": 8, "max_steps": 4, "log_every": 2},
+        "eval": {"alphas": (0.8,), "batch_size": 4, "timing_repeats": 1},
+    }
+
+
+def seq2seq_config(folder: Path) -> dict:
+    scratch = {"vocab_size": 330, "hidden_size": 32, "num_layers": 2, "num_decoder_layers": 1,
+               "num_heads": 2}  # fmt: skip
+    return {
+        "workdir": str(folder / "runs" / "tiny"),
+        "model": {"source": "", "task": "seq2seq", "dropout": 0.0, "scratch": scratch},
+        "data": {"path": tiny_run.csv(folder), "max_length": 64, "max_target_length": 8,
+                 "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
+        "elimination": {"alpha": 0.8, "calibration_examples": 8},
+        "train": {"batch_size": 16, "max_steps": 4, "learning_rate": 1e-2, "log_every": 2},
+        "eval": {"alphas": (0.8,), "batch_size": 8, "timing_repeats": 1},
+    }  # fmt: skip
+
+
+def classification_config(folder: Path) -> dict:
+    train = {"max_steps": 10, "evaluate_every": 5, "checkpoint_every": 5,
+             "generator": "threefry2x32"}  # fmt: skip
+    return tiny_run.config(folder, num_layers=2, train=train)
+
+
+def without_times(value):
+    """Results but for what is measured by the clock or says where it ran."""
+    if isinstance(value, dict):
+        clock = ("_ms", "measured", "device", "seconds", "tokens_per_second")
+        return {k: without_times(v) for k, v in value.items() if not any(c in k for c in clock)}
+    return [without_times(v) for v in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("config", [classification_config, lm_config, seq2seq_config])
+def test_two_processes_train_save_and_evaluate_as_one(tmp_path, start, config):
+    """Batches in parts, logs by the first, a model that loads; the numbers of one device."""
+    folders = [tmp_path / "two", tmp_path / "one"]
+    for folder in folders:
+        folder.mkdir()
+    both = start(saved(folders[0], config(folders[0])))
+    outputs = ended(both, 500)
+    assert [process.returncode for process in both] == [0, 0], outputs
+    training.train(from_config({**config(folders[1]), "mesh": {"data": 1}}))
+    results = [
+        without_times(json.loads((f / "runs" / "tiny" / "results.json").read_text()))
+        for f in folders
+    ]
+    assert results[0].keys() == results[1].keys()
+    for ours, theirs in zip(results[0]["rows"], results[1]["rows"], strict=True):
+        assert ours.keys() == theirs.keys()
+        assert ours["metrics"].keys() == theirs["metrics"].keys()
+        for name, metrics in theirs["metrics"].items():
+            assert ours["metrics"][name] == pytest.approx(metrics, rel=1e-4)
+    logs = [
+        [json.loads(x) for x in (f / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
+        for f in folders
+    ]
+    for ours, theirs in zip(*logs, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_sigterm_to_one_stops_both_and_both_go_on_to_the_same_end(tmp_path, start):
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "quiet").mkdir()
+    train = {"max_steps": 60, "log_every": 1}
+    file = settings_file(tmp_path / "stopped", **train)
+    run = tmp_path / "stopped" / "runs" / "tiny"
+    both = start(file)
+    wait_for_step(run, 7, both[0])
+    both[1].send_signal(signal.SIGTERM)
+    ended(both)
+    assert [process.returncode for process in both] == [128 + signal.SIGTERM] * 2
+    stopped_at = max(int(f.name) for f in (run / "checkpoints").glob("[0-9]*"))
+    assert 7 <= stopped_at < 60
+
+    both = start(file)
+    outputs = ended(both)
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert f"Going on from step {stopped_at} of 60" in outputs[0]
+    quiet = start(settings_file(tmp_path / "quiet", **train))
+    outputs = ended(quiet)
+    assert [process.returncode for process in quiet] == [0, 0], outputs
+    assert losses_of(run) == losses_of(tmp_path / "quiet" / "runs" / "tiny")
+    weights = [
+        (tmp_path / name / "runs" / "tiny" / "model" / "model.safetensors").read_bytes()
+        for name in ("stopped", "quiet")
+    ]
+    assert weights[0] == weights[1]
+
+
+UNREADABLE = """
+import orbax.checkpoint as ocp
+restore = ocp.StandardCheckpointHandler.restore
+def fails_at_10(self, folder, *args, **kwargs):
+    if process == 1 and folder.parent.name == "10":
+        raise OSError("a shard that cannot be read")
+    return restore(self, folder, *args, **kwargs)
+ocp.StandardCheckpointHandler.restore = fails_at_10
+"""
+
+
+def test_what_one_of_two_cannot_read_both_put_aside(tmp_path, start):
+    file = settings_file(tmp_path, max_steps=10, log_every=1)
+    run = tmp_path / "runs" / "tiny"
+    for before in ("", UNREADABLE):
+        both = start(file, before)
+        outputs = ended(both)
+        assert [process.returncode for process in both] == [0, 0], outputs
+    for process, output in enumerate(outputs):
+        assert "checkpoint 10 cannot be read" in output, (process, output)
+        assert "Going on from step 5 of 10" in output
+    assert (run / "checkpoints" / "10.damaged").is_dir()
+    assert (run / "checkpoints" / "10").is_dir()  # written again
+
+
+def test_a_folder_in_use_ends_both(tmp_path, start):
+    file = settings_file(tmp_path)
+    run = tmp_path / "runs" / "tiny"
+    run.mkdir(parents=True)
+    with filelock.FileLock(run / ".lock"):
+        both = start(file)
+        first, second = ended(both, timeout=90)
+    assert [process.returncode for process in both] == [1, 1]
+    assert "is in use by another run" in first
+    assert "process 0 failed: config.workdir" in second
+    assert "is in use by another run" in second
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("where", ["training.save_pretrained", "checkpoint.Checkpoints.save"])
+def test_a_disk_full_for_one_ends_both(tmp_path, start, failing, where):
+    ...
+
+
+def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(tmp_path, start):
+    file = settings_file(tmp_path, max_steps=4000)
+    run = tmp_path / "runs" / "tiny"
+    both = start(file)
+    wait_for_step(run, 20, both[0])
+    both[1].kill()
+    both[0].communicate(timeout=200)
+    assert both[0].returncode != 0
+    steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*") if f.name.isdigit()]
+    assert max(steps) >= 10
+    checkpoints = Checkpoints(run / "checkpoints")
+    assert checkpoints.newest == max(steps)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"num_processes": 2}, "need --coordinator=HOST:PORT"),
+        ({"coordinator": "localhost:1", "num_processes": 2}, "--process_id is -1.*0 to 1"),
+        ({"coordinator": "localhost:1"}, "--coordinator needs --num_processes and --process_id"),
+        ({"coordinator": "localhost:1", "cluster": True}, "leave out --coordinator"),
+        ({"num_processes": 2, "process_id": 0, "cluster": True}, "leave out .*--process_id"),
+    ],
+)
+def test_flags_of_processes_that_do_not_go_together(flags, message):
+    with pytest.raises(ValueError, match=message):
+        processes.join(**flags)
