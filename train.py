@@ -11,12 +11,13 @@ newest checkpoint. Every setting of latadj_jax/settings.py is a flag.
 
 import logging
 import sys
+import traceback
 
 import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from latadj_jax.processes import OtherProcessError, is_first_process, join
+from latadj_jax.processes import OtherProcessError, is_first_process, join, leave
 from latadj_jax.report import table
 from latadj_jax.settings import SettingsError, check_key, from_config
 from latadj_jax.stopping import Stopped
@@ -42,7 +43,9 @@ def main(_) -> None:
         print(f"train.py: {stopped.message}", file=sys.stderr)
         raise
     except (ValueError, FloatingPointError, OSError, OtherProcessError) as error:
-        sys.exit(f"train.py: {error}")
+        leave(f"train.py: {error}")
+    except Exception:
+        leave(traceback.format_exc())
     if is_first_process():
         print(f"\n{table(results)}\n\nThe whole report: {settings.workdir}/report.md")
 

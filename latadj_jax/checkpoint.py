@@ -77,6 +77,7 @@ class Checkpoints:
         )
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=about)
         metrics = None if loss is None else {LOSS: float(loss)}
+        together(self._manager.check_for_errors)
         self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like):
@@ -149,6 +150,14 @@ class Checkpoints:
         """Returns when what was begun is written; raises what kept it from being."""
         self._manager.wait_until_finished()
         self._manager.check_for_errors()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_) -> None:
+        if kind is None or jax.process_count() == 1:
+            self.close()
+        # Else another process may never come to where closing would wait for it.
 
     def close(self) -> None:
         """Waits until everything is written."""

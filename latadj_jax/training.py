@@ -121,7 +121,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
 
     key = jax.random.key(settings.seed, impl=t.generator)
     folder = workdir / "checkpoints"
-    with closing(Checkpoints(folder, t.keep, t.evaluate_every > 0)) as checkpoints:
+    with Checkpoints(folder, t.keep, t.evaluate_every > 0) as checkpoints:
         # Losses of the steps since the last line of the log, still on the device.
         if checkpoints.newest is None:
             start, state, losses = 0, first_state(model, optimizer, job.params), []

@@ -20,17 +20,22 @@ from latadj_jax import processes, training
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.settings import from_config
 
-PROGRAM = """
-import json, logging, sys
-sys.path[:0] = [{here!r}, {root!r}]
-logging.basicConfig(level=logging.INFO)
-from latadj_jax.processes import join
-settings, address, process = sys.argv[1], sys.argv[2], int(sys.argv[3])
-join(address, 2, process)
-from latadj_jax.settings import from_config
-from latadj_jax.training import train
+TRAIN = kill_and_resume.HERE.parent / "train.py"
+CONFIG = """
+import json
+from pathlib import Path
+from ml_collections import ConfigDict
+
+def get_config():
+    return ConfigDict(json.loads(Path(__file__).with_suffix(".json").read_text()))
+"""
+# train.py, after some lines of a test's own.
+AFTER = """
+import runpy, sys
+process = int(sys.argv[-1])
 {before}
-train(from_config(json.loads(open(settings).read())))
+sys.argv[0] = {train!r}
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -47,14 +52,14 @@ def start():
     started = []
 
     def processes_of(file: Path, before: str = "") -> list[subprocess.Popen]:
-        here = kill_and_resume.HERE
-        program = PROGRAM.format(here=str(here), root=str(here.parent), before=before)
+        program = AFTER.format(before=before, train=str(TRAIN))
         environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
         address = free_address()
         both = [
             subprocess.Popen(
-                [sys.executable, "-c", program, str(file), address, str(n)],
-                env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                [sys.executable, "-c", program, "--config", str(file), "--coordinator", address,
+                 "--num_processes", "2", "--process_id", str(n)],
+                env=environment, stdout=subprocess.DEVNULL, stderr=into(stderr_of(file, n)),
             )
             for n in range(2)
         ]  # fmt: skip
@@ -65,7 +70,7 @@ def start():
     for process in started:
         if process.poll() is None:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
 def free_address() -> str:
@@ -74,9 +79,22 @@ def free_address() -> str:
         return f"localhost:{free.getsockname()[1]}"
 
 
+def stderr_of(file: Path, process: int) -> Path:
+    return file.with_name(f"stderr{process}.txt")
+
+
+def into(file: Path):
+    """A pipe that is read at all times, into `file`: no limit of the writer's is on that."""
+    with file.open("w") as opened:
+        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=opened).stdin
+
+
 def ended(both: list[subprocess.Popen], timeout: float = 300) -> list[str]:
     """What both have written, when they have ended."""
-    return [process.communicate(timeout=timeout)[1] for process in both]
+    for process in both:
+        process.wait(timeout)
+    file = Path(both[0].args[4])
+    return [stderr_of(file, n).read_text() for n in range(2)]
 
 
 def settings_file(folder: Path, **train) -> Path:
@@ -86,8 +104,9 @@ def settings_file(folder: Path, **train) -> Path:
 
 
 def saved(folder: Path, values: dict) -> Path:
-    file = folder / "config.json"
-    file.write_text(json.dumps({**values, "mesh": {"data": 2, "fsdp": 2}}))
+    (folder / "config.json").write_text(json.dumps({**values, "mesh": {"data": 2, "fsdp": 2}}))
+    file = folder / "config.py"
+    file.write_text(CONFIG)
     return file
 
 
@@ -106,8 +125,9 @@ def lm_config(folder: Path) -> dict:
         "lm": {"window": 32, "stride": 16, "context": 24, "continuation": 8, "max_windows": 7},
         "elimination": {"alpha": 0.8, "calibration_examples": 8},
         "train": {"batch_size": 8, "max_steps": 4, "log_every": 2},
-        "eval": {"alphas": (0.8,), "batch_size": 4, "timing_repeats": 1},
-    }
+        "eval": {"metrics": ("perplexity",), "alphas": (0.8,), "batch_size": 4,
+                 "timing_repeats": 1},
+    }  # fmt: skip
 
 
 def seq2seq_config(folder: Path) -> dict:
@@ -120,7 +140,8 @@ def seq2seq_config(folder: Path) -> dict:
                  "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
         "elimination": {"alpha": 0.8, "calibration_examples": 8},
         "train": {"batch_size": 16, "max_steps": 4, "learning_rate": 1e-2, "log_every": 2},
-        "eval": {"alphas": (0.8,), "batch_size": 8, "timing_repeats": 1},
+        "eval": {"metrics": ("exact_match", "bleu"), "alphas": (0.8,), "batch_size": 8,
+                 "timing_repeats": 1},
     }  # fmt: skip
 
 
@@ -233,10 +254,23 @@ def test_a_folder_in_use_ends_both(tmp_path, start):
     assert "is in use by another run" in second
 
 
-@pytest.mark.parametrize("failing", [0, 1])
-@pytest.mark.parametrize("where", ["training.save_pretrained", "checkpoint.Checkpoints.save"])
-def test_a_disk_full_for_one_ends_both(tmp_path, start, failing, where):
-    ...
+DISK_FULL = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+if process == {process}:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_disk_that_is_full_for_one_ends_both(tmp_path, start, process):
+    """A limit on file sizes stands for the disk: writing a checkpoint fails."""
+    file = settings_file(tmp_path, max_steps=40)
+    both = start(file, DISK_FULL.format(process=process))
+    outputs = ended(both)
+    assert all(p.returncode for p in both)
+    assert "too large" in outputs[process].lower() or "writing" in outputs[process].lower()
+    assert not (tmp_path / "runs" / "tiny" / "model").exists()
 
 
 def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(tmp_path, start):
@@ -245,7 +279,7 @@ def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(t
     both = start(file)
     wait_for_step(run, 20, both[0])
     both[1].kill()
-    both[0].communicate(timeout=200)
+    both[0].wait(200)
     assert both[0].returncode != 0
     steps = [int(f.name) for f in (run / "checkpoints").glob("[0-9]*") if f.name.isdigit()]
     assert max(steps) >= 10

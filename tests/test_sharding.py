@@ -21,7 +21,7 @@ from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.config import ARCHITECTURES
 from latadj_jax.evaluation import Encoded, predict
 from latadj_jax.mesh import make_mesh, own_rows, spread
-from latadj_jax.steps import first_state, train_step
+from latadj_jax.steps import abstract_state, first_state, train_step
 
 MESHES = [(8, 1, 1), (2, 4, 1), (2, 2, 2)]
 FAMILIES = sorted(sharded_run.TASKS)
@@ -94,9 +94,9 @@ def test_adam_moments_live_with_their_parameters():
     assert specs == {x.sharding.spec for x in jax.tree.leaves(state.params) if x.ndim == 2}
 
 
-def compiled_step(family, sizes) -> str:
+def compiled_step(family, sizes, **options) -> str:
     with sharded_run.on_mesh(sizes):
-        what = sharded_run.step_of(family)
+        what = sharded_run.step_of(family, **options)
         state = first_state(what.model, what.optimizer, sharding.init_params(what.model))
         batch = spread(sharded_run.batch_of(family, 0), sharded_run.BATCH)
         key = jax.random.key(0, impl="threefry2x32")
@@ -126,6 +126,17 @@ def test_gradients_are_summed_over_devices(family):
     text = compiled_step(family, (8, 1, 1))
     assert re.search(r" all-reduce(-start)?\(", text)
     assert not gathered_shapes(text)  # parameters are whole everywhere
+
+
+def test_parts_of_a_batch_add_gradients_where_they_live():
+    """Accumulating carries each device's part of the gradients from part to part, not the whole."""
+    text = compiled_step("bert", (2, 4, 1), accumulate=2)
+    carried = max(re.findall(r"= \(([^()]*)\) while\(", text.replace("{1,0}", "")), key=len)
+    table = jax.tree.leaves(sharding.init_params(sharded_run.model_of("bert")))
+    whole = {",".join(map(str, leaf.shape)) for leaf in table if leaf.size >= 32 * 32}
+    floats = re.findall(r"f32\[([\d,]+)\]", carried)
+    print(carried[:3000])
+    assert len(floats) >= len(whole)
 
 
 def test_every_family_has_rules_and_they_name_parameters():
@@ -241,13 +252,19 @@ def test_a_checkpoint_of_one_mesh_is_restored_on_another(tmp_path):
     assert len(losses) == sharded_run.STEPS
     with sharded_run.on_mesh((2, 4, 1)), closing(Checkpoints(tmp_path)) as checkpoints:
         checkpoints.save(20, state)
-    what = sharded_run.step_of("bert")
+    what, next_losses = sharded_run.step_of("bert"), []
     for sizes in ((2, 2, 2), (1, 1, 1)):
         with sharded_run.on_mesh(sizes), closing(Checkpoints(tmp_path)) as checkpoints:
-            params = sharding.init_params(what.model, seed=5)
-            like = first_state(what.model, what.optimizer, params)
+            like = abstract_state(what.model, what.optimizer)
             step, found, _ = checkpoints.restore_newest(like)
-        assert step == 20
-        jax.tree.map(np.testing.assert_array_equal, found, state)
-        placed = jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)
-        assert jax.tree.all(placed)
+            assert step == 20
+            jax.tree.map(np.testing.assert_array_equal, found, state)
+            placed = jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)
+            assert jax.tree.all(placed)
+            # It may be trained on: donated, and in the layout that the step was compiled for.
+            batch = spread(sharded_run.batch_of("bert", 20), sharded_run.BATCH)
+            key = jax.random.key(0, impl="threefry2x32")
+            trained, loss = train_step(what, found, batch, key)
+            next_losses.append(float(loss))
+            assert int(trained.step) == 21
+    np.testing.assert_allclose(next_losses[0], next_losses[1], rtol=1e-5)

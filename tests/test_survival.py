@@ -3,9 +3,11 @@
 import json
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -106,6 +108,28 @@ def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, whic
     checkpoints.save(10, state(11))
     assert checkpoints.restore_newest(state(0.0))[0] == 10
     checkpoints.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
+def test_any_file_of_a_checkpoint_may_be_damaged(tmp_path, damage):
+    """Metadata, what the checkpoint says of itself, losses: the run goes on with right numbers."""
+    first = Checkpoints(tmp_path / "whole", watched=True)
+    for step in (5, 10):
+        first.save(step, state(step), loss=1 / step)
+    first.close()
+    names = [f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole" / "10").rglob("*")
+             if f.is_file() and f.stat().st_size]  # fmt: skip
+    assert len(names) > 5
+    for n, name in enumerate(names):
+        folder = tmp_path / str(n)
+        shutil.copytree(tmp_path / "whole", folder)
+        damage(folder / name)
+        with closing(Checkpoints(folder, watched=True)) as checkpoints:
+            assert checkpoints.best in (5, 10), name
+            step, found, _ = checkpoints.restore_newest(state(0.0))
+        assert step in (5, 10), name
+        jax.tree.map(np.testing.assert_array_equal, found, state(step))
 
 
 def test_numbers_other_than_those_saved_are_noticed(tmp_path):
