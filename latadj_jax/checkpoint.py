@@ -16,6 +16,7 @@ from latadj_jax.processes import first_alone, together
 
 log = logging.getLogger(__name__)
 LOSS = "evaluation_loss"
+PATIENCE = 600  # seconds that processes wait for what the others write; orbax's default
 
 
 class Checkpoints:
@@ -40,6 +41,7 @@ class Checkpoints:
             kept.append(BestN(get_metric_fn=_quality, n=1, keep_checkpoints_without_metrics=False))
         options = ocp.CheckpointManagerOptions(
             create=True,
+            async_options=ocp.AsyncOptions(timeout_secs=PATIENCE),
             preservation_policy=AnyPreservationPolicy(kept),
             best_fn=_quality if self._watched else None,
         )
@@ -77,7 +79,6 @@ class Checkpoints:
         )
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), about=about)
         metrics = None if loss is None else {LOSS: float(loss)}
-        together(self._manager.check_for_errors)
         self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, like):

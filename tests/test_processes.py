@@ -10,7 +10,6 @@ from pathlib import Path
 import filelock
 import jax
 import kill_and_resume
-import numpy as np
 import pytest
 import tiny_run
 import tiny_text
@@ -256,6 +255,8 @@ def test_a_folder_in_use_ends_both(tmp_path, start):
 
 DISK_FULL = """
 import resource, signal
+from latadj_jax import checkpoint
+checkpoint.PATIENCE = 15
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 if process == {process}:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -268,7 +269,7 @@ def test_a_disk_that_is_full_for_one_ends_both(tmp_path, start, process):
     file = settings_file(tmp_path, max_steps=40)
     both = start(file, DISK_FULL.format(process=process))
     outputs = ended(both)
-    assert all(p.returncode for p in both)
+    assert all(p.returncode for p in both), outputs
     assert "too large" in outputs[process].lower() or "writing" in outputs[process].lower()
     assert not (tmp_path / "runs" / "tiny" / "model").exists()
 
