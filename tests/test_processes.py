@@ -52,16 +52,8 @@ def start():
 
     def processes_of(file: Path, before: str = "") -> list[subprocess.Popen]:
         program = AFTER.format(before=before, train=str(TRAIN))
-        environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
         address = free_address()
-        both = [
-            subprocess.Popen(
-                [sys.executable, "-c", program, "--config", str(file), "--coordinator", address,
-                 "--num_processes", "2", "--process_id", str(n)],
-                env=environment, stdout=subprocess.DEVNULL, stderr=into(stderr_of(file, n)),
-            )
-            for n in range(2)
-        ]  # fmt: skip
+        both = [start_one(file, n, program, address) for n in range(2)]
         started.extend(both)
         return both
 
@@ -70,6 +62,7 @@ def start():
         if process.poll() is None:
             process.kill()
             process.wait()
+        process.reader.wait()
 
 
 def free_address() -> str:
@@ -82,16 +75,26 @@ def stderr_of(file: Path, process: int) -> Path:
     return file.with_name(f"stderr{process}.txt")
 
 
-def into(file: Path):
-    """A pipe that is read at all times, into `file`: no limit of the writer's is on that."""
-    with file.open("w") as opened:
-        return subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=opened).stdin
+def start_one(file: Path, process: int, program: str, address: str) -> subprocess.Popen:
+    """Its errors go through a pipe that is read at all times: no limit of its own is on that."""
+    environment = {**kill_and_resume.environment(), "JAX_NUM_CPU_DEVICES": "2"}
+    with stderr_of(file, process).open("w") as opened:
+        reader = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=opened)
+    with reader.stdin:
+        one = subprocess.Popen(
+            [sys.executable, "-c", program, "--config", str(file), "--coordinator", address,
+             "--num_processes", "2", "--process_id", str(process)],
+            env=environment, stdout=subprocess.DEVNULL, stderr=reader.stdin,
+        )  # fmt: skip
+    one.reader = reader
+    return one
 
 
 def ended(both: list[subprocess.Popen], timeout: float = 300) -> list[str]:
     """What both have written, when they have ended."""
     for process in both:
         process.wait(timeout)
+        process.reader.wait(timeout)
     file = Path(both[0].args[4])
     return [stderr_of(file, n).read_text() for n in range(2)]
 
