@@ -12,6 +12,7 @@ import latadj_jax
 PACKAGE = Path(latadj_jax.__file__).parent
 # A module may import only those before it.
 ORDER = [
+    "processes",
     "mesh",
     "score",
     "eliminate",
@@ -61,7 +62,6 @@ ORDER = [
     "steps",
     "checkpoint",
     "stopping",
-    "processes",
     "calibration",
     "measure",
     "runs",
