@@ -5,6 +5,7 @@
     python eval.py --alpha 0.95 --model MODEL --text FILE
     python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
     python eval.py --alpha 0.9 --export FOLDER --buckets 64,128
+    python eval.py --explain "what a lovely flight" --html explain.html
 
 Without --workdir or --model it takes the newest run in runs/, without --alpha the model's own.
 MODEL is a folder, a hub id, a .gguf file, or package:NAME/path inside an installed package.
@@ -17,6 +18,7 @@ import absl.logging
 from absl import app, flags
 
 from latadj_jax.api import from_pretrained
+from latadj_jax.explain import explain, write_page
 from latadj_jax.exporting import export_programs
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
@@ -28,7 +30,7 @@ from latadj_jax.text import load_tokenizer
 _ALPHA = flags.DEFINE_list("alpha", [], "speedup coefficients, comma-separated")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
 _MODEL = flags.DEFINE_string(
-    "model", None, "a model in place of a run, with --text, --last_words or --export"
+    "model", None, "a model in place of a run, with --text, --last_words, --export or --explain"
 )
 _TEXT = flags.DEFINE_string("text", None, "a text file: perplexity")
 _LAST_WORDS = flags.DEFINE_string(
@@ -38,6 +40,10 @@ _EXPORT = flags.DEFINE_string(
     "export", None, "a new folder: programs that run without this library, in place of evaluating"
 )
 _BUCKETS = flags.DEFINE_list("buckets", [], "padded lengths of what is exported, e.g. 64,128")
+_EXPLAIN = flags.DEFINE_string(
+    "explain", None, "a text, or a file with one in each line: a page that shows what is removed"
+)
+_HTML = flags.DEFINE_string("html", "explain.html", "the file that --explain writes")
 _CONTEXT = flags.DEFINE_integer("context", 512, "tokens that are pruned before what is scored", 1)
 _CONTINUATION = flags.DEFINE_integer("continuation", 128, "tokens scored after each context", 1)
 _MAX_WINDOWS = flags.DEFINE_integer("max_windows", 0, "windows of the text, 0 = all", 0)
@@ -63,6 +69,8 @@ def main(argv: list[str]) -> None:
         check_flags()
         if _EXPORT.value:
             return export_given(alphas)
+        if _EXPLAIN.value is not None:
+            return explain_given(alphas)
         if _TEXT.value or _LAST_WORDS.value:
             source, results = evaluate_given(alphas)
         else:
@@ -75,14 +83,17 @@ def main(argv: list[str]) -> None:
 
 def check_flags() -> None:
     """Raises SettingsError for flags that would be ignored."""
-    if sum(bool(flag.value) for flag in (_TEXT, _LAST_WORDS, _EXPORT)) > 1:
-        raise SettingsError("--text, --last_words and --export are three things; give one of them.")
+    doing = [flag for flag in (_TEXT, _LAST_WORDS, _EXPORT, _EXPLAIN) if flag.value is not None]
+    if len(doing) > 1:
+        given = " and ".join(f"--{flag.name}" for flag in doing)
+        raise SettingsError(f"{given} are different things; give one of them.")
     scored = _TEXT.value or _LAST_WORDS.value
     for wanted, given, of in (
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
         ("--text or --last_words", scored, (_STRATEGY, _LAYERS, _BATCH_SIZE)),
         ("--export", _EXPORT.value, (_BUCKETS,)),
-        ("--text, --last_words or --export", scored or _EXPORT.value, (_MODEL,)),
+        ("--explain", _EXPLAIN.value is not None, (_HTML,)),
+        ("--text, --last_words, --export or --explain", doing, (_MODEL,)),
     ):
         for flag in of:
             if flag.present and not given:
@@ -123,6 +134,17 @@ def export_given(alphas: list[float]) -> None:
     print(f"{_EXPORT.value}\n\n| program | expected speedup |\n|---|---|")
     for program in written["programs"]:
         print(f"| {program['file']} | {program['expected_speedup']:.2f} |")
+
+
+def explain_given(alphas: list[float]) -> None:
+    given, source = _EXPLAIN.value, given_model()
+    is_file = len(given) < 256 and Path(given).is_file()
+    lines = Path(given).read_text("utf-8").split("\n") if is_file else [given]
+    texts = [line for line in lines if line.strip()]
+    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
+    explained = explain(model, params, load_tokenizer(source), texts, alphas)
+    write_page(_HTML.value, explained, f"Which word-vectors {source} keeps")
+    print(_HTML.value)
 
 
 def given_model() -> str:

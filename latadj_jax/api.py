@@ -110,7 +110,8 @@ def apply(
         state that it had when it was removed.
       train: dropout on; needs `rngs={"dropout": key}`.
       rngs: keys; strategy "random" needs "eliminate".
-      return_scores: whether `out.scores` holds the Score Vector of each layer.
+      return_scores: whether `out.scores` holds the Score Vector of each layer, and `out.entered`
+        whose they are.
 
     Raises:
       ValueError: input that cannot work, before any compilation.
@@ -133,7 +134,7 @@ def apply(
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
     out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
-    return out if return_scores else out.replace(scores=None)
+    return out if return_scores else out.replace(scores=None, entered=None)
 
 
 def _task_of(hf: Mapping) -> str:

@@ -10,6 +10,7 @@ from latadj_jax.config import BertConfig
 from latadj_jax.eliminate import Cut, put_back, select, take, take_positions
 from latadj_jax.layers import (
     ACTIVATIONS,
+    Dense,
     Dropout,
     Embed,
     LayerNorm,
@@ -59,7 +60,7 @@ class BertLayer(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
 
         def dense(width, name):
-            return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+            return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
         q_BLHC, k_BLHC, v_BLHC = (
             split_heads(dense(cfg.hidden_size, name)(x_BLD), cfg.num_heads)
@@ -110,10 +111,10 @@ class Bert(nn.Module):
         self.embeddings = BertEmbeddings(cfg, self.dtype)
         layer = layer_class(BertLayer, self.remat, 5)
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
-        self.pooler = nn.Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
+        self.pooler = Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
         if self.task != "features":
             self.head_dropout = Dropout(cfg.head_dropout)
-            self.classifier = nn.Dense(len(cfg.labels), dtype=self.dtype, kernel_init=init)
+            self.classifier = Dense(len(cfg.labels), dtype=self.dtype, kernel_init=init)
 
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
@@ -140,12 +141,13 @@ class Bert(nn.Module):
 
         counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
-        scores = []
+        scores, entered = [], []
         for n, layer in enumerate(self.layers):
             cut = None
             if plan.rates[n] < 1:
                 cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
+            entered.append(positions_BL)
             protected_BL = positions_BL == start_B1
             x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, protected_BL, cut, train)
             x_BLD = by_rows(x_BLD)
@@ -163,4 +165,4 @@ class Bert(nn.Module):
                 x_BLD = put_back(restored_BTD, x_BLD, positions_BL)
                 positions_BL = all_positions_BT
             x_BLD = jnp.where(positions_BL[:, :, None] < 0, jnp.zeros_like(x_BLD), x_BLD)
-        return Output(logits, x_BLD, pooled_BD, positions_BL, tuple(scores))
+        return Output(logits, x_BLD, pooled_BD, positions_BL, tuple(scores), tuple(entered))

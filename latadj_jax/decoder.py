@@ -57,7 +57,8 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
 
     counts_BL = plan.example_counts(valid_BT.sum(axis=1, dtype=jnp.int32))
     by_row_BTD = jnp.zeros_like(x_BLD)
-    scores, caches = [], []
+    all_rows_BT = jnp.where(valid_BT, jnp.arange(length, dtype=jnp.int32)[None, :], -1)
+    scores, entered, caches = [], [], []
     for n, layer in enumerate(decoder.layers):
         cut, rows_BL = None, rows_of(positions_BL, start_B1)
         if plan.rates[n] < 1:
@@ -69,16 +70,18 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
         x_BLD = by_rows(x_BLD)
         if scores_BL.shape[1] == length:  # nothing removed yet: by row, as the input
             scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
+            rows_BL = all_rows_BT
         scores.append(scores_BL)
+        entered.append(rows_BL)
         caches.append(cache)
 
     rows_BL = rows_of(positions_BL, start_B1)
     if (restore or plan.is_dense) and not last_only:
         x_BLD = put_back(by_row_BTD, x_BLD, rows_BL)
-        rows_BL = jnp.where(valid_BT, jnp.arange(length, dtype=jnp.int32)[None, :], -1)
+        rows_BL = all_rows_BT
     hidden_BLD = decoder.final_norm(x_BLD)
     hidden_BLD = jnp.where(rows_BL[:, :, None] < 0, jnp.zeros_like(hidden_BLD), hidden_BLD)
-    out = Output(None, hidden_BLD, None, rows_BL, tuple(scores))
+    out = Output(None, hidden_BLD, None, rows_BL, tuple(scores), tuple(entered))
     return out, tuple(caches), lengths_B
 
 

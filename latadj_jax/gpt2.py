@@ -15,6 +15,7 @@ from latadj_jax.config import GPT2Config
 from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,
+    Dense,
     Dropout,
     Embed,
     LayerNorm,
@@ -40,7 +41,7 @@ class GPT2Layer(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
 
         def dense(width, name):
-            return nn.Dense(width, dtype=self.dtype, kernel_init=init, name=name)
+            return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
         normed_BLD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
         k_BLHC, v_BLHC = (
@@ -89,9 +90,9 @@ class GPT2(nn.Module):
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = LayerNorm(cfg.norm_eps)
         if self.task == "lm" and not cfg.tied:
-            self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+            self.head = Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
         if self.task in ("classification", "regression"):
-            self.classifier = nn.Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
+            self.classifier = Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         # Padding may lie past the last position, where there would be no number.

@@ -4,17 +4,58 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from latadj_jax.mesh import gathered
 
+
+def gelu(x: jax.Array) -> jax.Array:
+    """x times the normal distribution function at x, in float32, in the dtype that came in.
+
+    By erf, as torch has it: jax.nn.gelu's erfc computes twice as much.
+
+    Source: Hendrycks and Gimpel, arXiv 1606.08415.
+    """
+    wide = x.astype(jnp.float32)
+    return (0.5 * wide * (1 + jax.lax.erf(wide * np.float32(0.5**0.5)))).astype(x.dtype)
+
+
 ACTIVATIONS = {
-    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu": gelu,
     "gelu_new": functools.partial(nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
     "relu": nn.relu,
     "silu": nn.silu,
 }
+
+
+def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """`einsum` of two arrays of one dtype, summed and returned in float32.
+
+    Its gradients are products in the arrays' own dtype: of bfloat16 ones, autodiff's would be of a
+    float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU.
+    """
+    if a.dtype == jnp.float32:
+        return jnp.einsum(spec, a, b)
+    return _narrow_product(spec, a, b)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _narrow_product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+
+def _narrow_product_forward(spec, a, b):
+    return _narrow_product(spec, a, b), (a, b)
+
+
+def _narrow_product_backward(spec, arrays, gradient):
+    _, backward = jax.vjp(functools.partial(jnp.einsum, spec), *arrays)
+    return backward(gradient.astype(arrays[0].dtype))
+
+
+_narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
 
 
 def attention_weights(q_BIHC, keys_BGJC, mask_BIJ: jax.Array, bias_BHIJ=None, scale=None):
@@ -40,8 +81,7 @@ def attention_weights(q_BIHC, keys_BGJC, mask_BIJ: jax.Array, bias_BHIJ=None, sc
     # The heads of a group read the same keys: one product for all of them.
     scale = width**-0.5 if scale is None else scale
     q_BGNC = (q_BIHC * scale).swapaxes(1, 2).reshape(batch, groups, -1, width)
-    logits_BGNJ = jnp.einsum("BGNC,BGJC->BGNJ", q_BGNC, keys_BGJC,
-                             preferred_element_type=jnp.float32)  # fmt: skip
+    logits_BGNJ = product("BGNC,BGJC->BGNJ", q_BGNC, keys_BGJC)
     logits_BHIJ = logits_BGNJ.reshape(batch, heads, queries, -1)
     if bias_BHIJ is not None:
         logits_BHIJ += bias_BHIJ
@@ -55,11 +95,28 @@ def attend(weights_BHIJ: jax.Array, totals_BHI1: jax.Array, values_BGJC: jax.Arr
     """Attention output P V, [B, I, H * C]; fewer queries than keys where rows were cut."""
     batch, groups, keys, width = values_BGJC.shape
     weights_BGNJ = weights_BHIJ.astype(values_BGJC.dtype).reshape(batch, groups, -1, keys)
-    sums_BGNC = jnp.einsum("BGNJ,BGJC->BGNC", weights_BGNJ, values_BGJC,
-                           preferred_element_type=jnp.float32)  # fmt: skip
+    sums_BGNC = product("BGNJ,BGJC->BGNC", weights_BGNJ, values_BGJC)
     out_BHIC = sums_BGNC.reshape(*weights_BHIJ.shape[:3], width) / totals_BHI1
     out_BIHC = out_BHIC.astype(values_BGJC.dtype).swapaxes(1, 2)
     return out_BIHC.reshape(*out_BIHC.shape[:2], -1)
+
+
+class Dense(nn.Module):
+    """x W + b in `dtype`, summed in float32."""
+
+    features: int
+    use_bias: bool = True
+    dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        kernel_DF = self.param("kernel", self.kernel_init, (x_BLD.shape[-1], self.features))
+        out_BLF = product("...D,DF->...F", x_BLD.astype(self.dtype), kernel_DF.astype(self.dtype))
+        if self.use_bias:
+            bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
+            out_BLF += _wide(bias_F.astype(jnp.float32), out_BLF)
+        return out_BLF.astype(self.dtype)
 
 
 class Embed(nn.Embed):

@@ -17,6 +17,7 @@ from latadj_jax.config import LlamaConfig
 from latadj_jax.eliminate import Cut
 from latadj_jax.layers import (
     ACTIVATIONS,
+    Dense,
     Dropout,
     Embed,
     RMSNorm,
@@ -43,7 +44,7 @@ class LlamaLayer(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
 
         def dense(width, name, bias):
-            return nn.Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
+            return Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
 
         normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
         kv_size = cfg.num_kv_heads * cfg.head_size
@@ -94,9 +95,9 @@ class Llama(nn.Module):
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = RMSNorm(cfg.norm_eps)
         if self.task == "lm" and not cfg.tied:
-            self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+            self.head = Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
         if self.task in ("classification", "regression"):
-            self.classifier = nn.Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
+            self.classifier = Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         return self.word(ids_BL)

@@ -17,6 +17,8 @@ class Output:
         -1 where the buffer holds nothing (its hidden state is 0 once anything was removed).
       scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, slot by slot, or
         None.
+      entered: per layer the positions int32 [B, N_{l-1}] of what entered it, or None; `scores` are
+        theirs.
     """
 
     logits: jax.Array | None
@@ -24,3 +26,4 @@ class Output:
     pooled: jax.Array | None
     positions: jax.Array
     scores: tuple[jax.Array, ...] | None
+    entered: tuple[jax.Array, ...] | None

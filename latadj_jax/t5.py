@@ -14,7 +14,13 @@ from flax import linen as nn
 from latadj_jax.cached_attention import LayerCache
 from latadj_jax.config import T5Config
 from latadj_jax.eliminate import Cut, put_back
-from latadj_jax.layers import Dropout, Embed, RMSNorm, layer_class
+from latadj_jax.layers import (
+    Dense,
+    Dropout,
+    Embed,
+    RMSNorm,
+    layer_class,
+)
 from latadj_jax.mesh import by_rows
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
@@ -58,7 +64,7 @@ class T5(nn.Module):
             ]
             self.decoder_norm = RMSNorm(cfg.norm_eps)
             if not cfg.tied:
-                self.head = nn.Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+                self.head = Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
 
     @nn.nowrap
     def input_ranges(self, cfg: T5Config) -> dict[str, int]:
@@ -96,11 +102,12 @@ class T5(nn.Module):
         positions_BL = all_positions_BT = jnp.where(valid_BL, rows_1L, -1)
         x_BLD = by_rows(self.dropout(self.shared(ids_BL), train))
         counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
-        restored_BTD, scores = jnp.zeros_like(x_BLD), []
+        restored_BTD, scores, entered = jnp.zeros_like(x_BLD), [], []
         # Of all rows as long as nothing was removed: one bias for the whole batch.
         bias_BHLL = self.encoder_bias(rows_1L, rows_1L, length)
         for n, layer in enumerate(self.encoder_layers):
             cut = None
+            entered.append(positions_BL)
             if plan.rates[n] < 1:
                 cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
@@ -118,7 +125,8 @@ class T5(nn.Module):
                 self._finish(whole_BTD, all_positions_BT, plan, train),
                 all_positions_BT,
             )
-        return Output(None, hidden, None, positions, tuple(scores)), encoded_BKD, positions_BL
+        out = Output(None, hidden, None, positions, tuple(scores), tuple(entered))
+        return out, encoded_BKD, positions_BL
 
     def continuation(self, inputs, plan: Plan, ids_BS: jax.Array, train: bool = False) -> jax.Array:
         """Logits of the first target token and after each of `ids`, float32 [B, S + 1, V]."""

@@ -11,6 +11,7 @@ from latadj_jax.config import T5Config
 from latadj_jax.eliminate import Cut, select, take, take_positions
 from latadj_jax.layers import (
     ACTIVATIONS,
+    Dense,
     Dropout,
     RMSNorm,
     attend,
@@ -21,10 +22,10 @@ from latadj_jax.ranking import ranking
 from latadj_jax.score import score_vector
 
 
-def _dense(cfg: T5Config, dtype, width: int, fan_in: int, name: str) -> nn.Dense:
+def _dense(cfg: T5Config, dtype, width: int, fan_in: int, name: str) -> Dense:
     """Without bias; random weights that keep the size of what comes in, as T5 draws them."""
     init = nn.initializers.normal(cfg.initializer_factor * fan_in**-0.5)
-    return nn.Dense(width, False, dtype=dtype, kernel_init=init, name=name)
+    return Dense(width, False, dtype=dtype, kernel_init=init, name=name)
 
 
 class T5FeedForward(nn.Module):

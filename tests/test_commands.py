@@ -70,8 +70,8 @@ def test_train_then_eval(tmp_path):
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
         (["--mode", "whole"], "--mode needs --text."),
         (["--text", "a", "--layers", "4-19"], "--layers takes numbers, e.g. 4,19"),
-        (["--model", "gpt2"], "--model needs --text, --last_words or --export."),
-        (["--text", "a", "--last_words", "b"], "three things"),
+        (["--model", "gpt2"], "--model needs --text, --last_words, --export or --explain."),
+        (["--text", "a", "--last_words", "b"], "--text and --last_words are different things"),
     ],
 )
 def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):

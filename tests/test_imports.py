@@ -42,6 +42,7 @@ ORDER = [
     "convert",
     "api",
     "saving",
+    "explain",
     "exporting",
     "sampling",
     "beam",

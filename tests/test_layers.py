@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 
 from latadj_jax.layers import (
     ACTIVATIONS,
@@ -9,6 +10,8 @@ from latadj_jax.layers import (
     LayerNorm,
     attend,
     attention_weights,
+    gelu,
+    product,
     random_bytes,
     split_heads,
 )
@@ -131,10 +134,43 @@ def test_large_logits_do_not_overflow():
 
 
 def test_attention_weights_are_float32_in_half_precision():
-    q, k, v = random_qkv().astype(jnp.bfloat16)
+    q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in random_qkv())
     weights, totals = attention_weights(q, by_heads(k), np.ones((2, 1, 5), bool))
     assert weights.dtype == totals.dtype == jnp.float32
     assert attend(weights, totals, by_heads(v)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_products_and_their_gradients_are_of_one_dtype_and_close_to_float64(dtype):
+    """Fails where autodiff multiplies a float32 gradient with bfloat16 arrays, or sums in them."""
+    rng = np.random.default_rng(0)
+    a, b = (jnp.asarray(rng.normal(size=s), dtype) for s in ((3, 256), (256, 5)))
+
+    def loss(a, b):
+        return jnp.square(product("ID,DJ->IJ", a, b)).sum()
+
+    assert product("ID,DJ->IJ", a, b).dtype == jnp.float32
+    wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    np.testing.assert_allclose(product("ID,DJ->IJ", a, b), wide_a @ wide_b, rtol=1e-4, atol=1e-3)
+    found = jax.grad(loss, (0, 1))(a, b)
+    assert {gradient.dtype for gradient in found} == {jnp.dtype(dtype)}
+    np.testing.assert_allclose(
+        np.asarray(found[0], np.float64), 2 * (wide_a @ wide_b) @ wide_b.T, rtol=0.02, atol=2
+    )
+    dots = [
+        {operand.aval.dtype for operand in equation.invars}
+        for equation in jax.make_jaxpr(jax.grad(loss, (0, 1)))(a, b).jaxpr.eqns
+        if equation.primitive.name == "dot_general"
+    ]
+    assert dots
+    assert all(dtypes == {jnp.dtype(dtype)} for dtypes in dots)
+
+
+def test_gelu_equals_float64_and_keeps_its_dtype():
+    x = np.linspace(-6, 6, 101, dtype=np.float32)
+    expected = x.astype(np.float64) * scipy.special.ndtr(x.astype(np.float64))
+    np.testing.assert_allclose(gelu(jnp.asarray(x)), expected, atol=1e-6)
+    assert gelu(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_attend_takes_fewer_queries_than_keys():
