@@ -1,16 +1,18 @@
 """Bytes and operations of a training step for each device of a mesh, without the devices.
 
-    python benchmarks/memory_on_paper.py --model llama-8b --mesh 1,256,1 \\
+    pip install "jax[tpu]"
+    python benchmarks/memory_on_paper.py --topology v5e:16x16 --model llama-8b --mesh 1,256,1 \\
         --batch_size 256 --length 2048
     python benchmarks/memory_on_paper.py --model bert-large --mesh 8,1,1 \\
         --batch_size 256 --length 512
 
 Parameters and optimizer state are counted from `jax.eval_shape` and the rules of sharding.py; the
-rest is what XLA says of the step it compiled for that many (CPU) devices: its memory and cost
-analysis. Barriers stay, as TPUs and GPUs keep them; else what remat computes again would be
-computed early and kept. Those compilers fuse more, so the temporary memory is an upper bound.
-bfloat16 computation, float32 parameters and Adam, remat in every layer. Operations are two for each
-multiply-accumulate.
+rest is what XLA says of the step it compiled: its memory and cost analysis. With --topology that
+is the TPU's own compiler, which needs no TPU, for the chips of that topology. Without, it is the
+CPU's, for that many CPU devices: barriers stay, as TPUs and GPUs keep them, else what remat
+computes again would be computed early and kept; compilers of accelerators fuse more and gather
+weights later, so its temporary memory is an upper bound. bfloat16 computation, float32 parameters
+and Adam, remat in every layer. Operations are two for each multiply-accumulate.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import topologies
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -60,6 +63,13 @@ def size_per_device(tree) -> int:
     )
 
 
+def chips(topology: str):
+    """The devices of a TPU topology, e.g. "v5e:16x16", to compile for; None without one."""
+    if not topology:
+        return None
+    return topologies.get_topology_desc(platform="tpu", topology_name=topology).devices
+
+
 def main(args: argparse.Namespace, sizes) -> None:
     task, hf = MODELS[args.model]
     hf = {**hf, "num_hidden_layers": args.layers or hf["num_hidden_layers"]}
@@ -71,7 +81,7 @@ def main(args: argparse.Namespace, sizes) -> None:
     plan = model.plan(alpha, args.length)
     optimizer = make_optimizer(TrainSettings(), 1000)
     what = Step(model, optimizer, (plan,), accumulate=args.accumulate)
-    mesh = make_mesh(*sizes)
+    mesh = make_mesh(*sizes, devices=chips(args.topology))
     params = param_shapes(model)
     with jax.set_mesh(mesh):
         placed = abstract_state(model, optimizer)
@@ -94,7 +104,8 @@ def main(args: argparse.Namespace, sizes) -> None:
     tokens = args.batch_size * args.length
     flops = cost["flops"] * args.accumulate  # XLA counts what a loop does once
     result = {
-        "model": args.model, "layers": hf["num_hidden_layers"], "mesh": sizes,
+        "compiled_for": args.topology or "CPU devices", "model": args.model,
+        "layers": hf["num_hidden_layers"], "mesh": sizes,
         "batch_size": args.batch_size, "length": args.length,
         "expected_speedup": round(latadj_jax.expected_speedup(plan), 2),
         "parameters": sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params)),
@@ -122,9 +133,12 @@ if __name__ == "__main__":
     parser.add_argument("--speedup", type=float, default=1.0, help="expected; 1 is dense")
     parser.add_argument("--accumulate", type=int, default=1)
     parser.add_argument("--layers", type=int, help="fewer than the model has, to compile faster")
+    parser.add_argument("--topology", default="", help="of TPUs, e.g. v5e:16x16; needs libtpu")
     parsed = parser.parse_args()
     sizes = tuple(int(size) for size in parsed.mesh.split(","))
     os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=cse_barrier_expander"
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_num_cpu_devices", sizes[0] * sizes[1] * sizes[2])
+    if not parsed.topology:
+        jax.config.update("jax_num_cpu_devices", sizes[0] * sizes[1] * sizes[2])
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask
     main(parsed, sizes)

@@ -57,7 +57,6 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
 
     counts_BL = plan.example_counts(valid_BT.sum(axis=1, dtype=jnp.int32))
     by_row_BTD = jnp.zeros_like(x_BLD)
-    all_rows_BT = jnp.where(valid_BT, jnp.arange(length, dtype=jnp.int32)[None, :], -1)
     scores, entered, caches = [], [], []
     for n, layer in enumerate(decoder.layers):
         cut, rows_BL = None, rows_of(positions_BL, start_B1)
@@ -68,9 +67,9 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
             cut = Cut(jnp.ones_like(lengths_B), 1, "recent")
         x_BLD, positions_BL, scores_BL, cache = layer(x_BLD, positions_BL, cut, None, 0, train)
         x_BLD = by_rows(x_BLD)
-        if scores_BL.shape[1] == length:  # nothing removed yet: by row, as the input
+        if scores_BL.shape[1] == length:  # room for all: by row, as the input
             scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
-            rows_BL = all_rows_BT
+            rows_BL = put_back(jnp.full_like(rows_BL, -1), rows_BL, rows_BL)
         scores.append(scores_BL)
         entered.append(rows_BL)
         caches.append(cache)
@@ -78,7 +77,7 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     rows_BL = rows_of(positions_BL, start_B1)
     if (restore or plan.is_dense) and not last_only:
         x_BLD = put_back(by_row_BTD, x_BLD, rows_BL)
-        rows_BL = all_rows_BT
+        rows_BL = jnp.where(valid_BT, jnp.arange(length, dtype=jnp.int32)[None, :], -1)
     hidden_BLD = decoder.final_norm(x_BLD)
     hidden_BLD = jnp.where(rows_BL[:, :, None] < 0, jnp.zeros_like(hidden_BLD), hidden_BLD)
     out = Output(None, hidden_BLD, None, rows_BL, tuple(scores), tuple(entered))

@@ -3,7 +3,6 @@
 python eval.py --explain "what a lovely flight" --html lives.html
 """
 
-import dataclasses
 import html
 import json
 import os
@@ -14,11 +13,11 @@ import numpy as np
 from scipy.special import softmax
 from tqdm import tqdm
 
-from latadj_jax.api import apply
 from latadj_jax.batch import bucket_of, default_buckets, pad
-from latadj_jax.model import Model, rngs_for
+from latadj_jax.model import Model
 from latadj_jax.outputs import Output
 from latadj_jax.plan import check_alpha, expected_speedup, solve_alpha
+from latadj_jax.simulate import simulate
 
 SPEEDUPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 AT_ONCE = 8  # texts of one pass
@@ -53,13 +52,12 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
     chosen = sorted({*(alphas or _default_alphas(model, length))}, reverse=True)
     settings, found = [], [{"pieces": p, "lived": [], "counts": [], "answer": []} for p in pieces]
     for alpha in tqdm((None, *chosen), desc="explain", unit="alpha", leave=False):
-        # Buffers of one size: layers that look alike compile several times as fast.
-        plan = dataclasses.replace(model.plan(alpha, length), multiple_of=length)
+        plan = model.plan(alpha, length)
         settings.append({"alpha": alpha, "speedup": expected_speedup(plan)})
         for start in range(0, len(examples), AT_ONCE):
             some = list(examples[start : start + AT_ONCE])
             batch = pad(some + some[:1] * (min(AT_ONCE, len(examples)) - len(some)), length)
-            out = apply(model, params, batch, plan=plan, rngs=rngs_for(plan), return_scores=True)
+            out = simulate(model, params, batch, plan)
             for n, example in enumerate(some):
                 there = _there(out, n, len(example["input_ids"]))
                 text = found[start + n]

@@ -21,16 +21,20 @@ AXES = ("data", "fsdp", "tensor")
 ROWS = ("data", "fsdp")  # the axes that share the examples of a batch
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> Mesh:
     """A mesh of that many devices along each axis; -1, at most once, is what is left.
 
     Sizes whose product is smaller than the number of devices leave the others idle, in one process
     only.
 
+    Args:
+      devices: by default all that there are; others to compile for what is not at hand.
+
     Raises:
       ValueError: sizes that the devices cannot be arranged in.
     """
-    sizes, devices = [data, fsdp, tensor], jax.device_count()
+    every = jax.devices() if devices is None else list(devices)
+    sizes, devices = [data, fsdp, tensor], len(every)
     wanted = f"mesh data {data} x fsdp {fsdp} x tensor {tensor}"
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise ValueError(f"{wanted}: sizes are at least 1, or -1 for one of them.")
@@ -39,7 +43,7 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     if not fits or (jax.process_count() > 1 and -1 not in sizes and given != devices):
         raise ValueError(f"{wanted} does not fit the {devices} devices of {_processes()}.")
     shape = tuple(devices // given if size == -1 else size for size in sizes)
-    used = jax.devices()[: int(np.prod(shape))]
+    used = every[: int(np.prod(shape))]
     return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=used)
 
 

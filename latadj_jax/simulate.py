@@ -1,0 +1,85 @@
+"""Elimination with counts that are known only at run time: no faster, but one program for all.
+
+To look at many alphas or profiles at once. What is removed and what comes out is as with a plan of
+the same counts, since results do not depend on the size of buffers; here none ever shrinks.
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from latadj_jax.batch import cast_inputs, check_inputs
+from latadj_jax.model import Model, checked_params
+from latadj_jax.outputs import Output
+from latadj_jax.plan import Plan
+
+
+@struct.dataclass
+class _Counts:
+    """Stands where a `Plan` stands: every layer cuts, to these counts, in a buffer of all slots."""
+
+    counts_BL: jax.Array
+    length: int = struct.field(pytree_node=False)
+    strategy: str = struct.field(pytree_node=False)
+    is_dense: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def num_layers(self) -> int:
+        return self.counts_BL.shape[1]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (0.0,) * self.num_layers
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.length,) * self.num_layers
+
+    def example_counts(self, valid_B: jax.Array) -> jax.Array:
+        return jnp.minimum(self.counts_BL, valid_B[:, None])
+
+
+def simulate(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    counts: Plan | np.ndarray,
+    strategy: str | None = None,
+) -> Output:
+    """What `apply` gives, scores included, compiled once for each batch shape and strategy.
+
+    Args:
+      batch: as `apply` takes it.
+      counts: a plan for the batch's length; or how many word-vectors each layer leaves, int32
+        [B, number of layers] (or [1, ...], of all examples): never rising along the layers, and
+        at least the protected positions.
+      strategy: what is kept; the plan's, or the model's.
+
+    Raises:
+      ValueError: input that cannot work.
+    """
+    ranges = model.module.input_ranges(model.config)
+    check_inputs(batch, ranges, model.config.max_positions)
+    rows, length = np.shape(batch["input_ids"])
+    if isinstance(counts, Plan):
+        strategy = strategy or counts.strategy
+        valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
+        counts = counts.example_counts(valid_BT.sum(axis=1).astype(np.int32))
+    counts_BL = np.broadcast_to(np.asarray(counts, np.int32), (rows, model.config.num_layers))
+    if (np.diff(counts_BL, axis=1) > 0).any() or counts_BL.min() < model.plan(None, length).floor:
+        raise ValueError("counts must not rise along the layers, nor fall under what is protected.")
+    strategy = strategy or model.strategy
+    model.check_strategy(strategy)
+    with checked_params(model, params):
+        return _forward(model, length, strategy, params, cast_inputs(batch, ranges), counts_BL)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _forward(model, length, strategy, params, inputs, counts_BL):
+    rngs = {"eliminate": jax.random.key(0)}
+    plan = _Counts(counts_BL, length, strategy)
+    return model.module.apply({"params": params}, inputs, plan, rngs=rngs)
