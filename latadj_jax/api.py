@@ -22,6 +22,7 @@ from latadj_jax.model import (
     resolve_rngs,
 )
 from latadj_jax.outputs import Output
+from latadj_jax.parts import in_parts
 from latadj_jax.plan import Plan, check_alpha, check_strategy
 from latadj_jax.profile import Profile
 from latadj_jax.sources import resolve
@@ -133,8 +134,11 @@ def apply(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
-    out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
-    return out if return_scores else out.replace(scores=None, entered=None)
+    def run(inputs):
+        out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
+        return out if return_scores else out.replace(scores=None, entered=None)
+
+    return run(inputs) if rngs else in_parts(run, inputs)
 
 
 def _task_of(hf: Mapping) -> str:

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from latadj_jax.batch import pad
 from latadj_jax.model import Model
+from latadj_jax.parts import in_parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Programs:
         module, plan = self.model.module, self.model.plan(shape.alpha, shape.length)
 
         def logits(params, inputs):
-            return module.apply({"params": params}, inputs, plan).logits.astype(jnp.float32)
+            def run(inputs):
+                return module.apply({"params": params}, inputs, plan).logits
+
+            return in_parts(run, inputs)
 
         size = (shape.batch_size, shape.length)
         inputs = {key: jax.ShapeDtypeStruct(size, jnp.int32) for key in self.keys}

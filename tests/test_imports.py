@@ -14,6 +14,7 @@ PACKAGE = Path(latadj_jax.__file__).parent
 ORDER = [
     "processes",
     "mesh",
+    "parts",
     "score",
     "eliminate",
     "ranking",

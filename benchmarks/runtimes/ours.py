@@ -34,7 +34,7 @@ def build(variant: dict, shape: dict):
 
     @jax.jit
     def logits(params, inputs):
-        return model.module.apply({"params": params}, inputs, plan).logits.astype(jnp.float32)
+        return latadj_jax.apply(model, params, inputs, plan=plan).logits
 
     return lambda: np.asarray(logits(params, inputs))
 
