@@ -1,7 +1,7 @@
 """A batch computed some rows at a time, where that is faster: on a CPU.
 
-Activations of about a thousand tokens stay in its caches; those of a large batch go to memory and
-back between any two operations. docs/performance.md has the times.
+Activations of some hundred tokens stay in its caches; those of a large batch go to memory and back
+between any two operations. docs/performance.md has the times.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,23 +9,25 @@ from collections.abc import Callable, Mapping
 import jax
 
 from latadj_jax.mesh import current_mesh
+from latadj_jax.plan import Plan, expected_speedup
 
-TOKENS = 1024  # of a part, at least
+TOKENS = 640  # word-vectors of a part, at least, on average over the layers
 
 
-def rows_at_once(batch_size: int, length: int) -> int:
-    """The least divisor of the batch size whose rows have `TOKENS` tokens or more; else all."""
+def rows_at_once(batch_size: int, plan: Plan) -> int:
+    """The least divisor of the batch size whose rows have `TOKENS` word-vectors; else all."""
+    tokens = plan.length / expected_speedup(plan)
     fitting = (rows for rows in range(1, batch_size + 1) if batch_size % rows == 0)
-    return next((rows for rows in fitting if rows * length >= TOKENS), batch_size)
+    return next((rows for rows in fitting if rows * tokens >= TOKENS), batch_size)
 
 
-def in_parts(run: Callable, inputs: Mapping[str, jax.Array]):
+def in_parts(run: Callable, inputs: Mapping[str, jax.Array], plan: Plan):
     """`run(inputs)`, a tree of arrays [B, ...] of which each row depends on its own row alone.
 
     On a CPU, in parts one after another; elsewhere, and on a mesh, at once.
     """
-    batch_size, length = inputs["input_ids"].shape
-    rows = rows_at_once(batch_size, length)
+    batch_size = len(inputs["input_ids"])
+    rows = rows_at_once(batch_size, plan)
     if rows == batch_size or jax.default_backend() != "cpu" or current_mesh() is not None:
         return run(inputs)
     parts = jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), dict(inputs))

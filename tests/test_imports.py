@@ -14,12 +14,12 @@ PACKAGE = Path(latadj_jax.__file__).parent
 ORDER = [
     "processes",
     "mesh",
-    "parts",
     "score",
     "eliminate",
     "ranking",
     "profile",
     "plan",
+    "parts",
     "batch",
     "hf_config",
     "rotary",
