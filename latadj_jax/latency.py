@@ -23,7 +23,10 @@ class Latency:
 
 
 def measure_latencies(programs: Programs, repeats: int) -> dict[Shape, Latency]:
-    """Of every program, in turns, with random tokens that fill it."""
+    """Of every program, in turns, with random tokens that fill it.
+
+    One that takes long runs less often: five times at least, else until a second is gone.
+    """
     rng = np.random.default_rng(0)
     vocab = programs.model.config.vocab_size
 
@@ -32,7 +35,8 @@ def measure_latencies(programs: Programs, repeats: int) -> dict[Shape, Latency]:
         example = {key: ids if key == "input_ids" else np.zeros_like(ids) for key in programs.keys}
         return lambda: programs.run(shape, [example] * shape.batch_size)
 
-    times = interleaved_ms({shape: filled(shape) for shape in programs.shapes}, repeats)
+    runs = {shape: filled(shape) for shape in programs.shapes}
+    times = interleaved_ms(runs, repeats, enough_ms=1000)
     return {
         shape: Latency(float(np.median(ms)), float(np.percentile(ms, 95)))
         for shape, ms in times.items()

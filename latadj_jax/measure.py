@@ -1,6 +1,7 @@
 """Wall-clock time of alternatives, and counting compilations."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -11,18 +12,21 @@ _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
 
 def interleaved_ms(
-    alternatives: Mapping[str, Callable[[], object]], repeats: int
+    alternatives: Mapping[str, Callable[[], object]], repeats: int, enough_ms: float = math.inf
 ) -> dict[str, list[float]]:
     """Milliseconds of each alternative, `repeats` times, in turns.
 
     Taking turns spreads whatever else the machine does over all alternatives. Each runs once
-    before, to compile, and is waited for until its arrays are ready.
+    before, to compile, and is waited for until its arrays are ready. One that has run for
+    `enough_ms` in all, and five times, runs no more.
     """
     for run in alternatives.values():
         jax.block_until_ready(run())
     times_ms: dict[str, list[float]] = {name: [] for name in alternatives}
-    for _ in range(repeats):
+    for turn in range(repeats):
         for name, run in alternatives.items():
+            if turn >= 5 and sum(times_ms[name]) >= enough_ms:
+                continue
             start = time.perf_counter()
             jax.block_until_ready(run())
             times_ms[name].append(1e3 * (time.perf_counter() - start))

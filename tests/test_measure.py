@@ -1,3 +1,5 @@
+import time
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,12 @@ def test_alternatives_take_turns_and_are_compiled_before():
     times_ms = interleaved_ms(runs, repeats=3)
     assert order == ["a", "b"] * 4
     assert [len(times) for times in times_ms.values()] == [3, 3]
+
+
+def test_what_has_run_for_long_enough_runs_no_more():
+    runs = {"slow": lambda: time.sleep(0.02), "fast": lambda: None}
+    times_ms = interleaved_ms(runs, repeats=9, enough_ms=10)
+    assert {name: len(times) for name, times in times_ms.items()} == {"slow": 5, "fast": 9}
 
 
 def test_time_includes_what_the_device_still_does():
