@@ -100,9 +100,11 @@ def _check(folder: Path, model: Model) -> None:
 
 
 def _program(model: Model, flat, names: list[str], plan) -> export.Exported:
+    needs_all = model.task == "features"
+
     def run(flat, inputs):
         params = unflatten_dict(flat, sep="/")
-        out = model.module.apply({"params": params}, inputs, plan)
+        out = model.module.apply({"params": params}, inputs, plan if needs_all else plan.for_head())
         given = {name: getattr(out, name) for name in OUTPUTS[model.task]}
         return {name: value for name, value in given.items() if value is not None}
 

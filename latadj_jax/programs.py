@@ -46,7 +46,7 @@ class Programs:
             self._compiled[shape] = self._lower(shape).compile()
 
     def _lower(self, shape: Shape):
-        module, plan = self.model.module, self.model.plan(shape.alpha, shape.length)
+        module, plan = self.model.module, self.model.plan(shape.alpha, shape.length).for_head()
 
         def logits(params, inputs):
             def run(inputs):

@@ -29,6 +29,7 @@ def outcome(model: Model, params, batch, plan: Plan, train: bool = False, rngs=N
         logits_BSV = continuation_logits(model, params, batch, targets_BS[:, :-1], **run)
         return logits_BSV, targets_BS, (batch["labels"] >= 0) * weights_B[:, None]
     if model.task != "lm":
+        run["plan"] = plan.for_head()
         return apply(model, params, batch, **run).logits, batch["labels"], weights_B
     ids_BT = batch["input_ids"]
     if plan.length == ids_BT.shape[1]:

@@ -287,3 +287,16 @@ def test_no_host_callback_is_traced(family):
     assert "cumsum" in text  # the elimination is in there
     for primitive in ("callback", "infeed", "outfeed"):
         assert primitive not in text
+
+
+@pytest.mark.parametrize("family", ["bert", *tiny.CAUSAL])
+@pytest.mark.parametrize("alpha", [None, 0.8])
+def test_a_plan_for_the_head_gives_the_same_logits(family, alpha):
+    """Fails where a classifier reads more than what is protected, or padding gets in its place."""
+    model, params = tiny.make(family, "classification")
+    batch, _ = tiny.mixed_batch(family)
+    plan = model.plan(alpha, 16)
+    whole = latadj_jax.apply(model, params, batch, plan=plan)
+    short = latadj_jax.apply(model, params, batch, plan=plan.for_head())
+    np.testing.assert_allclose(short.logits, whole.logits, rtol=1e-5, atol=2e-5)
+    assert short.hidden.shape[1] == 1 < whole.hidden.shape[1]
