@@ -136,9 +136,10 @@ if __name__ == "__main__":
     parser.add_argument("--topology", default="", help="of TPUs, e.g. v5e:16x16; needs libtpu")
     parsed = parser.parse_args()
     sizes = tuple(int(size) for size in parsed.mesh.split(","))
-    os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=cse_barrier_expander"
     jax.config.update("jax_platforms", "cpu")
-    if not parsed.topology:
+    if parsed.topology:  # there is no TPU to ask who it is
+        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
+    else:
+        os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=cse_barrier_expander"
         jax.config.update("jax_num_cpu_devices", sizes[0] * sizes[1] * sizes[2])
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no TPU to ask
     main(parsed, sizes)

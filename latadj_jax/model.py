@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator, Mapping
 
 import flax
@@ -110,7 +109,7 @@ class Model:
 
 def param_shapes(model: Model):
     """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
-    return jax.eval_shape(functools.partial(random_params, model), jax.random.key(0))
+    return jax.eval_shape(lambda: random_params(model, jax.random.key(0)))
 
 
 def random_params(model: Model, key: jax.Array):
