@@ -11,6 +11,7 @@ Without --workdir or --model it takes the newest run in runs/, without --alpha t
 MODEL is a folder, a hub id, a .gguf file, or package:NAME/path inside an installed package.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -67,11 +68,11 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
         alphas = [parse_alpha(text) for text in _ALPHA.value]
         check_flags()
-        if _EXPORT.value:
+        if _EXPORT.value is not None:
             return export_given(alphas)
         if _EXPLAIN.value is not None:
             return explain_given(alphas)
-        if _TEXT.value or _LAST_WORDS.value:
+        if _TEXT.value is not None or _LAST_WORDS.value is not None:
             source, results = evaluate_given(alphas)
         else:
             source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
@@ -87,6 +88,9 @@ def check_flags() -> None:
     if len(doing) > 1:
         given = " and ".join(f"--{flag.name}" for flag in doing)
         raise SettingsError(f"{given} are different things; give one of them.")
+    for flag in doing:
+        if not flag.value.strip():
+            raise SettingsError(f"--{flag.name} is empty; it needs a file, a folder or a text.")
     scored = _TEXT.value or _LAST_WORDS.value
     for wanted, given, of in (
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
@@ -138,9 +142,16 @@ def export_given(alphas: list[float]) -> None:
 
 def explain_given(alphas: list[float]) -> None:
     given, source = _EXPLAIN.value, given_model()
-    is_file = len(given) < 256 and Path(given).is_file()
-    lines = Path(given).read_text("utf-8").split("\n") if is_file else [given]
+    if os.path.isdir(given):
+        raise SettingsError(
+            f"--explain takes a text or a file with one in each line; {given} is a folder."
+        )
+    lines = Path(given).read_text("utf-8-sig").split("\n") if os.path.isfile(given) else [given]
     texts = [line for line in lines if line.strip()]
+    if not Path(_HTML.value).absolute().parent.is_dir() or Path(_HTML.value).is_dir():
+        raise SettingsError(
+            f"--html {_HTML.value} cannot be written: name a file in a folder that is there."
+        )
     model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
     explained = explain(model, params, load_tokenizer(source), texts, alphas)
     write_page(_HTML.value, explained, f"Which word-vectors {source} keeps")

@@ -24,6 +24,7 @@ from latadj_jax.evaluation import Encoded, encoded
 from latadj_jax.model import Model
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
+from latadj_jax.runs import claimed_workdir
 from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import Settings, from_config
 from latadj_jax.simulate import simulate
@@ -103,7 +104,8 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     start = args.workdir / f"{task}-{method.start}-{seed}" / "model"
     settings = settings_of(task, method, seed, args, str(start) if method.start else MINILM)
     settings = dataclasses.replace(settings, workdir=str(workdir))
-    workdir.mkdir(parents=True, exist_ok=True)
+    if (workdir / "checkpoints").exists():
+        raise SystemExit(f"{workdir} holds a run that was cut off; delete it, to time it whole.")
 
     job = labelled.load(settings)
     model = job.model.replace(profile=profile_of(method.profile, job, settings))
@@ -114,9 +116,10 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     if len(alphas) > 1:
         elimination = dataclasses.replace(settings.elimination, alphas=alphas, sandwich=True)
         settings = dataclasses.replace(settings, elimination=elimination)
-    begun = time.perf_counter()
-    params = fine_tune(model, job, settings, workdir)
-    minutes = (time.perf_counter() - begun) / 60
+    with claimed_workdir(settings):  # refuses checkpoints of other settings
+        begun = time.perf_counter()
+        params = fine_tune(model, job, settings, workdir)
+        minutes = (time.perf_counter() - begun) / 60
     save_pretrained(workdir / "model", model, params, job.tokenizer)
 
     found = {
@@ -125,8 +128,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         "profile_used": model.profile.to_dict(), "trained_alphas": alphas or (method.alpha,),
         "rows": score(model, params, settings, {*OFFLINE} if name == "at1" else ()),
     }  # fmt: skip
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n")
+    write(file, found)
     headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in found["rows"]}
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
 
@@ -147,8 +149,11 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
 
 
 def profile_of(kind: str, job, settings: Settings) -> Profile:
-    """ "acc" is measured before fine-tuning; "cls" keeps one share in every layer but the last,
-    which leaves CLS alone: nothing else of it is read."""
+    """The profile that a method names.
+
+    "acc" is measured before fine-tuning; "constant" is 1 everywhere, "cls" too but in the last
+    layer, which leaves CLS alone: nothing else of it is read.
+    """
     layers = job.model.config.num_layers
     if kind == "acc":
         return calibrated(job, settings)
@@ -235,12 +240,21 @@ def again(args: argparse.Namespace) -> None:
         found = json.loads(file.read_text())
         folder = args.workdir / file.stem / "model"
         if found["task"] in args.tasks and found["method"] in args.methods and folder.exists():
-            model, params = from_pretrained(folder, dtype=args.dtype)
+            model, params = from_pretrained(folder)
+            model = model.replace(dtype=found["dtype"])
             method = METHODS[found["method"]]
             settings = settings_of(found["task"], method, found["seed"], args, str(folder))
             offline = {*OFFLINE} if found["method"] == "at1" else ()
             found["rows"] = score(model, params, settings, offline)
-            file.write_text(json.dumps(found, indent=1) + "\n")
+            write(file, found)
+
+
+def write(file: Path, found: dict) -> None:
+    """Writes the whole file, or none of it."""
+    file.parent.mkdir(exist_ok=True)
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(file)
 
 
 def _list(of):

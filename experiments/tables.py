@@ -1,9 +1,9 @@
-"""Makes the tables and pictures of docs/quality.md from experiments/results/.
+"""Makes docs/quality.md, its tables and its pictures, from experiments/results/.
 
     python experiments/tables.py
 
-Replaces what stands in the page between `<!-- NAME -->` and `<!-- /NAME -->`; the words around it
-stay. Differences are to the dense model of the same task and seed, in points (of 100).
+The page is experiments/quality.md with a table for each `<!-- NAME -->`. Differences are to the
+dense model of the same task and seed, in points (of 100).
 """
 
 import json
@@ -22,7 +22,7 @@ DOCS = ROOT.parent / "docs"
 NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
          "imdb": "IMDB"}  # fmt: skip
 SPEEDS = ("1.5", "2", "2.9")
-MARK = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- /\2 -->)", re.DOTALL)
+MARK = re.compile(r"<!-- (\w+) -->")
 
 
 def load() -> dict[tuple[str, str], list[dict]]:
@@ -63,7 +63,13 @@ def differences(runs, method_of, count: str) -> str:
     """A row per task: the dense metric, and what each speed loses of it."""
     rows, every = [], defaultdict(list)
     for task in tasks_of(runs):
-        dense = {run["seed"]: headline(run, "1") for run in runs[task, "dense"]}
+        trained = [runs.get((task, method_of(speed)), []) for speed in SPEEDS]
+        common = {run["seed"] for found in trained for run in found}
+        dense = {
+            run["seed"]: headline(run, "1") for run in runs[task, "dense"] if run["seed"] in common
+        }
+        if not dense:
+            continue
         cells = []
         for speed in SPEEDS:
             found = [run for run in runs.get((task, method_of(speed)), []) if run["seed"] in dense]
@@ -169,9 +175,8 @@ def main() -> None:
         "offline": offline(runs),
         "cost": cost(runs),
     }
-    page = DOCS / "quality.md"
-    text = page.read_text() if page.exists() else ""
-    page.write_text(MARK.sub(lambda m: m[1] + made[m[2]] + m[3], text))
+    page = (ROOT / "quality.md").read_text()
+    (DOCS / "quality.md").write_text(MARK.sub(lambda match: made[match[1]], page))
     acc_figure(runs)
     speed_figure(runs)
     print("\n\n".join(f"{name}\n{text}" for name, text in made.items()))

@@ -6,6 +6,7 @@ python eval.py --explain "what a lovely flight" --html lives.html
 import html
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,13 +44,16 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
     """
     if not texts:
         raise ValueError("there is no text to explain.")
-    model = model.encoder  # of T5 the decoder removes nothing
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError("the tokenizer does not say where its tokens stand; a fast one does.")
+    if model.task in ("lm", "seq2seq"):  # nobody reads its logits; T5's decoder removes nothing
+        model = model.replace(task="features")
     examples, pieces = zip(*(_tokens(model, tokenizer, text) for text in texts), strict=True)
     longest = max(len(example["input_ids"]) for example in examples)
     length = bucket_of(longest, default_buckets(min(model.config.max_positions, 2 * longest)))
     for alpha in alphas:
         check_alpha(alpha)
-    chosen = sorted({*(alphas or _default_alphas(model, length))}, reverse=True)
+    chosen = sorted({*(alphas or _default_alphas(model, length))} - {None}, reverse=True)
     settings, found = [], [{"pieces": p, "lived": [], "counts": [], "answer": []} for p in pieces]
     for alpha in tqdm((None, *chosen), desc="explain", unit="alpha", leave=False):
         plan = model.plan(alpha, length)
@@ -70,8 +74,8 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
 def write_page(path: str | os.PathLike, explained: dict, title: str) -> None:
     """Writes what `explain` found as one HTML file that needs nothing else, and no network."""
     data = json.dumps(explained).replace("<", "\\u003c")  # no text of a user's ends the script
-    page = TEMPLATE.read_text("utf-8")
-    page = page.replace("TITLE", html.escape(title)).replace("DATA", data)
+    filled = {"TITLE": html.escape(title), "DATA": data}
+    page = re.sub("TITLE|DATA", lambda match: filled[match[0]], TEMPLATE.read_text("utf-8"))
     temporary = Path(f"{os.fspath(path)}.part")
     temporary.write_text(page, "utf-8")
     temporary.replace(path)
@@ -101,8 +105,9 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
     ):
         if part is None:  # a special token
             pieces.append((" ", name))
-        else:
-            pieces.append((parts[part][ends[part] : start], parts[part][start:end]))
+        else:  # several tokens of one character all have its place: the first shows it
+            shown = max(start, ends[part])
+            pieces.append((parts[part][ends[part] : shown], parts[part][shown:end]))
             ends[part] = max(end, ends[part])
     return example, pieces
 

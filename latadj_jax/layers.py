@@ -34,7 +34,8 @@ def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """`einsum` of two arrays of one dtype, summed and returned in float32.
 
     Its gradients are products in the arrays' own dtype: of bfloat16 ones, autodiff's would be of a
-    float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU.
+    float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU. (So jax.jvp
+    knows float32 models only.)
     """
     if a.dtype == jnp.float32:
         return jnp.einsum(spec, a, b)
@@ -111,10 +112,12 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        kernel_DF = self.param("kernel", self.kernel_init, (x_BLD.shape[-1], self.features))
+        kernel_DF = self.param(
+            "kernel", self.kernel_init, (x_BLD.shape[-1], self.features), jnp.float32
+        )
         out_BLF = product("...D,DF->...F", x_BLD.astype(self.dtype), kernel_DF.astype(self.dtype))
         if self.use_bias:
-            bias_F = self.param("bias", nn.initializers.zeros, (self.features,))
+            bias_F = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             out_BLF += _wide(bias_F.astype(jnp.float32), out_BLF)
         return out_BLF.astype(self.dtype)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 
 import jax
 
-from latadj_jax.mesh import current_mesh
 from latadj_jax.plan import Plan, expected_speedup
 
 TOKENS = 640  # word-vectors of a part, at least, on average over the layers
@@ -24,11 +23,15 @@ def rows_at_once(batch_size: int, plan: Plan) -> int:
 def in_parts(run: Callable, inputs: Mapping[str, jax.Array], plan: Plan):
     """`run(inputs)`, a tree of arrays [B, ...] of which each row depends on its own row alone.
 
-    On a CPU, in parts one after another; elsewhere, and on a mesh, at once.
+    On a process's only device, a CPU, in parts one after another; elsewhere at once, as where the
+    batch size is not known yet.
     """
-    batch_size = len(inputs["input_ids"])
+    batch_size = inputs["input_ids"].shape[0]
+    only_a_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
+    if not only_a_cpu or not isinstance(batch_size, int):
+        return run(inputs)
     rows = rows_at_once(batch_size, plan)
-    if rows == batch_size or jax.default_backend() != "cpu" or current_mesh() is not None:
+    if rows == batch_size:
         return run(inputs)
     parts = jax.tree.map(lambda x: x.reshape(-1, rows, *x.shape[1:]), dict(inputs))
     return jax.tree.map(lambda x: x.reshape(batch_size, *x.shape[2:]), jax.lax.map(run, parts))

@@ -1,7 +1,8 @@
 """Elimination with counts that are known only at run time: no faster, but one program for all.
 
 To look at many alphas or profiles at once. What is removed and what comes out is as with a plan of
-the same counts, since results do not depend on the size of buffers; here none ever shrinks.
+the same counts, since results do not depend on the size of buffers; here none ever shrinks. (Only
+"random" draws for each slot of a buffer, and so keeps others.)
 """
 
 import functools
@@ -13,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from latadj_jax.batch import cast_inputs, check_inputs
-from latadj_jax.model import Model, checked_params
+from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
 
@@ -65,7 +66,10 @@ def simulate(
     ranges = model.module.input_ranges(model.config)
     check_inputs(batch, ranges, model.config.max_positions)
     rows, length = np.shape(batch["input_ids"])
+    if model.task == "seq2seq":
+        raise ValueError("of a seq2seq model the encoder is simulated: pass model.encoder.")
     if isinstance(counts, Plan):
+        counts = resolve_plan(model, None, counts, counts.count, length)
         strategy = strategy or counts.strategy
         valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
         counts = counts.example_counts(valid_BT.sum(axis=1).astype(np.int32))
@@ -75,11 +79,12 @@ def simulate(
     strategy = strategy or model.strategy
     model.check_strategy(strategy)
     with checked_params(model, params):
-        return _forward(model, length, strategy, params, cast_inputs(batch, ranges), counts_BL)
+        inputs = cast_inputs(batch, ranges)
+        return _forward(model.module, length, strategy, params, inputs, counts_BL)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _forward(model, length, strategy, params, inputs, counts_BL):
+def _forward(module, length, strategy, params, inputs, counts_BL):
     rngs = {"eliminate": jax.random.key(0)}
     plan = _Counts(counts_BL, length, strategy)
-    return model.module.apply({"params": params}, inputs, plan, rngs=rngs)
+    return module.apply({"params": params}, inputs, plan, rngs=rngs)

@@ -1,10 +1,14 @@
 """What lives until which layer: the numbers, and the page as a real browser shows it."""
 
 import dataclasses
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from html import unescape
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ import latadj_jax
 from latadj_jax.batch import pad
 from latadj_jax.explain import explain, write_page
 
+ROOT = Path(__file__).parent.parent
 TEXTS = [
     "word3 good word7 word1 word9 word2",
     "bad word5",
@@ -96,6 +101,44 @@ def test_a_language_model_is_explained(tokenizer):
     assert text["answer"] == ["", ""]
     assert text["lived"][1][-1] == 3  # the last token of a prompt is protected
     assert text["counts"][1] == list(model.plan(0.6, len(text["pieces"])).counts)
+
+
+def test_a_character_of_several_tokens_is_shown_once(tokenizer):
+    model, params = tiny.make("gpt2", "lm", vocab_size=310)
+    (text,) = explain(model, params, tokenizer, ["old \U0001f600 river"], (0.6,))["texts"]
+    assert len(text["pieces"]) > 3
+    assert "".join(before + own for before, own in text["pieces"]) == "old \U0001f600 river"
+
+
+def test_the_command_writes_a_page_of_a_file_s_lines(tmp_path):
+    model, params = tiny.make("bert", "classification")
+    folder, lines, page = tmp_path / "model", tmp_path / "lines.txt", tmp_path / "page.html"
+    latadj_jax.save_pretrained(folder, model, params, tiny_run.tokenizer(tmp_path))
+    lines.write_text("word1 good\n\nword2 bad word3\n")
+    command = [sys.executable, str(ROOT / "eval.py"), f"--model={folder}", f"--html={page}"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*more):
+        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True)
+
+    done = run(f"--explain={lines}", "--alpha=0.7")
+    assert done.returncode == 0, done.stderr
+    data = re.search(r'<script id="data"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)[1]
+    found = json.loads(data)
+    assert [setting["alpha"] for setting in found["settings"]] == [None, 0.7]
+    assert ["".join(own for _, own in text["pieces"]) for text in found["texts"]] == [
+        "[CLS]word1good[SEP]", "[CLS]word2badword3[SEP]",
+    ]  # fmt: skip
+    page.unlink()
+    for arguments, sentence in (
+        ([f"--explain={tmp_path}"], "is a folder"),
+        (["--explain=word1", f"--html={tmp_path}/none/page.html"], "cannot be written"),
+        (["--explain="], "--explain is empty"),
+    ):
+        refused = run(*arguments)
+        assert refused.returncode == 1
+        assert sentence in refused.stderr
+        assert not page.exists()
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_parts_change_nothing(monkeypatch, family, alpha):
     jax.clear_caches()
     of_a_row = 16 / latadj_jax.expected_speedup(model.plan(alpha, 16))
     monkeypatch.setattr(parts, "TOKENS", 1.5 * of_a_row)
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
     mapped = []
     monkeypatch.setattr(jax.lax, "map", lambda f, x, own=jax.lax.map: mapped.append(x) or own(f, x))
     in_parts = latadj_jax.apply(model, params, batch, alpha, return_scores=True)
