@@ -26,7 +26,7 @@ class Latency:
 def measure_latencies(programs: Programs, repeats: int) -> dict[Shape, Latency]:
     """Of every program, in turns, with random tokens that fill it.
 
-    One that takes long runs less often: five times at least, else until a second is gone.
+    One that takes long runs less often than `repeats`: until a second is gone, or five times.
     """
     rng = np.random.default_rng(0)
     vocab = programs.model.config.vocab_size

@@ -18,7 +18,7 @@ def interleaved_ms(
 
     Taking turns spreads whatever else the machine does over all alternatives. Each runs once
     before, to compile, and is waited for until its arrays are ready. One that has run for
-    `enough_ms` in all, and five times, runs no more.
+    `enough_ms` in all, and five times or more, runs no more.
     """
     for run in alternatives.values():
         jax.block_until_ready(run())

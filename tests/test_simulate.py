@@ -51,4 +51,13 @@ def test_impossible_counts_are_refused(counts):
         simulate(model, params, batch, np.array(counts))
     with pytest.raises(ValueError, match="for causal models"):
         simulate(model, params, batch, np.array([[3, 2, 1]]), "recent")
+    with pytest.raises(ValueError, match="the plan is for 3 layers and 8 tokens"):
+        simulate(model, params, batch, model.plan(0.8, 8))
+
+
+def test_of_a_seq2seq_model_the_encoder_is_wanted():
+    model, params = tiny.make("t5", "seq2seq")
+    batch, _ = tiny.mixed_batch("t5")
+    with pytest.raises(ValueError, match=r"pass model\.encoder"):
+        simulate(model, params, batch, np.array([[3, 2, 1]]))
     jax.clear_caches()
