@@ -141,28 +141,44 @@ def test_attention_weights_are_float32_in_half_precision():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_products_and_their_gradients_are_of_one_dtype_and_close_to_float64(dtype):
+@pytest.mark.parametrize(
+    ("spec", "shape_a", "shape_b"),
+    [
+        ("ID,DJ->IJ", (3, 256), (256, 5)),
+        ("BLD,DF->BLF", (2, 3, 256), (256, 5)),  # a dense layer
+        ("BGNC,BGJC->BGNJ", (2, 3, 4, 64), (2, 3, 5, 64)),  # attention's logits
+        ("BGNJ,BGJC->BGNC", (2, 3, 4, 64), (2, 3, 64, 5)),  # and what it gives
+    ],
+)
+def test_products_and_their_gradients_are_of_one_dtype_and_close_to_float64(
+    dtype, spec, shape_a, shape_b
+):
     """Fails where autodiff multiplies a float32 gradient with bfloat16 arrays, or sums in them."""
     rng = np.random.default_rng(0)
-    a, b = (jnp.asarray(rng.normal(size=s), dtype) for s in ((3, 256), (256, 5)))
+    a, b = (jnp.asarray(rng.normal(size=s), dtype) for s in (shape_a, shape_b))
+    wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    of_a, of_b, of_out = spec.replace("->", ",").split(",")
 
     def loss(a, b):
-        return jnp.square(product("ID,DJ->IJ", a, b)).sum()
+        return jnp.square(product(spec, a, b)).sum()
 
-    assert product("ID,DJ->IJ", a, b).dtype == jnp.float32
-    wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    np.testing.assert_allclose(product("ID,DJ->IJ", a, b), wide_a @ wide_b, rtol=1e-4, atol=1e-3)
+    out, wide_out = product(spec, a, b), np.einsum(spec, wide_a, wide_b)
+    assert out.dtype == jnp.float32
+    np.testing.assert_allclose(out, wide_out, rtol=1e-4, atol=1e-3)
     found = jax.grad(loss, (0, 1))(a, b)
     assert {gradient.dtype for gradient in found} == {jnp.dtype(dtype)}
-    np.testing.assert_allclose(
-        np.asarray(found[0], np.float64), 2 * (wide_a @ wide_b) @ wide_b.T, rtol=0.02, atol=2
+    expected = (
+        2 * np.einsum(f"{of_out},{of_b}->{of_a}", wide_out, wide_b),
+        2 * np.einsum(f"{of_a},{of_out}->{of_b}", wide_a, wide_out),
     )
+    for gradient, wide in zip(found, expected, strict=True):
+        np.testing.assert_allclose(np.asarray(gradient, np.float64), wide, rtol=0.02, atol=2)
     dots = [
         {operand.aval.dtype for operand in equation.invars}
         for equation in jax.make_jaxpr(jax.grad(loss, (0, 1)))(a, b).jaxpr.eqns
         if equation.primitive.name == "dot_general"
     ]
-    assert dots
+    assert len(dots) == 3 or dtype == "float32"
     assert all(dtypes == {jnp.dtype(dtype)} for dtypes in dots)
 
 

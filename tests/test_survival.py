@@ -1,5 +1,6 @@
 """What happens to a run when a machine, a disk, a file or another process fails."""
 
+import gc
 import json
 import re
 import resource
@@ -21,6 +22,15 @@ import latadj_jax
 from latadj_jax import tasks, training
 from latadj_jax.checkpoint import Checkpoints, checksum
 from latadj_jax.settings import SettingsError
+
+# What orbax began to read when it met a damaged file is never awaited: garbage of any later test.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def garbage_stays_here():
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,8 +95,6 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(data)
 
 
-# What orbax began to read when it met the damage is never awaited.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
 @pytest.mark.parametrize("which", [0, -1], ids=["largest", "smallest"])
 def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, which):
@@ -110,7 +118,6 @@ def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, whic
     checkpoints.close()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
 def test_any_file_of_a_checkpoint_may_be_damaged(tmp_path, damage):
     """Metadata, what the checkpoint says of itself, losses: the run goes on with right numbers."""
