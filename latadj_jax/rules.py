@@ -88,7 +88,10 @@ def check(s) -> None:
     positive("elimination.alpha", e.alpha)
     one_of("elimination.count", e.count, COUNTS)
     one_of("elimination.strategy", e.strategy or "score", STRATEGIES)
-    one_of("elimination.fit", e.fit, tuple(FITS))
+    one_of("elimination.fit", e.fit, (*FITS, "falling"))
+    if e.fit == "falling":
+        need(s.model.task in ("classification", "regression"), "elimination.fit", e.fit,
+             f"one of {', '.join(FITS)} for a model of task {s.model.task}")  # fmt: skip
     not_negative("elimination.calibration_examples", e.calibration_examples)
     for layer in e.layers:
         ok = isinstance(layer, int) and layer >= 1

@@ -103,7 +103,7 @@ class EliminationSettings:
     count: str = "valid"
     strategy: str = ""  # what is kept; "" = as the model carries it, which is "score" at first
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
-    fit: str = "quadratic"
+    fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
     calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere
 
 

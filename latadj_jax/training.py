@@ -97,10 +97,12 @@ def _train(settings: Settings) -> dict:
 
 
 def calibrated(job: Job, settings: Settings) -> Profile:
-    """Profile from a random part of the training data, before fine-tuning; 1 if none is wanted."""
+    """Profile of a random part of the training data, before fine-tuning, or one not measured."""
     num_layers, e = job.model.config.num_layers, settings.elimination
     if e.layers:
         return Profile.at_layers(num_layers, e.layers)
+    if e.fit == "falling":
+        return Profile.falling(num_layers)
     if not e.calibration_examples:
         return Profile.constant(num_layers)
     rng = np.random.default_rng(settings.seed)

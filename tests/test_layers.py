@@ -178,7 +178,7 @@ def test_products_and_their_gradients_are_of_one_dtype_and_close_to_float64(
         for equation in jax.make_jaxpr(jax.grad(loss, (0, 1)))(a, b).jaxpr.eqns
         if equation.primitive.name == "dot_general"
     ]
-    assert len(dots) == 3 or dtype == "float32"
+    assert len(dots) >= 2  # of the gradients at least
     assert all(dtypes == {jnp.dtype(dtype)} for dtypes in dots)
 
 

@@ -160,3 +160,24 @@ def test_at_layers_alpha_is_the_share_that_each_of_them_keeps():
     plan = latadj_jax.make_plan(Profile.from_dict(profile.to_dict()), 0.5, 64)
     assert plan.counts == (64, 32, 32, 16, 16)
     assert hash(profile) == hash(Profile.at_layers(5, [2, 4]))
+
+
+@pytest.mark.parametrize("num_layers", [1, 2, 3, 6, 12, 24])
+def test_falling_removes_ever_more_and_all_but_cls_in_the_last_layer(num_layers):
+    profile = Profile.falling(num_layers)
+    assert profile.num_layers == num_layers
+    assert list(profile.rates) == sorted(profile.rates, reverse=True)
+    assert num_layers == 1 or profile.rates[0] == 1
+    plan = latadj_jax.make_plan(profile, 1.5, 128)
+    assert plan.counts[-1] == 1
+    assert plan == plan.for_head() or plan.table.tolist() == plan.for_head().table.tolist()
+    speedups = [
+        latadj_jax.expected_speedup(latadj_jax.make_plan(profile, alpha, 128))
+        for alpha in (1.2, 1.0, 0.8)
+    ]
+    assert speedups == sorted(speedups)
+
+
+def test_falling_leaves_as_much_at_the_same_depth_whatever_the_number_of_layers():
+    of_6, of_24 = (np.cumprod(Profile.falling(n).rates) for n in (6, 24))
+    assert of_24[19] == pytest.approx(of_6[4], abs=0.05)

@@ -345,6 +345,10 @@ def test_a_run_at_several_alphas(tmp_path, distill):
         ({"elimination": {"alphas": (0.9, -1.0)}}, "alphas .*greater than 0"),
         ({"elimination": {"sandwich": True}}, "alphas .*two or more with a sandwich"),
         ({"elimination": {"distill": 1.5}}, "distill .*a share"),
+        (
+            {"model": {"task": "lm"}, "elimination": {"fit": "falling"}},
+            "fit .*quadratic.* for a model of task lm",
+        ),
         ({"elimination": {"distill": 0.5, "dense": True}}, "distill .*0 with elimination.dense"),
     ],
     ids=lambda value: str(value)[:50],

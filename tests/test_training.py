@@ -199,7 +199,8 @@ def test_regression_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "elimination", [{"dense": True}, {"count": "padded"}, {"strategy": "random"}]
+    "elimination",
+    [{"dense": True}, {"count": "padded"}, {"strategy": "random"}, {"fit": "falling"}],
 )
 def test_other_ways_of_training(tmp_path, elimination):
     settings = tiny_run.settings(
@@ -209,6 +210,7 @@ def test_other_ways_of_training(tmp_path, elimination):
     assert len(results["rows"]) == 3
     model, _ = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
     assert model.alpha == (None if elimination.get("dense") else 0.9)
+    assert (model.profile == latadj_jax.Profile.falling(2)) == (elimination == {"fit": "falling"})
 
 
 def test_learning_rate_warms_up_and_decays():
