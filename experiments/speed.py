@@ -1,0 +1,58 @@
+"""Measured speedups on the tasks' evaluation texts, beside the expected ones.
+
+    python experiments/speed.py --data $DATA --workdir runs/experiments
+
+Times the models that finetune.py trained for all speeds, in batches of 32, each bucket in turns
+with the dense pass; writes experiments/results/TASK-speed.json for tables.py. Leave the machine
+alone meanwhile.
+"""
+
+import argparse
+from pathlib import Path
+
+import finetune
+import jax
+import numpy as np
+
+from latadj_jax.api import from_pretrained
+from latadj_jax.evaluation import buckets_of, encoded, evaluate
+from latadj_jax.text import load_examples, load_tokenizer
+
+
+def measure(task: str, args: argparse.Namespace) -> dict:
+    """Rows of (counting, speed asked for, expected speedup, measured speedup)."""
+    folder = args.workdir / f"{task}-all-0" / "model"
+    settings = finetune.settings_of(task, finetune.METHODS["all"], 0, args, str(folder))
+    model, params = from_pretrained(folder)
+    model = model.replace(dtype=args.dtype)
+    name, examples = next(iter(load_examples(settings.data, model.task, 0)[1].items()))
+    part = encoded(load_tokenizer(folder), examples, settings.data)
+    lengths = np.array([len(example["input_ids"]) for example in part.examples])
+    rows = []
+    for count in ("valid", "padded"):
+        padded = settings.data.max_length if count == "padded" else 0
+        alphas = {finetune.alpha_of_speed(model, lengths, s, padded): s for s in finetune.SPEEDS}
+        found = evaluate(
+            model, params, {name: part}, list(alphas), settings.eval,
+            buckets_of(settings.data, count), count, score=lambda *_: {},
+        )  # fmt: skip
+        for row in found["rows"][1:]:
+            rows.append({
+                "count": count, "asked": f"{alphas[row['alpha']]:g}",
+                "expected_speedup": row["expected_speedup"],
+                "measured_speedup": row["measured_speedup"],
+            })  # fmt: skip
+    return {"task": task, "dtype": args.dtype, "jax": jax.__version__, "rows": rows}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
+    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
+    arguments = parser.parse_args()
+    for one in arguments.tasks:
+        found = measure(one, arguments)
+        finetune.write(finetune.ROOT / "results" / f"{one}-speed.json", found)
+        print(one, found["rows"], flush=True)
