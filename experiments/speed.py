@@ -26,7 +26,7 @@ def measure(task: str, args: argparse.Namespace) -> dict:
     model, params = from_pretrained(folder)
     model = model.replace(dtype=args.dtype)
     name, examples = next(iter(load_examples(settings.data, model.task, 0)[1].items()))
-    part = encoded(load_tokenizer(folder), examples, settings.data)
+    part = encoded(load_tokenizer(str(folder)), examples, settings.data)
     lengths = np.array([len(example["input_ids"]) for example in part.examples])
     rows = []
     for count in ("valid", "padded"):

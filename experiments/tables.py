@@ -57,6 +57,8 @@ def row(*cells) -> str:
 
 
 def table(heading: list[str], rows: list[list]) -> str:
+    if not any(rows):
+        return "Not run yet."
     return "\n".join([row(*heading), "|---" * len(heading) + "|", *(row(*r) for r in rows)])
 
 
@@ -84,7 +86,8 @@ def differences(runs, method_of, count: str) -> str:
         metric = next(iter(runs[task, "dense"][0]["rows"][0]["metrics"]))
         rows.append([NAMES[task], metric, len(dense), f"{mean(dense.values()):.1f}", *cells])
     last = [f"{mean(every[s]):+.2f}" if every[s] else "" for s in SPEEDS]
-    rows.append(["mean difference", "", "", "", *last])
+    if rows:
+        rows.append(["mean difference", "", "", "", *last])
     return table(["task", "metric", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
 
@@ -233,6 +236,7 @@ def main() -> None:
         "all_valid": differences(runs, lambda speed: "all", "valid"),
         "all_padded": differences(runs, lambda speed: "all", "padded"),
         "dense_valid": differences(runs, lambda speed: "dense", "valid"),
+        "dense_padded": differences(runs, lambda speed: "dense", "padded"),
         "against": against(runs),
         "parts": parts(runs),
         "profiles": profiles(runs),
