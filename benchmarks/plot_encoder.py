@@ -65,12 +65,13 @@ def draw(pruned: list[dict], shapes: list[str], file: Path) -> None:
     figure, axes = plt.subplots(
         1,
         len(dtypes),
-        figsize=(5 * len(dtypes), 4),
+        figsize=(5 * len(dtypes) + 1.5, 4),
         sharey=True,
         layout="constrained",
         squeeze=False,
     )
     for axis, dtype in zip(axes[0], dtypes, strict=True):
+        axis.set_prop_cycle(color=plt.get_cmap("tab20").colors)
         for shape in shapes:
             points = [(1.0, 1.0)] + [
                 (row["expected_speedup"], row["measured_speedup"])
@@ -83,7 +84,7 @@ def draw(pruned: list[dict], shapes: list[str], file: Path) -> None:
         axis.set(xlabel="expected speedup", title=dtype)
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("measured speedup over our dense pass")
-    axes[0][-1].legend(title="batch x tokens")
+    figure.legend(*axes[0][-1].get_legend_handles_labels(), loc="outside right upper")
     figure.savefig(file, dpi=120)
 
 

@@ -191,18 +191,33 @@ def cost(runs) -> str:
     return table(["minutes of training", *methods], rows)
 
 
+def panels(number: int, **shared):
+    """A figure of so many axes, three in a row."""
+    fig, axes = plt.subplots(
+        -(-number // 3),
+        3,
+        figsize=(11, 3.3 * -(-number // 3)),
+        squeeze=False,
+        layout="constrained",
+        **shared,
+    )
+    for ax in axes.flat[number:]:
+        ax.set_axis_off()
+    return fig, list(axes.flat[:number])
+
+
 def acc_figure(runs) -> None:
     """The paper's figure 4: ACC per layer, and its fit, for each task."""
     found = {task: runs[task, "dense"][0] for task in tasks_of(runs)}
-    fig, axes = plt.subplots(2, 3, figsize=(10, 5.5), sharex=True, sharey=True)
-    for ax, (task, run) in zip(axes.flat, found.items(), strict=False):
+    fig, axes = panels(len(found), sharey=True)
+    for ax, (task, run) in zip(axes, found.items(), strict=True):
         profile = run["acc"]
         layers = range(1, len(profile["acc"]) + 1)
         ax.plot(layers, profile["acc"], "o", label="ACC")
         ax.plot(layers, profile["curve"], label=profile["fit"])
         ax.set_title(NAMES[task])
         ax.set_ylim(0, 1)
-    axes[0, 0].legend()
+    axes[0].legend()
     fig.supxlabel("layer")
     fig.supylabel("ACC")
     fig.savefig(DOCS / "quality_acc.png", dpi=110, bbox_inches="tight")
@@ -210,8 +225,8 @@ def acc_figure(runs) -> None:
 
 def speed_figure(runs) -> None:
     """Metric against expected speedup, counted by valid length."""
-    fig, axes = plt.subplots(2, 3, figsize=(11, 6.5), sharex=True)
-    for ax, task in zip(axes.flat, tasks_of(runs), strict=False):
+    fig, axes = panels(len(tasks_of(runs)))
+    for ax, task in zip(axes, tasks_of(runs), strict=True):
         for method in (m for m in CURVES if (task, m) in runs):
             points = defaultdict(list)
             for run in runs[task, method]:
@@ -222,7 +237,7 @@ def speed_figure(runs) -> None:
             speeds = sorted(points)
             ax.plot(speeds, [100 * mean(points[s]) for s in speeds], "o-", label=method)
         ax.set_title(NAMES[task])
-    axes[0, 0].legend(fontsize=8)
+    axes[0].legend(fontsize=8)
     fig.supxlabel("expected speedup (valid tokens)")
     fig.supylabel("metric, points")
     fig.savefig(DOCS / "quality_speed.png", dpi=110, bbox_inches="tight")
