@@ -3,7 +3,8 @@
     python benchmarks/train_speed.py --batch_size 32 --length 128 --steps 12
 
 MiniLM with a head of random weights (classification), the same ids, labels, batches, learning rate,
-optimizer (AdamW), clipping and dropout, float32. The Trainer on torch runs in a process of its own;
+optimizer (AdamW), clipping and dropout, float32 weights (`--dtype` is that of the arithmetic, the
+Trainer's by autocast). The Trainer on torch runs in a process of its own;
 they take turns, `--rounds` times, and never run at once. Tokens per second are those of the padded
 batch; the first steps, which compile, are left out. Medians.
 """
@@ -40,6 +41,7 @@ def ours(args, speedup: float) -> float:
 
     model, params = latadj_jax.from_pretrained(MODEL, "classification", num_labels=2)
     model = model.replace(
+        dtype=args.dtype,
         config=model.config.with_dropout(0.1),
         profile=latadj_jax.Profile.constant(model.config.num_layers),
     )
@@ -94,7 +96,7 @@ def theirs(args) -> float:
             folder, per_device_train_batch_size=args.batch_size, max_steps=args.steps,
             learning_rate=2e-5, max_grad_norm=1.0, weight_decay=0.01, report_to=[],
             save_strategy="no", logging_strategy="no", use_cpu=True, disable_tqdm=True,
-            dataloader_pin_memory=False,
+            dataloader_pin_memory=False, bf16=args.dtype == "bfloat16",
         )  # fmt: skip
         transformers.Trainer(net, arguments, train_dataset=rows, callbacks=[Clock()]).train()
     return median(times[SKIP:])
@@ -126,6 +128,7 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--speedup", type=float, default=2.0)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--ours", default=sys.executable)
     parser.add_argument("--others", default=sys.executable)
     parser.add_argument("--only", help="what the processes are started with")

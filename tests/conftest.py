@@ -1,5 +1,6 @@
 """How every test runs: strict promotion, eight CPU devices, no network; CI refuses skips."""
 
+import gc
 import importlib.util
 import os
 from pathlib import Path
@@ -54,9 +55,18 @@ def _refuse_skip(report, config):
 @pytest.fixture(scope="module", autouse=True)
 def _programs_are_let_go():
     """A compiled program holds memory maps, of which Linux grants a process 65530
-    (vm.max_map_count); past them, threads do not start and allocations crash."""
+    (vm.max_map_count); past them, threads do not start and allocations crash. What warns when it
+    is collected warns in the module that left it."""
     yield
     jax.clear_caches()
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def standard_promotion():
+    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -19,12 +19,7 @@ from latadj_jax.perplexity import cache_bytes, evaluate_file
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError, from_config
 from latadj_jax.text import load_tokenizer
 
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def settings(folder: Path, **changes):

@@ -9,12 +9,7 @@ import tiny_run
 from latadj_jax.optim import learning_rate, make_optimizer
 from latadj_jax.settings import SettingsError, TrainSettings
 
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def step(settings: TrainSettings, params, grads, first=None):

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import filelock
-import jax
 import kill_and_resume
 import pytest
 import tiny_run
@@ -38,11 +37,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture

@@ -18,12 +18,7 @@ from latadj_jax.jobs import evaluate_run
 from latadj_jax.settings import from_config
 from latadj_jax.text import Examples, load_examples, load_tokenizer
 
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def settings(folder: Path, **changes):

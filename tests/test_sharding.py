@@ -28,11 +28,7 @@ FAMILIES = sorted(sharded_run.TASKS)
 each_family = pytest.mark.parametrize("family", FAMILIES)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @functools.cache

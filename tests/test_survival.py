@@ -1,14 +1,11 @@
-"""What happens to a run when a machine, a disk, a file or another process fails."""
+"""What happens to a run when a machine, a disk or another run of it fails."""
 
-import gc
 import json
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import time
-from contextlib import closing
 from pathlib import Path
 
 import jax
@@ -19,148 +16,15 @@ import pytest
 import tiny_run
 
 import latadj_jax
-from latadj_jax import tasks, training
-from latadj_jax.checkpoint import Checkpoints, checksum
-from latadj_jax.settings import SettingsError
+from latadj_jax import training
+from latadj_jax.checkpoint import Checkpoints
+from latadj_jax.settings import SettingsError, from_config
 
-# What orbax began to read when it met a damaged file is never awaited: garbage of any later test.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def garbage_stays_here():
-    yield
-    gc.collect()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
-
-
-def state(value: float = 1.0):
-    value = float(value)
-    return {"a": jnp.full((64, 32), value), "b": {"c": jnp.arange(5), "d": jnp.float32(value)}}
-
-
-def saved(folder: Path, *steps: int, **options) -> Checkpoints:
-    checkpoints = Checkpoints(folder, **options)
-    for step in steps:
-        checkpoints.save(step, state(step))
-    checkpoints.wait()
-    return checkpoints
-
-
-def arrays_in(folder: Path) -> list[Path]:
-    """Files that hold the numbers of all processes, the largest first."""
-    files = [file for file in (folder / "state" / "d").rglob("*") if file.is_file()]
-    return sorted(files, key=lambda file: -file.stat().st_size)
-
-
-def test_the_newest_checkpoints_stay_and_come_back_exactly(tmp_path):
-    checkpoints = saved(tmp_path, 1, 2, 3, 4, keep=2)
-    assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [3, 4]
-    checkpoints.save(5, state(5), pending=(0.1, np.float32(0.7)))
-    checkpoints.wait()
-    assert checkpoints.restore_newest(state(0.0))[2] == [0.1, float(np.float32(0.7))]
-    step, found, _ = checkpoints.restore_newest(state(0.0))
-    assert step == 5
-    jax.tree.map(np.testing.assert_array_equal, found, state(5))
-    checkpoints.close()
-
-
-def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=1, watched=True)
-    for step, loss in ((1, 0.9), (2, 0.3), (3, 0.5), (4, None), (5, 0.8)):
-        checkpoints.save(step, state(step), loss=loss)
-    checkpoints.wait()
-    assert (checkpoints.best, checkpoints.newest) == (2, 5)
-    assert sorted(int(f.name) for f in tmp_path.glob("[0-9]*")) == [2, 5]
-    checkpoints.close()
-    again = Checkpoints(tmp_path, keep=1, watched=True)
-    assert again.best == 2
-    again.close()
-
-
-def truncate(file: Path) -> None:
-    with file.open("r+b") as opened:
-        opened.truncate(file.stat().st_size // 2)
-
-
-def flip_a_bit(file: Path) -> None:
-    data = bytearray(file.read_bytes())
-    data[len(data) // 2] ^= 1
-    file.write_bytes(data)
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
-@pytest.mark.parametrize("which", [0, -1], ids=["largest", "smallest"])
-def test_a_damaged_newest_checkpoint_is_put_aside(tmp_path, caplog, damage, which):
-    saved(tmp_path, 5, 10).close()
-    damage(arrays_in(tmp_path / "10")[which])
-    checkpoints = Checkpoints(tmp_path)
-    with caplog.at_level("WARNING", "latadj_jax"):
-        step, found, _ = checkpoints.restore_newest(state(0.0))
-    if step == 10:  # a file of no consequence: then the numbers are right
-        jax.tree.map(np.testing.assert_array_equal, found, state(10))
-    else:
-        assert step == 5
-        jax.tree.map(np.testing.assert_array_equal, found, state(5))
-        assert (tmp_path / "10.damaged").is_dir()
-        assert "checkpoint 10" in caplog.text
-        assert "trying the one before" in caplog.text
-    if which == 0:
-        assert step == 5
-    checkpoints.save(10, state(11))
-    assert checkpoints.restore_newest(state(0.0))[0] == 10
-    checkpoints.close()
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, truncate, flip_a_bit])
-def test_any_file_of_a_checkpoint_may_be_damaged(tmp_path, damage):
-    """Metadata, what the checkpoint says of itself, losses: the run goes on with right numbers."""
-    first = Checkpoints(tmp_path / "whole", watched=True)
-    for step in (5, 10):
-        first.save(step, state(step), loss=1 / step)
-    first.close()
-    names = [f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole" / "10").rglob("*")
-             if f.is_file() and f.stat().st_size]  # fmt: skip
-    assert len(names) > 5
-    for n, name in enumerate(names):
-        folder = tmp_path / str(n)
-        shutil.copytree(tmp_path / "whole", folder)
-        damage(folder / name)
-        with closing(Checkpoints(folder, watched=True)) as checkpoints:
-            assert checkpoints.best in (5, 10), name
-            step, found, _ = checkpoints.restore_newest(state(0.0))
-        assert step in (5, 10), name
-        jax.tree.map(np.testing.assert_array_equal, found, state(step))
-
-
-def test_numbers_other_than_those_saved_are_noticed(tmp_path):
-    """A missing chunk may read as zeros, without an error."""
-    checkpoints = saved(tmp_path, 3)
-    about = next((tmp_path / "3" / "about").glob("*"))
-    about.write_text(json.dumps({"checksum": 1}))
-    with pytest.raises(ValueError, match=r"none of the checkpoints .*\(steps \[3\]\).*start anew"):
-        checkpoints.restore_newest(state(0.0))
-    assert (tmp_path / "3").is_dir()  # left as it is
-    checkpoints.close()
-
-
-def test_the_checksum_sees_every_bit():
-    base = int(checksum(state()))
-    changed = state()
-    changed["a"] = changed["a"].at[63, 31].set(np.nextafter(np.float32(1), np.float32(2)))
-    assert int(checksum(changed)) != base
-    one, two = {"x": jnp.zeros(3), "y": jnp.ones(3)}, {"x": jnp.ones(3), "y": jnp.zeros(3)}
-    assert int(checksum(one)) != int(checksum(two))
-    swapped = {"x": jnp.arange(5.0), "y": jnp.arange(5.0)[::-1]}
-    assert int(checksum(swapped)) != int(checksum({"x": swapped["y"], "y": swapped["y"]}))
-    half = {"x": jnp.full(3, 1.5, jnp.bfloat16)}
-    assert int(checksum(half)) != int(checksum({"x": jnp.full(3, -1.5, jnp.bfloat16)}))
+# What orbax began to read when it met damage is never awaited: garbage, in any test after it.
+pytestmark = [
+    pytest.mark.usefixtures("standard_promotion"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def run_process(settings_file: Path) -> subprocess.Popen:
@@ -216,8 +80,6 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 
 def training_settings(file: Path):
-    from latadj_jax.settings import from_config
-
     return from_config(json.loads(file.read_text()))
 
 
@@ -283,85 +145,3 @@ def test_the_best_checkpoint_is_the_model_in_the_end(tmp_path, monkeypatch, valu
     raw = final._manager.restore(best).state["params"]
     final.close()
     jax.tree.map(np.testing.assert_array_equal, params, jax.tree.map(np.asarray, raw))
-
-
-def test_the_distance_from_a_teacher_is_the_kl_divergence():
-    """KL(teacher || student), no gradient to the teacher; of a regression the squared error."""
-    logits, teacher = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
-    weights = np.random.default_rng(1).random((3, 4)).astype(np.float32)
-    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, logits))
-    expected = ((p * np.log(p / q)).sum(-1) * weights).sum()
-    found = tasks.total_distance("lm", jnp.asarray(logits), jnp.asarray(teacher), weights)
-    assert float(found) == pytest.approx(float(expected), rel=1e-5)
-    one = jnp.asarray(logits[..., :1]), jnp.asarray(teacher[..., :1])
-    squared = (np.square(logits[..., 0] - teacher[..., 0]) * weights).sum()
-    assert float(tasks.total_distance("regression", *one, weights)) == pytest.approx(squared)
-    gradient = jax.grad(lambda t: tasks.total_distance("lm", jnp.asarray(logits), t, weights))
-    assert not np.asarray(gradient(jnp.asarray(teacher))).any()
-
-
-def test_several_alphas_are_drawn_by_the_step_alone(tmp_path):
-    base = tiny_run.settings(tmp_path, num_layers=2).elimination
-    import dataclasses
-
-    import tiny
-
-    model = tiny.make_model().replace(alpha=0.9)
-    one = dataclasses.replace(base, alphas=(0.7, 0.8, 1.1))
-    drawn = [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
-    assert drawn == [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
-    assert {len(plans) for plans in drawn} == {1}
-    assert len(set(drawn)) == 3
-    sandwich = dataclasses.replace(one, sandwich=True, distill=0.5)
-    dense, largest, smallest, between = training.plans_of_step(model, sandwich, 16, 0, 1)
-    assert dense.is_dense
-    assert [plan.rates[0] for plan in (largest, between, smallest)] == sorted(
-        (plan.rates[0] for plan in (largest, between, smallest)), reverse=True
-    )
-
-
-@pytest.mark.parametrize("distill", [0.0, 0.5])
-def test_a_run_at_several_alphas(tmp_path, distill):
-    elimination = {"alphas": (0.7, 0.9, 1.0), "sandwich": True, "distill": distill}
-    settings = tiny_run.settings(
-        tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 40}
-    )
-    results = training.train(settings)
-    assert all(row["metrics"]["test"]["accuracy"] > 0.7 for row in results["rows"])
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"mesh": {"data": -1, "fsdp": -1}}, "config.mesh .*-1 for one axis at most"),
-        ({"mesh": {"fsdp": 0}}, "config.mesh .*at least 1"),
-        ({"train": {"accumulate": 3}}, "accumulate .*a divisor of train.batch_size, 8"),
-        ({"train": {"evaluate_every": 7, "checkpoint_every": 5}}, "evaluate_every .*a multiple"),
-        ({"train": {"keep_best": True}}, "evaluate_every .*above 0 with train.keep_best"),
-        ({"train": {"keep": 0}}, "config.train.keep"),
-        ({"train": {"evaluate_every": 5, "checkpoint_every": 0}}, "config.train.checkpoint_every"),
-        ({"train": {"generator": "dice"}}, "rbg"),
-        ({"elimination": {"alphas": (0.9, 0.9)}}, "alphas .*all different"),
-        ({"elimination": {"alphas": (0.9, -1.0)}}, "alphas .*greater than 0"),
-        ({"elimination": {"sandwich": True}}, "alphas .*two or more with a sandwich"),
-        ({"elimination": {"distill": 1.5}}, "distill .*a share"),
-        (
-            {"model": {"task": "lm"}, "elimination": {"fit": "falling"}},
-            "fit .*quadratic.* for a model of task lm",
-        ),
-        ({"elimination": {"distill": 0.5, "dense": True}}, "distill .*0 with elimination.dense"),
-    ],
-    ids=lambda value: str(value)[:50],
-)
-def test_settings_that_cannot_work_are_one_sentence(tmp_path, changes, message):
-    with pytest.raises(SettingsError, match=message) as raised:
-        tiny_run.settings(tmp_path, num_layers=1, **changes)
-    assert "\n" not in str(raised.value)
-
-
-def test_a_batch_that_the_mesh_cannot_share_is_one_sentence(tmp_path):
-    settings = tiny_run.settings(tmp_path, num_layers=1, mesh={"data": 8},
-                                 train={"batch_size": 12})  # fmt: skip
-    with pytest.raises(SettingsError, match=r"batch_size is 12; it must be a multiple of .* 8 x 1"):
-        training.train(settings)
-    assert not Path(settings.workdir).exists()

@@ -29,11 +29,7 @@ def equal(a, b) -> bool:
     return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def standard_promotion():
-    """optax's Adam raises a Python float to an int32 power, which strict promotion refuses."""
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 @pytest.fixture(scope="module")

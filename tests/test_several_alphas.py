@@ -1,0 +1,55 @@
+"""One training at several alphas: what a step draws, and the dense pass as a teacher."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+import tiny_run
+
+from latadj_jax import tasks, training
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+
+def test_the_distance_from_a_teacher_is_the_kl_divergence():
+    """KL(teacher || student), no gradient to the teacher; of a regression the squared error."""
+    logits, teacher = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+    weights = np.random.default_rng(1).random((3, 4)).astype(np.float32)
+    p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, logits))
+    expected = ((p * np.log(p / q)).sum(-1) * weights).sum()
+    found = tasks.total_distance("lm", jnp.asarray(logits), jnp.asarray(teacher), weights)
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    one = jnp.asarray(logits[..., :1]), jnp.asarray(teacher[..., :1])
+    squared = (np.square(logits[..., 0] - teacher[..., 0]) * weights).sum()
+    assert float(tasks.total_distance("regression", *one, weights)) == pytest.approx(squared)
+    gradient = jax.grad(lambda t: tasks.total_distance("lm", jnp.asarray(logits), t, weights))
+    assert not np.asarray(gradient(jnp.asarray(teacher))).any()
+
+
+def test_several_alphas_are_drawn_by_the_step_alone(tmp_path):
+    base = tiny_run.settings(tmp_path, num_layers=2).elimination
+    model = tiny.make_model().replace(alpha=0.9)
+    one = dataclasses.replace(base, alphas=(0.7, 0.8, 1.1))
+    drawn = [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
+    assert drawn == [training.plans_of_step(model, one, 16, 0, step) for step in range(30)]
+    assert {len(plans) for plans in drawn} == {1}
+    assert len(set(drawn)) == 3
+    sandwich = dataclasses.replace(one, sandwich=True, distill=0.5)
+    dense, largest, smallest, between = training.plans_of_step(model, sandwich, 16, 0, 1)
+    assert dense.is_dense
+    assert [plan.rates[0] for plan in (largest, between, smallest)] == sorted(
+        (plan.rates[0] for plan in (largest, between, smallest)), reverse=True
+    )
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.5])
+def test_a_run_at_several_alphas(tmp_path, distill):
+    elimination = {"alphas": (0.7, 0.9, 1.0), "sandwich": True, "distill": distill}
+    settings = tiny_run.settings(
+        tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 40}
+    )
+    results = training.train(settings)
+    assert all(row["metrics"]["test"]["accuracy"] > 0.7 for row in results["rows"])
