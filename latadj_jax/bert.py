@@ -19,6 +19,7 @@ from latadj_jax.layers import (
     layer_class,
     split_heads,
 )
+from latadj_jax.merging import group_removed
 from latadj_jax.mesh import by_rows
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
@@ -49,13 +50,14 @@ class BertLayer(nn.Module):
 
     Takes N_{l-1} word-vectors and hands on N_l. Keys and values come from all that entered, so
     what is removed here has spoken once more; everything after the cut sees only the kept ones.
+    Merged ones, which stand for several tokens, are attended to as so many.
     """
 
     cfg: BertConfig
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, positions_BL, protected_BL, cut: Cut | None, train: bool):
+    def __call__(self, x_BLD, positions_BL, sizes_BL, protected_BL, cut: Cut | None, train: bool):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
 
@@ -68,21 +70,31 @@ class BertLayer(nn.Module):
         )
         valid_BL = positions_BL >= 0
         weights_BHLL, totals_BHL1 = attention_weights(
-            q_BLHC, k_BLHC.swapaxes(1, 2), valid_BL[:, None, :]
+            q_BLHC,
+            k_BLHC.swapaxes(1, 2),
+            valid_BL[:, None, :],
+            None if sizes_BL is None else jnp.log(sizes_BL)[:, None, None, :],
         )
         scores_BL = score_vector(weights_BHLL, valid_BL, totals_BHL1)
 
+        merge = cut is not None and cut.strategy == "merge" and cut.size > 1  # CLS receives nothing
         if cut is not None:
             key = self.make_rng("eliminate") if cut.strategy == "random" else None
             ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
             keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
-            weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
-            totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
-            x_BLD = take(x_BLD, keep_BK)
             positions_BL = take_positions(positions_BL, keep_BK)
+            if not merge:
+                weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
+                totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
+                x_BLD = take(x_BLD, keep_BK)
+                sizes_BL = None if sizes_BL is None else take(sizes_BL, keep_BK)
 
         weights_BHLL = Dropout(cfg.attention_dropout)(weights_BHLL, train)
         heads_BKD = attend(weights_BHLL, totals_BHL1, v_BLHC.swapaxes(1, 2))
+        if merge:
+            keys_BLE = k_BLHC.reshape(*k_BLHC.shape[:2], -1)
+            groups = group_removed(keys_BLE, keep_BK, valid_BL, protected_BL, sizes_BL, cut.removed)
+            heads_BKD, x_BLD, sizes_BL = groups.mean(heads_BKD), groups.mean(x_BLD), groups.sizes_BK
         attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
         x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BKD)
@@ -91,7 +103,7 @@ class BertLayer(nn.Module):
         narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
         x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
-        return x_BKD, positions_BL, scores_BL
+        return x_BKD, positions_BL, sizes_BL, scores_BL
 
 
 class Bert(nn.Module):
@@ -103,13 +115,13 @@ class Bert(nn.Module):
     remat: bool = False
 
     protected = 1  # CLS
-    strategies = ENCODER_STRATEGIES
+    strategies = (*ENCODER_STRATEGIES, "merge")
 
     def setup(self):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
         self.embeddings = BertEmbeddings(cfg, self.dtype)
-        layer = layer_class(BertLayer, self.remat, 5)
+        layer = layer_class(BertLayer, self.remat, 6)
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.pooler = Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
         if self.task != "features":
@@ -141,15 +153,19 @@ class Bert(nn.Module):
 
         counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
+        merges = plan.strategy == "merge" and not plan.is_dense
+        sizes_BL = jnp.ones(ids_BL.shape, jnp.float32) if merges else None  # tokens stood for
         scores, entered = [], []
         for n, layer in enumerate(self.layers):
             cut = None
             if plan.rates[n] < 1:
-                cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
+                cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy, plan.removed[n])
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             entered.append(positions_BL)
             protected_BL = positions_BL == start_B1
-            x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, protected_BL, cut, train)
+            x_BLD, positions_BL, sizes_BL, scores_BL = layer(
+                x_BLD, positions_BL, sizes_BL, protected_BL, cut, train
+            )
             x_BLD = by_rows(x_BLD)
             scores.append(scores_BL)
 

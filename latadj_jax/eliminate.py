@@ -13,6 +13,7 @@ class Cut:
     # K, of the buffer that holds them; at least the largest count
     size: int = struct.field(pytree_node=False)
     strategy: str = struct.field(pytree_node=False, default="score")
+    removed: int = struct.field(pytree_node=False, default=0)  # at least what any example loses
 
 
 def select(
@@ -44,15 +45,20 @@ def select(
     ranking_BL = jnp.nan_to_num(jax.lax.stop_gradient(ranking_BL), nan=jnp.finfo(jnp.float32).min)
     ranking_BL = jnp.where(protected_BL, jnp.inf, ranking_BL)
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
-    slots_L, slots_K = (jnp.arange(n, dtype=jnp.int32) for n in (length, size))
+    slots_L = jnp.arange(length, dtype=jnp.int32)
     # By counting, not sorting: length^2 comparisons are nothing beside attention, and batches that
     # are spread over devices stay where they are.
     i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
     earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
     rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
-    kept_BL = rank_BL < count_B[:, None]
-    upto_BL = jnp.cumsum(kept_BL, axis=1, dtype=jnp.int32)
-    return jnp.sum(upto_BL[:, None, :] <= slots_K[None, :, None], axis=2, dtype=jnp.int32)
+    return rows_of(rank_BL < count_B[:, None], size)
+
+
+def rows_of(mask_BL: jax.Array, size: int) -> jax.Array:
+    """Indices where it is True, int32 [B, size], ascending; L where there are no more."""
+    upto_BL = jnp.cumsum(mask_BL, axis=1, dtype=jnp.int32)
+    slots_1K1 = jnp.arange(size, dtype=jnp.int32)[None, :, None]
+    return jnp.sum(upto_BL[:, None, :] <= slots_1K1, axis=2, dtype=jnp.int32)
 
 
 def take(x: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:

@@ -24,7 +24,7 @@ from latadj_jax.layers import (
 )
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
-from latadj_jax.ranking import STRATEGIES
+from latadj_jax.ranking import CAUSAL_STRATEGIES
 
 
 class GPT2Layer(nn.Module):
@@ -78,7 +78,7 @@ class GPT2(nn.Module):
     remat: bool = False
 
     protected = 1  # the last token of the prompt
-    strategies = STRATEGIES
+    strategies = CAUSAL_STRATEGIES
 
     def setup(self):
         cfg = self.cfg

@@ -26,7 +26,7 @@ from latadj_jax.layers import (
 )
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
-from latadj_jax.ranking import STRATEGIES
+from latadj_jax.ranking import CAUSAL_STRATEGIES
 from latadj_jax.rotary import inverse_frequencies, rotate
 
 
@@ -85,7 +85,7 @@ class Llama(nn.Module):
     remat: bool = False
 
     protected = 1  # the last token of the prompt
-    strategies = STRATEGIES
+    strategies = CAUSAL_STRATEGIES
 
     def setup(self):
         cfg = self.cfg

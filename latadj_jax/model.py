@@ -76,7 +76,7 @@ class Model:
         own = MODULES[self.config.model_type].strategies
         if strategy not in own:
             raise ValueError(
-                f"strategy {strategy!r} is for causal models; {self.config.model_type} has: "
+                f"strategy {strategy!r} is for other models; {self.config.model_type} has: "
                 f"{', '.join(own)}."
             )
 

@@ -66,6 +66,15 @@ class Plan:
         up = [-(-n // self.multiple_of) * self.multiple_of for n in self.counts]
         return tuple(np.minimum.accumulate([self.length, *up])[1:].tolist())
 
+    @functools.cached_property
+    def removed(self) -> tuple[int, ...]:
+        """The most that each layer takes from any example: static sizes of what is removed."""
+        if self.count == "padded":
+            into, after = (self.length, *self.counts[:-1]), self.counts
+            return tuple(n_in - n_out for n_in, n_out in zip(into, after, strict=True))
+        into = np.concatenate([np.arange(self.length + 1)[:, None], self.table[:, :-1]], axis=1)
+        return tuple((into - self.table).max(axis=0).tolist())
+
     def example_counts(self, valid_B: jax.Array) -> jax.Array:
         """Word-vectors that examples of `valid_B` valid tokens keep: int32 [B, number of layers].
 

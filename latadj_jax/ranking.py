@@ -9,8 +9,9 @@ import jax.numpy as jnp
 
 from latadj_jax.score import attention_received
 
-STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
+CAUSAL_STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
 ENCODER_STRATEGIES = ("score", "tail", "random")  # the others favour the end of a prompt
+STRATEGIES = (*CAUSAL_STRATEGIES, "merge")  # which is BERT's
 FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
@@ -34,11 +35,11 @@ def ranking(
 ) -> jax.Array:
     """What a strategy ranks word-vectors by, best first: the paper's score or a baseline.
 
-    "score" keeps the most attended, "recent" the last ones and the first four, "tail" the first
-    ones, "random" any (one draw per row and slot of the buffer, so that it alone depends on the
-    companions in the batch).
+    "score" and "merge" (see merging.py) keep the most attended, "recent" the last ones and the
+    first four, "tail" the first ones, "random" any (one draw per row and slot of the buffer, so
+    that it alone depends on the companions in the batch).
     """
-    if strategy == "score":
+    if strategy in ("score", "merge"):
         return scores_BL
     if strategy == "recent":
         return recency(positions_BL)

@@ -40,6 +40,10 @@ class _Counts:
     def sizes(self) -> tuple[int, ...]:
         return (self.length,) * self.num_layers
 
+    @property
+    def removed(self) -> tuple[int, ...]:
+        return (self.length,) * self.num_layers
+
     def example_counts(self, valid_B: jax.Array) -> jax.Array:
         return jnp.minimum(self.counts_BL, valid_B[:, None])
 

@@ -20,7 +20,9 @@ class Expected:
     pooled: np.ndarray
     logits: np.ndarray | None
     scores: list[np.ndarray]  # per layer, of what entered it
-    margin: float  # least difference of scores between a kept and a removed word-vector
+    # Least difference of scores between a kept and a removed word-vector, and of likeness to the
+    # two that a removed one might be merged into.
+    margin: float
 
 
 def kept_by_formula(rates):
@@ -41,13 +43,14 @@ def by_order(scores, order):
     return list(order)
 
 
-def run(config, params, ids, types, slots, keep, prefer=by_score) -> Expected:
+def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -> Expected:
     """Runs the valid tokens of one example.
 
     Args:
       slots: where they lie in the row; embedded at their distance from the first.
       keep: how many stay after a layer, given its number and how many enter.
       prefer: sort keys, lowest first, that decide who stays; CLS stays anyway.
+      merge: whether what goes is averaged into what stays, by likeness of keys; not into CLS.
     """
     weights = to_float64(params)
     embeddings = weights["embeddings"]
@@ -62,10 +65,11 @@ def run(config, params, ids, types, slots, keep, prefer=by_score) -> Expected:
         for token, kind, slot in zip(ids, types, slots, strict=True)
     ]
     slots, cls = [int(slot) for slot in slots], int(slots[0])
+    sizes = [1] * len(rows)  # tokens that each stands for
     restored, scores, margin = {}, [], math.inf
     for number in range(config.num_layers):
         layer = weights[f"layer_{number}"]
-        probs, values = attention(np.array(rows), layer, config.num_heads)
+        probs, keys, values = attention(np.array(rows), layer, config.num_heads, sizes)
         score = [sum(probs[:, i, j].mean() for i in range(len(rows))) for j in range(len(rows))]
         scores.append(np.array(score))
 
@@ -77,7 +81,15 @@ def run(config, params, ids, types, slots, keep, prefer=by_score) -> Expected:
         if go and ranked_stay:
             margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in ranked_stay))
         restored |= {slots[j]: rows[j] for j in go}
-        rows = [block(rows[j], probs[:, j], values, layer, config) for j in stay]
+        groups = {j: [j] for j in stay}
+        for j in go if merge and ranked_stay else ():
+            alike = [keys[i] @ keys[j] / np.linalg.norm(keys[i]) for i in ranked_stay]
+            groups[ranked_stay[int(np.argmax(alike))]].append(j)
+            *_, second, first = [-math.inf, *sorted(alike)]
+            margin = min(margin, first - second)
+        means = [mean_of_group(group, rows, probs, sizes) for group in groups.values()]
+        rows = [block(row, own_probs, values, layer, config) for row, own_probs in means]
+        sizes = [sum(sizes[j] for j in group) for group in groups.values()]
         slots = [slots[j] for j in stay]
     restored |= dict(zip(slots, rows, strict=True))
     pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
@@ -85,17 +97,27 @@ def run(config, params, ids, types, slots, keep, prefer=by_score) -> Expected:
     return Expected(slots, np.array(rows), restored, pooled, logits, scores, margin)
 
 
-def attention(x, layer, num_heads):
-    """Probabilities [heads, n, n] and values [heads, n, width]."""
+def mean_of_group(group, rows, probs, sizes):
+    """Hidden state and probabilities [heads, n] of one that stays, with what went into it."""
+    share = [sizes[j] for j in group]
+    row = np.average([rows[j] for j in group], axis=0, weights=share)
+    return row, np.average([probs[:, j] for j in group], axis=0, weights=share)
+
+
+def attention(x, layer, num_heads, sizes):
+    """Probabilities [heads, n, n], keys [n, D] and values [heads, n, width].
+
+    A key that stands for several tokens is attended to as so many equal ones.
+    """
     query, key, value = (dense(x, layer[name]) for name in ("query", "key", "value"))
     width = x.shape[1] // num_heads
     probs, values = [], []
     for head in range(num_heads):
         part = slice(head * width, (head + 1) * width)
         logits = query[:, part] @ key[:, part].T / math.sqrt(width)
-        probs.append(scipy.special.softmax(logits, axis=1))
+        probs.append(scipy.special.softmax(logits + np.log(sizes), axis=1))
         values.append(value[:, part])
-    return np.array(probs), np.array(values)
+    return np.array(probs), key, np.array(values)
 
 
 def block(x, probs, values, layer, config):

@@ -11,7 +11,7 @@ import latadj_jax
 from latadj_jax import make_plan
 
 
-def expect(model, params, batch, slots, keep, prefer=oracle.by_score):
+def expect(model, params, batch, slots, keep, prefer=oracle.by_score, merge=False):
     """The oracle's answer for every row of the batch."""
     answers = [
         oracle.run(
@@ -22,6 +22,7 @@ def expect(model, params, batch, slots, keep, prefer=oracle.by_score):
             at,
             keep,
             prefer,
+            merge,
         )
         for row, at in enumerate(slots)
     ]
@@ -53,7 +54,8 @@ def run_and_compare(alpha, keep, *, task="classification", prefer=oracle.by_scor
     """Runs a batch with every kind of padding and compares it with the oracle."""
     model, params = tiny.make("bert", task)
     batch, slots = tiny.mixed_batch()
-    answers = expect(model, params, batch, slots, keep, prefer)
+    merge = options.get("strategy") == "merge"
+    answers = expect(model, params, batch, slots, keep, prefer, merge)
     for answer, at in zip(answers, slots, strict=True):
         answer.at_first = at
     plan = model.plan(alpha, batch["input_ids"].shape[1], **options)
@@ -63,23 +65,27 @@ def run_and_compare(alpha, keep, *, task="classification", prefer=oracle.by_scor
     return answers
 
 
+@pytest.mark.parametrize("strategy", ["score", "merge"])
 @pytest.mark.parametrize("alpha", [1.0, 0.8])
-def test_elimination_equals_deleting_rows_one_example_at_a_time(alpha):
+def test_elimination_equals_deleting_rows_one_example_at_a_time(alpha, strategy):
     """Alpha 1 leaves the second layer uncut, 0.8 cuts all three."""
     rates = [min(1.0, alpha * ep) for ep in tiny.PROFILE.rates]
-    answers = run_and_compare(alpha, oracle.kept_by_formula(rates))
+    answers = run_and_compare(alpha, oracle.kept_by_formula(rates), strategy=strategy)
     assert [len(a.slots) for a in answers] == ([6, 3, 2, 3] if alpha == 1.0 else [2, 1, 1, 1])
 
 
-def test_surplus_of_rounded_buffers_is_masked_out():
-    run_and_compare(1.0, oracle.kept_by_formula(tiny.PROFILE.rates), multiple_of=5)
+@pytest.mark.parametrize("strategy", ["score", "merge"])
+def test_surplus_of_rounded_buffers_is_masked_out(strategy):
+    keep = oracle.kept_by_formula(tiny.PROFILE.rates)
+    run_and_compare(1.0, keep, multiple_of=5, strategy=strategy)
 
 
-def test_padded_counts_follow_the_padded_length():
+@pytest.mark.parametrize("strategy", ["score", "merge"])
+def test_padded_counts_follow_the_padded_length(strategy):
     """11, 11, 6 of 16: a row of 9 loses nothing before the last layer, one of 7 only one."""
     counts = make_plan(tiny.PROFILE, 1.0, 16).counts
     assert counts == (11, 11, 6)
-    answers = run_and_compare(1.0, oracle.kept_by_table(counts), count="padded")
+    answers = run_and_compare(1.0, oracle.kept_by_table(counts), count="padded", strategy=strategy)
     assert [len(answer.slots) for answer in answers] == [6, 6, 6, 6]
 
 

@@ -25,6 +25,7 @@ ORDER = [
     "rotary",
     "config",
     "layers",
+    "merging",
     "outputs",
     "sources",
     "gguf",

@@ -120,7 +120,7 @@ def test_strategies_of_prompts_are_not_for_encoders():
         lambda: model.plan(0.8, 8, strategy="window"),
         lambda: latadj_jax.apply(model, params, {"input_ids": ids}, plan=plan),
     ):
-        with pytest.raises(ValueError, match="is for causal models; bert has: score, tail, random"):
+        with pytest.raises(ValueError, match="is for other models; bert has: score, tail, random"):
             call()
 
 

@@ -9,9 +9,12 @@ import latadj_jax
 from latadj_jax.simulate import simulate
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_one_program_gives_what_each_plan_gives(family, count_compilations):
+@pytest.mark.parametrize(
+    ("family", "strategy"), [*((family, "score") for family in tiny.FAMILIES), ("bert", "merge")]
+)
+def test_one_program_gives_what_each_plan_gives(family, strategy, count_compilations):
     model, params = tiny.make(family, tiny.main_task(family))
+    model = model.replace(strategy=strategy)
     batch, _ = tiny.mixed_batch(family)
     simulate(model, params, batch, model.plan(0.5, 16))
     compiled = count_compilations()
@@ -49,7 +52,7 @@ def test_impossible_counts_are_refused(counts):
     batch, _ = tiny.mixed_batch()
     with pytest.raises(ValueError, match="counts must not rise along the layers"):
         simulate(model, params, batch, np.array(counts))
-    with pytest.raises(ValueError, match="for causal models"):
+    with pytest.raises(ValueError, match="is for other models"):
         simulate(model, params, batch, np.array([[3, 2, 1]]), "recent")
     with pytest.raises(ValueError, match="the plan is for 3 layers and 8 tokens"):
         simulate(model, params, batch, model.plan(0.8, 8))

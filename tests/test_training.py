@@ -196,7 +196,13 @@ def test_regression_run(tmp_path):
 
 @pytest.mark.parametrize(
     "elimination",
-    [{"dense": True}, {"count": "padded"}, {"strategy": "random"}, {"fit": "falling"}],
+    [
+        {"dense": True},
+        {"count": "padded"},
+        {"strategy": "random"},
+        {"strategy": "merge"},
+        {"fit": "falling"},
+    ],
 )
 def test_other_ways_of_training(tmp_path, elimination):
     settings = tiny_run.settings(

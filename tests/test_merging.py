@@ -1,0 +1,121 @@
+"""Merging, where it is more than what test_bert.py compares with the oracle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import latadj_jax
+from latadj_jax import Profile, make_plan
+from latadj_jax.merging import group_removed
+
+KEYS = jnp.array([[[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [0.1, 2.0], [3.0, 0.1], [5.0, 5.0]]])
+VALID = jnp.array([[True, True, True, True, True, False]])
+CLS = jnp.array([[True, False, False, False, False, False]])
+
+
+def group(keep, sizes=(1, 1, 1, 1, 1, 1), removed=3):
+    keep, sizes = jnp.array([keep], jnp.int32), jnp.array([sizes], jnp.float32)
+    return group_removed(KEYS, keep, VALID, CLS, sizes, removed)
+
+
+def test_each_joins_the_kept_one_whose_key_points_its_way():
+    """Not the largest product, nor CLS, which is between them; padding goes nowhere."""
+    groups = group([0, 1, 2])
+    assert groups.gone_BR.tolist() == [[3, 4, 6]]
+    assert groups.sizes_BK.tolist() == [[1, 2, 2]]
+    x = jnp.array([[[1.0], [2.0], [3.0], [5.0], [8.0], [99.0]]])
+    assert groups.mean(x).tolist() == [[[1.0], [5.0], [4.0]]]
+
+
+def test_the_mean_is_over_tokens():
+    groups = group([0, 1, 2], sizes=(1, 3, 1, 1, 1, 1))
+    x = jnp.array([[[1.0], [2.0], [3.0], [5.0], [10.0], [99.0]]])
+    assert groups.sizes_BK.tolist() == [[1, 4, 2]]
+    assert groups.mean(x).tolist() == [[[1.0], [4.0], [4.0]]]
+
+
+def test_what_only_cls_could_receive_is_gone():
+    groups = group([0, 6], removed=4)  # the second slot holds nothing
+    assert not groups.into_BKR.any()
+    assert groups.mean(KEYS)[0, 0].tolist() == KEYS[0, 0].tolist()
+    assert np.isfinite(groups.mean(KEYS)).all()
+
+
+def same_words():
+    """CLS and one word over and over, at no position: word-vectors that are all alike."""
+    model, params = tiny.make("bert", "classification")
+    embeddings = {**params["embeddings"], "position": {"embedding": jnp.zeros((40, 32))}}
+    ids = np.array([[1, *[5] * 11], [1, *[9] * 11]], np.int32)
+    return model, {**params, "embeddings": embeddings}, {"input_ids": ids}
+
+
+def test_what_is_alike_is_merged_without_loss():
+    """Attention counts one that stands for several as so many: nothing is lost; by score it is."""
+    model, params, batch = same_words()
+    dense = latadj_jax.apply(model, params, batch).logits
+    plan = make_plan(Profile((0.6, 0.5, 0.7)), 1.0, 12, strategy="merge")
+    assert plan.counts == (7, 3, 2)
+    merged = latadj_jax.apply(model, params, batch, plan=plan)
+    np.testing.assert_allclose(merged.logits, dense, atol=2e-6)
+    removed = latadj_jax.apply(model.replace(profile=Profile(plan.rates)), params, batch, 1.0)
+    assert np.abs(removed.logits - dense).max() > 1e-3
+
+
+def test_gradients_flow_through_what_was_merged():
+    """Alike ones merged: the gradients, too, are those of the dense model."""
+    model, params, batch = same_words()
+    plan = make_plan(Profile((0.6, 0.5, 0.7)), 1.0, 12, strategy="merge")
+
+    def loss(params, plan):
+        return jnp.sum(jnp.square(latadj_jax.apply(model, params, batch, plan=plan).logits))
+
+    merged, dense = (jax.grad(loss)(params, p) for p in (plan, model.plan(None, 12)))
+    embedded = merged["embeddings"].pop("word")["embedding"], dense["embeddings"].pop("word")
+    np.testing.assert_allclose(embedded[0], embedded[1]["embedding"], atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), merged, dense)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_padding_and_companions_change_nothing(dtype):
+    model, params = tiny.make("bert", "classification")
+    model = model.replace(strategy="merge", dtype=dtype)
+    batch, slots = tiny.mixed_batch()
+    together = latadj_jax.apply(model, params, batch, 0.9).logits
+    for row, at in enumerate(slots[:3]):  # padded left, right, and not at all
+        alone = {key: value[row : row + 1, at] for key, value in batch.items()}
+        by_itself = latadj_jax.apply(model, params, alone, 0.9).logits[0]
+        atol = 1e-5 if dtype == "float32" else 0.02
+        np.testing.assert_allclose(together[row], by_itself, atol=atol)
+
+
+@pytest.mark.parametrize("count", ["valid", "padded"])
+def test_a_plan_knows_the_most_that_a_layer_removes(count):
+    plan = make_plan(Profile((0.8, 0.55, 1.0, 0.3)), 1.0, 23, count=count)
+    counts = np.asarray(plan.example_counts(np.arange(24)))
+    into = np.concatenate([np.arange(24)[:, None], counts[:, :-1]], axis=1)
+    assert plan.removed == tuple((into - counts).max(axis=0))
+
+
+def test_only_bert_merges():
+    for family in ("gpt2", "llama", "t5"):
+        model, _ = tiny.make(family)
+        with pytest.raises(ValueError, match="'merge' is for other models"):
+            model.replace(strategy="merge")
+    with pytest.raises(ValueError, match="'merge' is for other models"):
+        tiny.make("gpt2")[0].plan(0.9, 8, strategy="merge")
+
+
+def test_a_saved_model_goes_on_merging(tmp_path):
+    model, params = tiny.make("bert", "classification")
+    model = model.replace(strategy="merge", alpha=0.9)
+    latadj_jax.save_pretrained(tmp_path, model, params)
+    loaded, again = latadj_jax.from_pretrained(tmp_path)
+    assert loaded == model
+    batch, _ = tiny.mixed_batch()
+    for alpha in (0.9, None):
+        np.testing.assert_array_equal(
+            latadj_jax.apply(loaded, again, batch, alpha).logits,
+            latadj_jax.apply(model, params, batch, alpha).logits,
+        )
