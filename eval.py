@@ -2,6 +2,7 @@
 
     python eval.py --alpha 0.9
     python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2 --dtype bfloat16
+    python eval.py --alpha 0.9 --strategy merge
     python eval.py --alpha 0.95 --model MODEL --text FILE
     python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
     python eval.py --alpha 0.9 --export FOLDER --buckets 64,128
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> None:
             source, results = evaluate_given(alphas)
         else:
             source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
-            results = evaluate_run(source, alphas, _DTYPE.value)
+            results = evaluate_run(source, alphas, _DTYPE.value, _STRATEGY.value)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
     print(f"{source}\n\n{table(results)}\n\n{how(results)}\n\n{remaining(results)}")
@@ -94,7 +95,7 @@ def check_flags() -> None:
     scored = _TEXT.value or _LAST_WORDS.value
     for wanted, given, of in (
         ("--text", _TEXT.value, (_CONTEXT, _CONTINUATION, _MAX_WINDOWS, _MODE)),
-        ("--text or --last_words", scored, (_STRATEGY, _LAYERS, _BATCH_SIZE)),
+        ("--text or --last_words", scored, (_LAYERS, _BATCH_SIZE)),
         ("--export", _EXPORT.value, (_BUCKETS,)),
         ("--explain", _EXPLAIN.value is not None, (_HTML,)),
         ("--text, --last_words, --export or --explain", doing, (_MODEL,)),
@@ -129,7 +130,7 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
 
 def export_given(alphas: list[float]) -> None:
     source = given_model()
-    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
+    model, params = loaded(source)
     buckets = [parse_number("buckets", text) for text in _BUCKETS.value]
     written = export_programs(
         _EXPORT.value, model, params, load_tokenizer(source),
@@ -152,7 +153,7 @@ def explain_given(alphas: list[float]) -> None:
         raise SettingsError(
             f"--html {_HTML.value} cannot be written: name a file in a folder that is there."
         )
-    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
+    model, params = loaded(source)
     explained = explain(model, params, load_tokenizer(source), texts, alphas)
     write_page(_HTML.value, explained, f"Which word-vectors {source} keeps")
     print(_HTML.value)
@@ -161,6 +162,11 @@ def explain_given(alphas: list[float]) -> None:
 def given_model() -> str:
     run = Path(_WORKDIR.value) if _WORKDIR.value else None
     return _MODEL.value or str((run or newest_run()) / "model")
+
+
+def loaded(source: str):
+    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
+    return model.replace(strategy=_STRATEGY.value or model.strategy), params
 
 
 def parse_number(flag: str, text: str) -> int:

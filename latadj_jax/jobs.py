@@ -15,20 +15,24 @@ from latadj_jax.text import load_tokenizer
 KINDS = {"classification": labelled, "regression": labelled, "lm": lm, "seq2seq": seq2seq}
 
 
-def evaluate_run(workdir: Path, alphas: Sequence[float] = (), dtype: str = "") -> dict:
+def evaluate_run(
+    workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
+) -> dict:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
 
     Args:
       alphas: by default the one that the model carries.
       dtype: of the computation; by default the one of the training.
+      strategy: what is kept, see `ranking`; by default the model's own.
 
     Raises:
-      ValueError: no run in `workdir`, or an alpha that cannot work.
+      ValueError: no run in `workdir`, or an alpha or strategy that cannot work.
     """
     for alpha in alphas:
         check_alpha(alpha)
     settings = load_settings(workdir)
     model, params = from_pretrained(workdir / "model", dtype=dtype or settings.model.dtype)
+    model = model.replace(strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(workdir / "model"))
     kind = KINDS[model.task]
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))

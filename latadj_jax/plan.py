@@ -179,14 +179,23 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     with hidden size d, widths q of the queries and k of the keys (d, but for grouped-query
     attention), and m feed-forward matrices of size F (2; 3 where gated): the projections to Q, K
     and V; Q K^T; and for the kept rows only P V, the output projection and the feed-forward.
+
+    Merging R = N_{l-1} - N_l rows adds their P V, their likeness to the kept ones, and two means:
+
+        R (q N_{l-1} + (2 q + d) N_l)
     """
     c = model.config
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
+
+    def of_layer(n_in: int, n_out: int) -> int:
+        before = d * (q + 2 * k) * n_in + q * n_in * n_in
+        after = (q * n_in + d * q + d * f) * n_out
+        merges = plan.strategy == "merge" and n_out > plan.floor
+        merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
+        return before + after + merging
+
     into = (plan.length, *plan.counts[:-1])
-    return tuple(
-        d * (q + 2 * k) * n_in + q * n_in * n_in + (q * n_in + d * q + d * f) * n_out
-        for n_in, n_out in zip(into, plan.counts, strict=True)
-    )
+    return tuple(of_layer(*counts) for counts in zip(into, plan.counts, strict=True))
 
 
 def macs(model, plan: Plan) -> int:

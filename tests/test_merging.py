@@ -119,3 +119,18 @@ def test_a_saved_model_goes_on_merging(tmp_path):
             latadj_jax.apply(loaded, again, batch, alpha).logits,
             latadj_jax.apply(model, params, batch, alpha).logits,
         )
+
+
+def test_macs_count_what_merging_computes():
+    """XLA's own count of the two programs differs by twice as many FLOPs, and little else."""
+    sizes = {"hidden_size": 128, "max_position_embeddings": 160, "num_hidden_layers": 2}
+    model, params = tiny.make("bert", "classification", **sizes)
+    batch = {"input_ids": jnp.ones((1, 160), jnp.int32)}
+    found = {}
+    for strategy in ("score", "merge"):
+        plan = make_plan(Profile((0.5, 0.5)), 1.0, 160, strategy=strategy)
+        apply = jax.jit(latadj_jax.apply, static_argnames=("model", "plan"))
+        compiled = apply.lower(model, params, batch, plan=plan).compile()
+        found[strategy] = compiled.cost_analysis()["flops"], latadj_jax.macs(model, plan)
+    flops, macs = (after - before for before, after in zip(*found.values(), strict=True))
+    assert flops == pytest.approx(2 * macs, rel=0.1)

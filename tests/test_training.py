@@ -102,6 +102,17 @@ def test_eval_gives_the_same_quality_as_the_run(run):
     assert (again["dtype"], default["dtype"]) == ("float32", "bfloat16")
 
 
+def test_eval_with_another_strategy(run):
+    settings, results = run
+    merged = evaluate_run(Path(settings.workdir), [0.7], strategy="merge")
+    assert merged["strategy"] == "merge"
+    dense, pruned = merged["rows"]
+    assert dense["metrics"] == results["rows"][0]["metrics"]
+    assert pruned["macs"] > results["rows"][2]["macs"]
+    with pytest.raises(ValueError, match="'recall' is for other models"):
+        evaluate_run(Path(settings.workdir), [0.7], strategy="recall")
+
+
 def test_eval_reads_labels_as_the_model_learned_them(run):
     """Fails if ids follow today's data: sorted anew, "good" would become 0."""
     settings, _ = run
