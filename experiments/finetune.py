@@ -68,20 +68,24 @@ class Method:
         one checkpoint for all.
       start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
       profile: "acc" (the paper's) or "falling" (`Profile.falling`).
+      strategy: "score" forgets what is removed, "merge" averages it into what stays.
       distill: see `settings.EliminationSettings`.
       alpha: in place of a speed.
-      epochs: of the task's, this share.
+      epochs, learning_rate: of the task's, this share.
     """
 
     speeds: tuple[float, ...] = ()
     start: str = ""
     profile: str = "falling"
+    strategy: str = "score"
     distill: float = 0.0
     alpha: float | None = None
     epochs: float = 1.0
+    learning_rate: float = 1.0
 
 
-ALL = Method((1.5, 2.0, 2.9), "dense", distill=0.5, epochs=0.5)
+ALL = Method(SPEEDS, "dense", strategy="merge", distill=0.5, epochs=0.5, learning_rate=0.4)
+FORGETFUL = dataclasses.replace(ALL, strategy="score", learning_rate=1.0)
 METHODS = {
     "dense": Method(),
     "at1": Method(alpha=1.0, profile="acc"),  # the paper's offline tuning starts from it
@@ -89,10 +93,11 @@ METHODS = {
     "acc2": Method((2.0,), profile="acc"),
     "all": ALL,
     # What each part of it is worth.
+    "all_forgetful": FORGETFUL,
+    "all_forgetful_longer": dataclasses.replace(FORGETFUL, epochs=1.5),
     "all_acc": dataclasses.replace(ALL, profile="acc"),
     "all_undistilled": dataclasses.replace(ALL, distill=0.0),
-    "all_anew": dataclasses.replace(ALL, start="", epochs=1.0),
-    "all_longer": dataclasses.replace(ALL, epochs=1.5),
+    "all_anew": dataclasses.replace(ALL, start="", epochs=1.0, learning_rate=1.0),
 }
 
 
@@ -139,7 +144,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         "rows": score(model, params, settings, name),
     }  # fmt: skip
     write(file, found)
-    scored = [row for row in found["rows"] if row["strategy"] == "score"]
+    scored = [row for row in found["rows"] if row["strategy"] == method.strategy]
     headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in scored}
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
 
@@ -152,9 +157,11 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     t, config = TASKS[task], module.get_config()
     config.seed, config.model.source, config.model.dtype = seed, source, args.dtype
     config.data.path, config.data.buckets = str(Path(args.data) / t.folder), t.buckets
-    config.train.epochs, config.train.learning_rate = t.epochs * method.epochs, t.learning_rate
+    config.train.epochs = t.epochs * method.epochs
+    config.train.learning_rate = t.learning_rate * method.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
     config.elimination.dense = not method.speeds and method.alpha is None
+    config.elimination.strategy = method.strategy
     config.elimination.distill = method.distill
     return from_config(config.to_dict())
 
@@ -192,15 +199,17 @@ def expected(model: Model, lengths: np.ndarray, alpha: float | None, padded: int
 def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     """Metrics at each speed, counted both ways.
 
-    Of a specialist also by other strategies at its own speed, and of "at1" at the offline alphas.
+    Of a specialist also by other strategies at its own speed, of "dense" with merging, too, and of
+    "at1" at the offline alphas.
     """
+    own = METHODS[method].strategy
     data = settings.data
     name, examples = next(iter(load_examples(data, model.task, settings.seed)[1].items()))
     part = encoded(load_tokenizer(settings.model.source), examples, data)
     lengths = np.array([len(example["input_ids"]) for example in part.examples])
     rows = []
 
-    def add(asked, alpha: float | None, padded: int, strategy: str = "score") -> None:
+    def add(asked, alpha: float | None, padded: int, strategy: str = own) -> None:
         plan = model.plan(alpha, padded or data.max_length, count="padded" if padded else "valid")
         predicted = predict(model, params, part, plan, strategy)
         found = metrics.compute(
@@ -213,9 +222,11 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
         })  # fmt: skip
 
     add("1", None, 0)
-    for padded in (0, data.max_length):
-        for speed in SPEEDS:
-            add(f"{speed:g}", alpha_of_speed(model, lengths, speed, padded), padded)
+    for strategy in (own, "merge") if method == "dense" else (own,):
+        for padded in (0, data.max_length):
+            for speed in SPEEDS:
+                alpha = alpha_of_speed(model, lengths, speed, padded)
+                add(f"{speed:g}", alpha, padded, strategy)
     if len(METHODS[method].speeds) == 1:
         (speed,) = METHODS[method].speeds
         for strategy in ("tail", "random"):

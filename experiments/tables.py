@@ -22,7 +22,7 @@ DOCS = ROOT.parent / "docs"
 NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
          "imdb": "IMDB"}  # fmt: skip
 SPEEDS = ("1.5", "2", "2.9")
-CURVES = ("dense", "at1.5", "at2", "at2.9", "all")
+CURVES = ("dense", "at1.5", "at2", "at2.9", "all_forgetful", "all")
 MARK = re.compile(r"<!-- (\w+) -->")
 
 
@@ -35,11 +35,11 @@ def load() -> dict[tuple[str, str], list[dict]]:
     return runs
 
 
-def headline(run: dict, asked: str, count: str = "valid", strategy: str = "score") -> float:
-    """The first metric of one row of a run, in points; "1" is its dense row."""
+def headline(run: dict, asked: str, count: str = "valid", strategy: str = "") -> float:
+    """The first metric of one row of a run, in points, by its own strategy; "1" is dense."""
     for row in run["rows"]:
-        same = row["asked"] == asked and row["strategy"] == strategy
-        if same and (row["count"] == count or asked == "1"):
+        same = row["asked"] == asked and row["strategy"] == (strategy or run["strategy"])
+        if asked == row["asked"] == "1" or (same and row["count"] == count):
             return 100 * next(iter(row["metrics"].values()))
     raise KeyError(f"{run['task']}-{run['method']}-{run['seed']} has no row {asked} {count}.")
 
@@ -62,7 +62,7 @@ def table(heading: list[str], rows: list[list]) -> str:
     return "\n".join([row(*heading), "|---" * len(heading) + "|", *(row(*r) for r in rows)])
 
 
-def differences(runs, method_of, count: str) -> str:
+def differences(runs, method_of, count: str, strategy: str = "") -> str:
     """A row per task: the dense metric, and what each speed loses of it."""
     rows, every = [], defaultdict(list)
     for task in tasks_of(runs):
@@ -79,7 +79,7 @@ def differences(runs, method_of, count: str) -> str:
             if not found:
                 cells.append("")
                 continue
-            values = [headline(run, speed, count) for run in found]
+            values = [headline(run, speed, count, strategy) for run in found]
             lost = mean(v - dense[run["seed"]] for v, run in zip(values, found, strict=True))
             every[speed].append(lost)
             cells.append(f"{mean(values):.1f} ({lost:+.1f})")
@@ -181,13 +181,17 @@ def offline(runs) -> str:
 
 
 def cost(runs) -> str:
-    """Minutes of training, mean over seeds."""
+    """Minutes of training, mean over seeds, and the dtype of the computation."""
     methods = list(dict.fromkeys(method for _, method in runs))
-    rows = []
-    for task in tasks_of(runs):
-        minutes = [runs.get((task, method), []) for method in methods]
-        rows.append([NAMES[task], *(f"{mean(r['minutes'] for r in m):.1f}" if m else ""
-                                    for m in minutes)])  # fmt: skip
+
+    def cell(found: list[dict]) -> str:
+        if not found:
+            return ""
+        dtypes = ", ".join(sorted({run["dtype"] for run in found}))
+        return f"{mean(run['minutes'] for run in found):.1f} ({dtypes})"
+
+    rows = [[NAMES[task], *(cell(runs.get((task, m), [])) for m in methods)]
+            for task in tasks_of(runs)]  # fmt: skip
     return table(["minutes of training", *methods], rows)
 
 
@@ -231,7 +235,7 @@ def speed_figure(runs) -> None:
             points = defaultdict(list)
             for run in runs[task, method]:
                 for found in run["rows"]:
-                    wanted = found["strategy"] == "score" and found["count"] == "valid"
+                    wanted = found["strategy"] == run["strategy"] and found["count"] == "valid"
                     if wanted and not found["asked"].startswith("alpha"):
                         points[float(found["asked"])].append(next(iter(found["metrics"].values())))
             speeds = sorted(points)
@@ -252,6 +256,8 @@ def main() -> None:
         "all_padded": differences(runs, lambda speed: "all", "padded"),
         "dense_valid": differences(runs, lambda speed: "dense", "valid"),
         "dense_padded": differences(runs, lambda speed: "dense", "padded"),
+        "merged_valid": differences(runs, lambda speed: "dense", "valid", "merge"),
+        "merged_padded": differences(runs, lambda speed: "dense", "padded", "merge"),
         "against": against(runs),
         "parts": parts(runs),
         "profiles": profiles(runs),

@@ -31,7 +31,8 @@ class Model:
       profile: elimination profile; 1 everywhere when None is given.
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
-      strategy: what word-vectors are ranked by, where no plan says another; see `ranking`.
+      strategy: what word-vectors are ranked by, where no plan says another, see `ranking`; and
+        whether those removed are merged into others, see `merging`.
       remat: whether gradients compute each layer's activations again, which saves their memory.
       dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
     """

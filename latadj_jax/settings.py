@@ -101,7 +101,9 @@ class EliminationSettings:
     # from it.
     distill: float = 0.0
     count: str = "valid"
-    strategy: str = ""  # what is kept; "" = as the model carries it, which is "score" at first
+    # What is kept, see ranking.py, and whether the rest is merged into it, see merging.py; "" = as
+    # the model carries it, which is "score" at first.
+    strategy: str = ""
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
     fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
     calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere

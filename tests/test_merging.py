@@ -90,6 +90,16 @@ def test_padding_and_companions_change_nothing(dtype):
         np.testing.assert_allclose(together[row], by_itself, atol=atol)
 
 
+def test_a_cut_that_removes_nothing_changes_nothing():
+    model, params = tiny.make("bert", "classification")
+    batch, _ = tiny.mixed_batch()
+    dense = latadj_jax.apply(model, params, batch).logits
+    plan = make_plan(Profile.constant(3, 1 - 1e-9), 1.0, 16, strategy="merge")
+    assert plan.removed == (0, 0, 0)
+    kept = latadj_jax.apply(model, params, batch, plan=plan).logits
+    np.testing.assert_allclose(kept, dense, atol=1e-5)
+
+
 @pytest.mark.parametrize("count", ["valid", "padded"])
 def test_a_plan_knows_the_most_that_a_layer_removes(count):
     plan = make_plan(Profile((0.8, 0.55, 1.0, 0.3)), 1.0, 23, count=count)
