@@ -4,11 +4,13 @@
 
 Each part is left out in turn: the score is a constant, the selection takes the first word-vectors,
 the gather is a slice of the same size. The share of a part is the time that is saved without it;
-"all three" leaves out all of them at once. In turns in one process, medians.
+"all three" leaves out all of them at once; "merging adds" is what strategy "merge" takes more than
+the whole. In turns in one process, medians.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 from pathlib import Path
 from unittest import mock
@@ -63,16 +65,20 @@ def main(args: argparse.Namespace) -> None:
     model = model.replace(profile=latadj_jax.Profile.constant(model.config.num_layers))
     params = jax.tree.map(lambda x: x.astype(args.dtype), latadj_jax.init_params(model))
     cases = {"whole": (), **{part: (part,) for part in PARTS}, "all three": tuple(PARTS)}
-    print(f"| {args.dtype} | ms | {' | '.join(list(cases)[1:])} |\n{'|---' * (len(cases) + 1)}|")
+    columns = [args.dtype, "ms", *list(cases)[1:], "merging adds"]
+    print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     for batch, length in args.shapes:
         plan = model.plan(latadj_jax.solve_alpha(model.profile, length, args.speedup), length)
         runs = {
             name: run_without(parts, model, params, batch, length, plan)
             for name, parts in cases.items()
         }
+        merging = dataclasses.replace(plan, strategy="merge")
+        runs["merging"] = run_without((), model, params, batch, length, merging)
         ms = {name: median(times) for name, times in interleaved_ms(runs, args.repeats).items()}
         shares = " | ".join(f"{1 - ms[name] / ms['whole']:.1%}" for name in list(cases)[1:])
-        print(f"| {batch}x{length} | {ms['whole']:.1f} | {shares} |", flush=True)
+        added = f"{ms['merging'] / ms['whole'] - 1:.1%}"
+        print(f"| {batch}x{length} | {ms['whole']:.1f} | {shares} | {added} |", flush=True)
 
 
 if __name__ == "__main__":

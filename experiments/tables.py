@@ -65,8 +65,15 @@ def table(heading: list[str], rows: list[list]) -> str:
 def differences(runs, method_of, count: str, strategy: str = "") -> str:
     """A row per task: the dense metric, and what each speed loses of it."""
     rows, every = [], defaultdict(list)
+
+    def runs_of(task: str, speed: str) -> list[dict]:
+        """Those that were scored so: of dense models not all were, with merging."""
+        found = runs.get((task, method_of(speed)), [])
+        wanted = strategy or (found and found[0]["strategy"])
+        return [run for run in found if any(r["strategy"] == wanted for r in run["rows"][1:])]
+
     for task in tasks_of(runs):
-        trained = [runs.get((task, method_of(speed)), []) for speed in SPEEDS]
+        trained = [runs_of(task, speed) for speed in SPEEDS]
         common = {run["seed"] for found in trained for run in found}
         dense = {
             run["seed"]: headline(run, "1") for run in runs[task, "dense"] if run["seed"] in common
@@ -75,7 +82,7 @@ def differences(runs, method_of, count: str, strategy: str = "") -> str:
             continue
         cells = []
         for speed in SPEEDS:
-            found = [run for run in runs.get((task, method_of(speed)), []) if run["seed"] in dense]
+            found = [run for run in runs_of(task, speed) if run["seed"] in dense]
             if not found:
                 cells.append("")
                 continue

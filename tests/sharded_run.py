@@ -56,8 +56,8 @@ def on_mesh(sizes):
     return jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext()
 
 
-def step_of(family: str, **options) -> Step:
-    model = model_of(family)
+def step_of(family: str, strategy: str = "score", **options) -> Step:
+    model = model_of(family).replace(strategy=strategy)
     optimizer = make_optimizer(TrainSettings(learning_rate=3e-3), STEPS)
     return Step(model, optimizer, (model.plan(0.9, LENGTH),), **options)
 

@@ -38,11 +38,17 @@ def batch_of(about, length, size=3):
 
 
 @pytest.mark.parametrize(
-    ("family", "task"),
-    [("bert", "classification"), ("llama", "regression"), ("t5", "features")],
+    ("family", "task", "strategy"),
+    [
+        ("bert", "classification", "score"),
+        ("bert", "features", "merge"),
+        ("llama", "regression", "score"),
+        ("t5", "features", "score"),
+    ],
 )
-def test_programs_give_what_apply_gives(tmp_path, family, task):
-    model = tiny.make_model(family, task, num_hidden_layers=1).replace(alpha=0.9)
+def test_programs_give_what_apply_gives(tmp_path, family, task, strategy):
+    model = tiny.make_model(family, task, num_hidden_layers=1)
+    model = model.replace(alpha=0.9, strategy=strategy)
     params = tiny.random_params(model)
     tokenizer = tiny_run.tokenizer(tmp_path)
     folder = tmp_path / "export"
