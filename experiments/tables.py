@@ -22,7 +22,13 @@ DOCS = ROOT.parent / "docs"
 NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
          "imdb": "IMDB"}  # fmt: skip
 SPEEDS = ("1.5", "2", "2.9")
-CURVES = ("dense", "at1.5", "at2", "at2.9", "all_forgetful", "all")
+CURVES = {  # the lines of the picture: method and strategy
+    "dense, forgetting": ("dense", "score"),
+    "dense, merging": ("dense", "merge"),
+    "specialist for 2x, forgetting": ("at2", "score"),
+    "all speeds, forgetting": ("all_forgetful", "score"),
+    "all speeds, merging": ("all", "merge"),
+}
 MARK = re.compile(r"<!-- (\w+) -->")
 
 
@@ -238,17 +244,19 @@ def speed_figure(runs) -> None:
     """Metric against expected speedup, counted by valid length."""
     fig, axes = panels(len(tasks_of(runs)))
     for ax, task in zip(axes, tasks_of(runs), strict=True):
-        for method in (m for m in CURVES if (task, m) in runs):
+        for number, (label, (method, strategy)) in enumerate(CURVES.items()):
             points = defaultdict(list)
-            for run in runs[task, method]:
+            for run in runs.get((task, method), []):
                 for found in run["rows"]:
-                    wanted = found["strategy"] == run["strategy"] and found["count"] == "valid"
-                    if wanted and not found["asked"].startswith("alpha"):
-                        points[float(found["asked"])].append(next(iter(found["metrics"].values())))
-            speeds = sorted(points)
-            ax.plot(speeds, [100 * mean(points[s]) for s in speeds], "o-", label=method)
+                    asked = found["asked"]
+                    if asked == "1" or (found["strategy"], found["count"]) == (strategy, "valid"):
+                        points[asked].append(next(iter(found["metrics"].values())))
+            values = {float(s): 100 * mean(points[s]) for s in ("1", *SPEEDS) if points[s]}
+            if len(values) > 1:
+                ax.plot(values.keys(), values.values(), "o-", color=f"C{number}", label=label)
         ax.set_title(NAMES[task])
-    axes[0].legend(fontsize=8)
+    lines = max(axes, key=lambda ax: len(ax.lines)).get_legend_handles_labels()
+    fig.legend(*lines, fontsize=8, ncols=len(CURVES), loc="outside upper center")
     fig.supxlabel("expected speedup (valid tokens)")
     fig.supylabel("metric, points")
     fig.savefig(DOCS / "quality_speed.png", dpi=110, bbox_inches="tight")
