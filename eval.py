@@ -53,7 +53,9 @@ _MODE = flags.DEFINE_enum(
     "mode", "sliding", ["sliding", "whole"],
     "whole: context and scored tokens are pruned as one, as some papers do; it leaks"
 )  # fmt: skip
-_STRATEGY = flags.DEFINE_string("strategy", "", "what is kept; by default the model's own")
+_STRATEGY = flags.DEFINE_string(
+    "strategy", "", "what is kept, and whether the rest is merged; by default the model's own"
+)
 _LAYERS = flags.DEFINE_list("layers", [], "removes in these layers only, from 1: e.g. 4,19")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
 _DTYPE = flags.DEFINE_enum(
@@ -165,6 +167,7 @@ def given_model() -> str:
 
 
 def loaded(source: str):
+    """Model and parameters, with the flags' dtype and strategy."""
     model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
     return model.replace(strategy=_STRATEGY.value or model.strategy), params
 

@@ -4,8 +4,8 @@
 
 Each part is left out in turn: the score is a constant, the selection takes the first word-vectors,
 the gather is a slice of the same size. The share of a part is the time that is saved without it;
-"all three" leaves out all of them at once; "merging adds" is what strategy "merge" takes more than
-the whole. In turns in one process, medians.
+"all three" leaves out all of them at once. "merging adds" is what strategy "merge" takes more than
+the whole, and in brackets its multiply-accumulates. In turns in one process, medians.
 """
 
 import argparse
@@ -77,7 +77,8 @@ def main(args: argparse.Namespace) -> None:
         runs["merging"] = run_without((), model, params, batch, length, merging)
         ms = {name: median(times) for name, times in interleaved_ms(runs, args.repeats).items()}
         shares = " | ".join(f"{1 - ms[name] / ms['whole']:.1%}" for name in list(cases)[1:])
-        added = f"{ms['merging'] / ms['whole'] - 1:.1%}"
+        operations = latadj_jax.macs(model, merging) / latadj_jax.macs(model, plan) - 1
+        added = f"{ms['merging'] / ms['whole'] - 1:.1%} ({operations:.1%})"
         print(f"| {batch}x{length} | {ms['whole']:.1f} | {shares} | {added} |", flush=True)
 
 

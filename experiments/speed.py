@@ -2,9 +2,9 @@
 
     python experiments/speed.py --data $DATA --workdir runs/experiments
 
-Times the models that finetune.py trained for all speeds, in batches of 32, each bucket in turns
-with the dense pass; writes experiments/results/TASK-speed.json for tables.py. Leave the machine
-alone meanwhile.
+Times the models that finetune.py trained for all speeds (or `--method`), in batches of 32, each
+bucket in turns with the dense pass; writes experiments/results/TASK-speed.json for tables.py. Leave
+the machine alone meanwhile.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from latadj_jax.text import load_examples, load_tokenizer
 
 def measure(task: str, args: argparse.Namespace) -> dict:
     """Rows of (counting, speed asked for, expected speedup, measured speedup)."""
-    folder = args.workdir / f"{task}-all-0" / "model"
-    settings = finetune.settings_of(task, finetune.METHODS["all"], 0, args, str(folder))
+    folder = args.workdir / f"{task}-{args.method}-0" / "model"
+    settings = finetune.settings_of(task, finetune.METHODS[args.method], 0, args, str(folder))
     model, params = from_pretrained(folder)
     model = model.replace(dtype=args.dtype)
     name, examples = next(iter(load_examples(settings.data, model.task, 0)[1].items()))
@@ -42,13 +42,15 @@ def measure(task: str, args: argparse.Namespace) -> dict:
                 "expected_speedup": row["expected_speedup"],
                 "measured_speedup": row["measured_speedup"],
             })  # fmt: skip
-    return {"task": task, "dtype": args.dtype, "jax": jax.__version__, "rows": rows}
+    about = {"task": task, "method": args.method, "dtype": args.dtype, "jax": jax.__version__}
+    return {**about, "rows": rows}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
+    parser.add_argument("--method", default="all", choices=finetune.METHODS)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
     parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
     arguments = parser.parse_args()

@@ -157,12 +157,14 @@ def speeds() -> str:
     for task, name in NAMES.items():
         file = ROOT / "results" / f"{task}-speed.json"
         if file.exists():
-            of = {(r["count"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
+            found = json.loads(file.read_text())
+            of = {(r["count"], r["asked"]): r for r in found["rows"]}
             for count in ("valid", "padded"):
                 cells = [f"{of[count, s]['measured_speedup']:.2f} of "
                          f"{of[count, s]['expected_speedup']:.2f}" for s in SPEEDS]  # fmt: skip
-                rows.append([name, count, *cells])
-    return table(["task", "counted by", *(f"{s}x asked" for s in SPEEDS)], rows)
+                rows.append([name, found["method"], found["dtype"], count, *cells])
+    heading = ["task", "method", "dtype", "counted by", *(f"{s}x asked" for s in SPEEDS)]
+    return table(heading, rows)
 
 
 def strategies(runs) -> str:

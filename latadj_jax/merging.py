@@ -26,9 +26,15 @@ class Groups:
     sizes_BK: jax.Array
 
     def mean(self, x_BLD: jax.Array) -> jax.Array:
-        """[B, K, D]: of each group, by how many tokens its members stand for.
+        """The mean of each group, weighted by how many tokens its members stand for.
 
-        x_i <- (s_i x_i + sum_j s_j x_j) / (s_i + sum_j s_j),   j removed into i
+            x_i <- (s_i x_i + sum_j s_j x_j) / (s_i + sum_j s_j),   j removed into i
+
+        Args:
+          x_BLD: what entered the layer, or what its attention gave, of all word-vectors.
+
+        Returns:
+          [B, K, D], in the dtype that came in; sums are float32.
         """
         weighted_BLD = x_BLD.astype(jnp.float32) * self.before_BL[:, :, None]
         weighted_BLD = weighted_BLD.astype(x_BLD.dtype)
@@ -51,9 +57,9 @@ def group_removed(
     Protected ones stay as they are and receive nothing.
 
     Args:
-      keys_BLE: the layer's keys, heads side by side.
-      keep_BK: as `select` gives it.
-      valid_BL, protected_BL: bool.
+      keys_BLE: the layer's keys, heads side by side; no gradient flows into the choice.
+      keep_BK: int32, as `select` gives it.
+      valid_BL, protected_BL: bool; protected word-vectors are valid.
       sizes_BL: float32, how many tokens each word-vector stands for.
       removed: R, at least what any example loses.
 

@@ -93,3 +93,7 @@ def test_export_writes_programs_of_a_model(tmp_path):
     assert again.stderr.strip().split("\n")[-1] == (
         "eval.py: out is not empty; export into a new folder."
     )
+    causal = run(tmp_path, "eval.py", *flags[:-1], "new", "--strategy", "recall")
+    assert causal.returncode == 1
+    assert "strategy 'recall' is for other models; bert has: score, " in causal.stderr
+    assert not (tmp_path / "new").exists()

@@ -10,7 +10,8 @@ import latadj_jax
 from latadj_jax import Profile, make_plan
 from latadj_jax.merging import group_removed
 
-KEYS = jnp.array([[[9.0, 9.0], [1.0, 0.0], [0.0, 1.0], [0.1, 2.0], [3.0, 0.1], [5.0, 5.0]]])
+# CLS points where the fourth does; the second is long.
+KEYS = jnp.array([[[1.0, 20.0], [30.0, 0.0], [0.0, 1.0], [0.1, 2.0], [3.0, 0.1], [5.0, 5.0]]])
 VALID = jnp.array([[True, True, True, True, True, False]])
 CLS = jnp.array([[True, False, False, False, False, False]])
 
@@ -21,7 +22,7 @@ def group(keep, sizes=(1, 1, 1, 1, 1, 1), removed=3):
 
 
 def test_each_joins_the_kept_one_whose_key_points_its_way():
-    """Not the largest product, nor CLS, which is between them; padding goes nowhere."""
+    """Not the one of the largest product, nor CLS, which is nearer; padding goes nowhere."""
     groups = group([0, 1, 2])
     assert groups.gone_BR.tolist() == [[3, 4, 6]]
     assert groups.sizes_BK.tolist() == [[1, 2, 2]]
@@ -74,7 +75,7 @@ def test_gradients_flow_through_what_was_merged():
         return jnp.sum(jnp.square(latadj_jax.apply(model, params, batch, plan=plan).logits))
 
     merged, dense = (jax.grad(loss)(params, p) for p in (plan, model.plan(None, 12)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), merged, dense)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), merged, dense)
 
 
 def test_padding_and_companions_change_nothing():
@@ -85,7 +86,7 @@ def test_padding_and_companions_change_nothing():
     for row, at in enumerate(slots[:3]):  # padded left, right, and not at all
         alone = {key: value[row : row + 1, at] for key, value in batch.items()}
         by_itself = latadj_jax.apply(model, params, alone, 0.9).logits[0]
-        np.testing.assert_allclose(together[row], by_itself, atol=2e-5)
+        np.testing.assert_allclose(together[row], by_itself, atol=1e-5)
 
 
 def test_a_cut_that_removes_nothing_changes_nothing():
