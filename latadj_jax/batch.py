@@ -173,7 +173,8 @@ def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"{key} must be integers; they are {dtype}.")
     if is_concrete(array):
-        low, high = int(np.min(array)), int(np.max(array))
+        values = np.asarray(array)  # a jax.Array's own minimum would be traced inside jit
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high >= num_values:
             raise ValueError(
                 f"{key} holds {low}..{high}, the model knows 0..{num_values - 1}: "

@@ -3,6 +3,7 @@ import itertools
 import hypothesis
 import hypothesis.strategies as st
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -163,6 +164,15 @@ def test_traced_inputs_are_checked_by_shape_only():
     assert out["attention_mask"].all()
     with pytest.raises(ValueError, match="shape of input_ids"):
         jax.jit(lambda i, m: check(input_ids=i, attention_mask=m))(ids, mask[:, :2])
+
+
+def test_arrays_closed_over_by_a_traced_function_are_checked_by_value():
+    """They are not traced: a gradient by the parameters alone has its batch so."""
+    batch = {"input_ids": jnp.asarray(ids), "attention_mask": jnp.ones_like(ids)}
+    assert jax.jit(lambda: check(**batch))()["attention_mask"].all()
+    strange = {**batch, "input_ids": batch["input_ids"] - 1000}
+    with pytest.raises(ValueError, match="holds"):
+        jax.jit(lambda: check(**strange))()
 
 
 def test_a_mask_of_other_values_is_refused():
