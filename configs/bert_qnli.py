@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
     cfg.data.truncate = True
 
     cfg.elimination.alpha = 0.9
+    cfg.elimination.fit = "falling"  # "quadratic" is the paper's, calibrated by ACC
+    cfg.elimination.strategy = "merge"  # "score" forgets what is removed, as in the paper
     cfg.train.batch_size = 32
     cfg.train.epochs = 3.0
     cfg.train.learning_rate = 2e-5

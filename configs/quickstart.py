@@ -33,6 +33,8 @@ def get_config() -> ConfigDict:
     cfg.data.max_eval_examples = 2000
 
     cfg.elimination.alpha = 0.9
+    cfg.elimination.fit = "falling"  # "quadratic" is the paper's, calibrated by ACC
+    cfg.elimination.strategy = "merge"  # "score" forgets what is removed, as in the paper
     cfg.train.batch_size = 32
     cfg.train.epochs = 1.0
     cfg.train.learning_rate = 1e-4

@@ -8,7 +8,8 @@ rows, in the shares of the labels, and never a text that the training part has t
 train.csv and dev.csv is used as it is. The label names are read from the data; set
 config.data.labels to fix their order. A text of more than max_length tokens is refused, or cut with
 --config.data.truncate=True. For a target that is a number:
---config.model.task=regression --config.eval.metrics="('pearson',)". The method is that of arXiv
+--config.model.task=regression --config.eval.metrics="('pearson',)". For a model of
+another family than BERT: --config.elimination.strategy=score. The method is that of arXiv
 2201.03327, and the training settings lie in the paper's ranges.
 """
 
@@ -31,6 +32,8 @@ def get_config() -> ConfigDict:
     cfg.data.max_length = 128
 
     cfg.elimination.alpha = 0.9
+    cfg.elimination.fit = "falling"  # "quadratic" is the paper's, calibrated by ACC
+    cfg.elimination.strategy = "merge"  # "score" forgets what is removed, as in the paper
     cfg.train.batch_size = 32
     cfg.train.epochs = 3.0
     cfg.train.learning_rate = 2e-5

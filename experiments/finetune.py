@@ -53,7 +53,7 @@ TASKS = {
     "mrpc": Task("glue/mrpc", 4, (48, 64, 96)),
     "cola": Task("glue/cola", 5, (16, 32), 1e-4),
     "stsb": Task("glue/stsb", 4, (24, 32, 48)),
-    "sst2": Task("glue/sst2", 1, (16, 32)),
+    "sst2": Task("glue/sst2", 0.5, (16, 32)),  # phrases of few sentences, many times over
     "qqp": Task("glue/qqp", 2, (32, 48, 64)),
     "imdb": Task("imdb", 2, (192, 320), batch_size=16),
 }
@@ -161,7 +161,7 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     config.train.learning_rate = t.learning_rate * method.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
     config.elimination.dense = not method.speeds and method.alpha is None
-    config.elimination.strategy = method.strategy
+    config.elimination.strategy, config.elimination.fit = method.strategy, "quadratic"
     config.elimination.distill = method.distill
     return from_config(config.to_dict())
 
