@@ -32,13 +32,13 @@ def get_config() -> ConfigDict:
     cfg.data.max_train_examples = 16000
     cfg.data.max_eval_examples = 2000
 
-    cfg.elimination.alpha = 0.9
+    cfg.elimination.alpha = 0.85
     cfg.elimination.fit = "falling"  # "quadratic" is the paper's, calibrated by ACC
     cfg.elimination.strategy = "merge"  # "score" forgets what is removed, as in the paper
     cfg.train.batch_size = 32
     cfg.train.epochs = 1.0
     cfg.train.learning_rate = 1e-4
     cfg.eval.metrics = ("accuracy", "f1")
-    cfg.eval.alphas = (1.0, 0.95, 0.9, 0.8, 0.7)
+    cfg.eval.alphas = (1.15, 1.0, 0.9, 0.8, 0.7)
     cfg.eval.timing_repeats = 15
     return cfg
