@@ -91,8 +91,10 @@ METHODS = {
     "at1": Method(alpha=1.0, profile="acc"),  # the paper's offline tuning starts from it
     **{f"at{speed:g}": Method((speed,)) for speed in SPEEDS},
     "acc2": Method((2.0,), profile="acc"),
+    "merge2": Method((2.0,), strategy="merge"),
     "all": ALL,
-    # What each part of it is worth.
+    # What each part of it is worth, and what as many more steps do to the dense model alone.
+    "dense_longer": Method((), "dense", strategy="merge", epochs=0.5, learning_rate=0.4),
     "all_forgetful": FORGETFUL,
     "all_forgetful_longer": dataclasses.replace(FORGETFUL, epochs=1.5),
     "all_acc": dataclasses.replace(ALL, profile="acc"),

@@ -127,14 +127,13 @@ def against(runs) -> str:
     return table(["task", "specialist for", "seeds", *(f"at {s}x" for s in SPEEDS)], rows)
 
 
-def parts(runs) -> str:
-    """What each part of the recipe is worth: the same with one thing changed."""
-    methods = ["all", *(m for m in dict.fromkeys(m for _, m in runs) if m.startswith("all_"))]
+def side_by_side(runs, first: str, others: list[str]) -> str:
+    """By valid length, for tasks where one of the others was run: what a change is worth."""
     rows = []
     for task in tasks_of(runs):
-        for method in methods:
+        for method in (first, *others):
             found = runs.get((task, method), [])
-            if found and any((task, m) in runs for m in methods[1:]):
+            if found and any((task, m) in runs for m in others):
                 values = [mean(headline(run, s) for run in found) for s in ("1", *SPEEDS)]
                 rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
     return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
@@ -276,7 +275,10 @@ def main() -> None:
         "merged_valid": differences(runs, lambda speed: "dense", "valid", "merge"),
         "merged_padded": differences(runs, lambda speed: "dense", "padded", "merge"),
         "against": against(runs),
-        "parts": parts(runs),
+        "parts": side_by_side(
+            runs, "all", [*sorted({m for _, m in runs if m.startswith("all_")}), "dense_longer"]
+        ),
+        "specialists_merging": side_by_side(runs, "at2", ["merge2"]),
         "profiles": profiles(runs),
         "speeds": speeds(),
         "strategies": strategies(runs),
