@@ -278,7 +278,7 @@ def main() -> None:
         "parts": side_by_side(
             runs, "all", [*sorted({m for _, m in runs if m.startswith("all_")}), "dense_longer"]
         ),
-        "specialists_merging": side_by_side(runs, "at2", ["merge2"]),
+        "specialists_merging": side_by_side(runs, "at2", ["merge2", "all"]),
         "profiles": profiles(runs),
         "speeds": speeds(),
         "strategies": strategies(runs),
