@@ -2,7 +2,7 @@
 
     python eval.py --alpha 0.9
     python eval.py --alpha 0.8,0.9,1.0 --workdir runs/bert_sst2 --dtype bfloat16
-    python eval.py --alpha 0.9 --strategy merge
+    python eval.py --alpha 0.9 --strategy score
     python eval.py --alpha 0.95 --model MODEL --text FILE
     python eval.py --alpha 0.95 --model MODEL --last_words FILE.jsonl
     python eval.py --alpha 0.9 --export FOLDER --buckets 64,128

@@ -8,9 +8,9 @@ rows, in the shares of the labels, and never a text that the training part has t
 train.csv and dev.csv is used as it is. The label names are read from the data; set
 config.data.labels to fix their order. A text of more than max_length tokens is refused, or cut with
 --config.data.truncate=True. For a target that is a number:
---config.model.task=regression --config.eval.metrics="('pearson',)". For a model of
-another family than BERT: --config.elimination.strategy=score. The method is that of arXiv
-2201.03327, and the training settings lie in the paper's ranges.
+--config.model.task=regression --config.eval.metrics="('pearson',)". For a model of another family
+than BERT: --config.elimination.strategy=score. The method is that of arXiv 2201.03327, and the
+training settings lie in the paper's ranges.
 """
 
 from ml_collections import ConfigDict

@@ -163,7 +163,8 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     config.train.learning_rate = t.learning_rate * method.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
     config.elimination.dense = not method.speeds and method.alpha is None
-    config.elimination.strategy, config.elimination.fit = method.strategy, "quadratic"
+    config.elimination.fit = "quadratic"  # of ACC, the paper's
+    config.elimination.strategy = method.strategy
     config.elimination.distill = method.distill
     return from_config(config.to_dict())
 

@@ -127,15 +127,15 @@ def against(runs) -> str:
     return table(["task", "specialist for", "seeds", *(f"at {s}x" for s in SPEEDS)], rows)
 
 
-def side_by_side(runs, first: str, others: list[str]) -> str:
-    """By valid length, for tasks where one of the others was run: what a change is worth."""
+def side_by_side(runs, methods: list[str]) -> str:
+    """By valid length, for tasks where at least two of the methods were run."""
     rows = []
     for task in tasks_of(runs):
-        for method in (first, *others):
-            found = runs.get((task, method), [])
-            if found and any((task, m) in runs for m in others):
-                values = [mean(headline(run, s) for run in found) for s in ("1", *SPEEDS)]
-                rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
+        present = [method for method in methods if (task, method) in runs]
+        for method in present if len(present) > 1 else ():
+            found = runs[task, method]
+            values = [mean(headline(run, s) for run in found) for s in ("1", *SPEEDS)]
+            rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
     return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
 
@@ -276,9 +276,9 @@ def main() -> None:
         "merged_padded": differences(runs, lambda speed: "dense", "padded", "merge"),
         "against": against(runs),
         "parts": side_by_side(
-            runs, "all", [*sorted({m for _, m in runs if m.startswith("all_")}), "dense_longer"]
+            runs, [*sorted({m for _, m in runs if m.startswith("all")}), "dense_longer"]
         ),
-        "specialists_merging": side_by_side(runs, "at2", ["merge2", "all"]),
+        "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
         "profiles": profiles(runs),
         "speeds": speeds(),
         "strategies": strategies(runs),
