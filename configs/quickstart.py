@@ -7,7 +7,8 @@ The model is MiniLM (6 layers, 384 wide), pretrained for sentence similarity, so
 trained here; the data are tweets that people labelled negative, neutral or positive, a tenth of
 them held out, of which 2,000 are scored. The method is that of arXiv 2201.03327.
 
-It took 13 minutes on one CPU core; accuracy 0.80 dense, 0.79 at alpha 0.9 (docs/results.md).
+It took 11 minutes on 2 CPU cores, with both commands; accuracy 0.79 dense and at alpha 0.9
+(docs/results.md).
 """
 
 from ml_collections import ConfigDict
