@@ -40,13 +40,14 @@ OFFLINE = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # alphas of the paper's figure 6
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """Where its data are below --data, and how it is trained."""
+    """Where its data are below --data, how it is trained, and on how many texts it is scored."""
 
     folder: str
     epochs: float
     buckets: tuple[int, ...]
     learning_rate: float = 5e-5
     batch_size: int = 32
+    scored: int = 0  # 0 = all
 
 
 TASKS = {
@@ -55,7 +56,7 @@ TASKS = {
     "stsb": Task("glue/stsb", 4, (24, 32, 48)),
     "sst2": Task("glue/sst2", 0.5, (16, 32)),  # phrases of few sentences, many times over
     "qqp": Task("glue/qqp", 2, (32, 48, 64)),
-    "imdb": Task("imdb", 2, (192, 320), batch_size=16),
+    "imdb": Task("imdb", 1, (192, 320), batch_size=16, scored=750),
 }
 
 
@@ -67,11 +68,11 @@ class Method:
       speeds: expected, counted by valid length: none trains densely, one a specialist, several
         one checkpoint for all.
       start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
-      profile: "acc" (the paper's) or "falling" (`Profile.falling`).
+      profile: "acc" (the paper's), "falling" (`Profile.falling`) or "searched" (by search.py).
       strategy: "score" forgets what is removed, "merge" averages it into what stays.
       distill: see `settings.EliminationSettings`.
       alpha: in place of a speed.
-      epochs, learning_rate: of the task's, this share.
+      epochs, learning_rate: of the task's, this share; no epochs: it is only scored.
     """
 
     speeds: tuple[float, ...] = ()
@@ -93,6 +94,8 @@ METHODS = {
     "acc2": Method((2.0,), profile="acc"),
     "merge2": Method((2.0,), strategy="merge"),
     "all": ALL,
+    "dense_searched": Method((), "dense", "searched", "merge", epochs=0.0),
+    "all_searched": dataclasses.replace(ALL, profile="searched"),
     # What each part of it is worth, and what as many more steps do to the dense model alone.
     "dense_longer": Method((), "dense", strategy="merge", epochs=0.5, learning_rate=0.4),
     "all_forgetful": FORGETFUL,
@@ -124,7 +127,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
 
     job = labelled.load(settings)
     acc = calibrated(job, settings) if method.profile == "acc" or name == "dense" else None
-    model = job.model.replace(profile=acc if method.profile == "acc" else FALLING)
+    model = job.model.replace(profile=acc if method.profile == "acc" else profile_of(method))
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
     alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
     first = method.alpha or (alphas[0] if alphas else None)
@@ -134,7 +137,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         settings = dataclasses.replace(settings, elimination=elimination)
     with claimed_workdir(settings):  # refuses checkpoints of other settings
         begun = time.perf_counter()
-        params = fine_tune(model, job, settings, workdir)
+        params = fine_tune(model, job, settings, workdir) if method.epochs else job.params
         minutes = (time.perf_counter() - begun) / 60
     save_pretrained(workdir / "model", model, params, job.tokenizer)
 
@@ -151,6 +154,14 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
 
 
+def profile_of(method: Method) -> Profile:
+    """The profile of a method that measures none of its own."""
+    if method.profile == "searched":
+        found = json.loads((ROOT / "results" / "search.json").read_text())
+        return Profile.from_dict(found["profile"])
+    return FALLING
+
+
 def settings_of(task: str, method: Method, seed: int, args, source: str) -> Settings:
     """The task's own config file, with MiniLM and what the method and the task's table say."""
     spec = importlib.util.spec_from_file_location(task, ROOT.parent / f"configs/bert_{task}.py")
@@ -159,7 +170,8 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     t, config = TASKS[task], module.get_config()
     config.seed, config.model.source, config.model.dtype = seed, source, args.dtype
     config.data.path, config.data.buckets = str(Path(args.data) / t.folder), t.buckets
-    config.train.epochs = t.epochs * method.epochs
+    config.data.max_eval_examples = t.scored
+    config.train.epochs = t.epochs * (method.epochs or 1.0)
     config.train.learning_rate = t.learning_rate * method.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
     config.elimination.dense = not method.speeds and method.alpha is None
@@ -178,9 +190,9 @@ def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int 
     Args:
       padded: the length that counts follow, as in the paper; 0: each text's own.
     """
-    low, high = 1e-3, 1.0 / min(model.profile.rates[:-1])
-    for _ in range(40):
-        middle = (low + high) / 2
+    low, high = 1e-3, 1e3
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
         fast = expected(model, lengths, middle, padded) >= speed
         low, high = (middle, high) if fast else (low, middle)
     return low
@@ -261,8 +273,8 @@ def again(args: argparse.Namespace) -> None:
             model, params = from_pretrained(folder)
             model = model.replace(dtype=found["dtype"])
             method = METHODS[found["method"]]
-            if method.profile == "falling":
-                model = model.replace(profile=FALLING)
+            if method.profile != "acc":
+                model = model.replace(profile=profile_of(method))
             settings = settings_of(found["task"], method, found["seed"], args, str(folder))
             found["rows"] = score(model, params, settings, found["method"])
             write(file, found)

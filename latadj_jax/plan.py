@@ -109,8 +109,10 @@ def make_plan(
 ) -> Plan:
     """Plan of a profile at one alpha and padded length.
 
-        rate_l = min(1, alpha * EP_l)    (1 in a layer that the profile leaves out)
+        rate_l = min(1, alpha^w_l * EP_l)    (1 in a layer that the profile leaves out)
         N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
+
+    with the profile's exponents w, 1 in the paper.
 
     Args:
       profile: the model's elimination profile.
@@ -136,9 +138,10 @@ def make_plan(
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     check_strategy(strategy)
     scale = math.inf if alpha is None else float(alpha)
+    exponents = profile.exponents or (1.0,) * profile.num_layers
     rates = tuple(
-        min(1.0, scale * ep) if not profile.layers or layer in profile.layers else 1.0
-        for layer, ep in enumerate(profile.rates, 1)
+        min(1.0, scale**w * ep) if not profile.layers or layer in profile.layers else 1.0
+        for layer, (ep, w) in enumerate(zip(profile.rates, exponents, strict=True), 1)
     )
     return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
 
@@ -218,7 +221,9 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
 
     if not isinstance(speedup, numbers.Real) or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
-    low, high = 1e-6, 1.0 / min(profile.rates)
+    exponents = profile.exponents or (1.0,) * profile.num_layers
+    low = 1e-6
+    high = max(ep ** (-1 / w) for ep, w in zip(profile.rates, exponents, strict=True)) * (1 + 1e-9)
     if at(low) < speedup:
         raise ValueError(
             f"speedup {speedup:g} is out of reach at length {length}: keeping only the protected "
@@ -227,6 +232,6 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
     if at(high) >= speedup:
         return high
     for _ in range(60):  # at(low) >= speedup > at(high) throughout
-        middle = (low + high) / 2
+        middle = math.sqrt(low * high)
         low, high = (middle, high) if at(middle) >= speedup else (low, middle)
     return low

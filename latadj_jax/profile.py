@@ -22,6 +22,7 @@ class Profile:
       curve: the fitted ACC curve f(1)..f(L), or ().
       fit: the name of the fit, or "constant" or "falling".
       layers: the layers (from 1) that remove anything; () for all of them.
+      exponents: of alpha, per layer, greater than 0; () is 1 everywhere, as in the paper.
     """
 
     rates: tuple[float, ...]
@@ -29,12 +30,14 @@ class Profile:
     curve: tuple[float, ...] = ()
     fit: str = "constant"
     layers: tuple[int, ...] = ()
+    exponents: tuple[float, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
         object.__setattr__(self, "acc", _floats("acc", self.acc, optional=True))
         object.__setattr__(self, "curve", _floats("curve", self.curve, optional=True))
-        for name in ("acc", "curve"):
+        object.__setattr__(self, "exponents", _floats("exponents", self.exponents, optional=True))
+        for name in ("acc", "curve", "exponents"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")
         every = range(1, self.num_layers + 1)

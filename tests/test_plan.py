@@ -51,6 +51,22 @@ def test_counts_never_fall_when_alpha_rises(rates, alpha, other, length):
     assert expected_speedup(slow) <= expected_speedup(fast)
 
 
+@hypothesis.given(st.data(), rates, alphas, alphas, lengths)
+def test_alpha_acts_by_each_layers_own_exponent(data, rates, alpha, other, length):
+    """Rates are EP_l alpha^w_l, and the promise about alpha holds whatever the exponents."""
+    size = len(rates)
+    exponents = data.draw(st.lists(st.floats(0.1, 4.0), min_size=size, max_size=size))
+    profile = Profile(rates, exponents=tuple(exponents))
+    low, high = sorted((alpha, other))
+    slow, fast = (make_plan(profile, a, length) for a in (high, low))
+    assert fast.rates == tuple(
+        min(1.0, low**w * ep) for ep, w in zip(rates, exponents, strict=True)
+    )
+    assert (slow.table >= fast.table).all()
+    assert make_plan(profile, 1.0, length).counts == make_plan(Profile(rates), 1.0, length).counts
+    assert make_plan(profile, None, length).is_dense
+
+
 @hypothesis.given(rates, alphas, lengths)
 def test_counts_never_fall_when_the_example_grows(rates, alpha, length):
     """Else a buffer of the longest example could not hold a shorter one."""
@@ -170,9 +186,9 @@ def test_macs_follow_the_feed_forward_width():
     assert macs(wide, plan) - macs(narrow, plan) == 2 * 32 * sum(plan.counts)
 
 
-@hypothesis.given(rates, st.integers(1, 200), st.floats(1.0, 3.0))
-def test_solved_alpha_is_the_largest_that_reaches_the_speedup(rates, length, speedup):
-    profile = Profile(rates)
+@hypothesis.given(rates, st.sampled_from((0.2, 1.0, 3.0)), st.integers(1, 200), st.floats(1.0, 3.0))
+def test_solved_alpha_is_the_largest_that_reaches_the_speedup(rates, first, length, speedup):
+    profile = Profile(rates, exponents=(first, *(1.0,) * (len(rates) - 1)))
     most = expected_speedup(make_plan(profile, 1e-6, length))
     if most < speedup:
         with pytest.raises(ValueError, match=r"out of reach.*shorter|out of reach.*longer"):

@@ -115,6 +115,8 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile(((0.5, 0.5),)), "rates.*one per layer"),
         (lambda: Profile((0.5, 0.5), acc=(0.5,)), "acc.*one value per layer"),
         (lambda: Profile((0.5, 0.5), curve=(0.5, 0.4, 0.3)), "curve.*one value per layer"),
+        (lambda: Profile((0.5, 0.5), exponents=(1.0,)), "exponents.*one value per layer"),
+        (lambda: Profile((0.5, 0.5), exponents=(1.0, 0.0)), "exponents.*greater than 0"),
         (lambda: Profile.constant(0), "rates"),
         (lambda: Profile.at_layers(3, [0]), "layers must be of 1..3; 0 is not"),
         (lambda: Profile.at_layers(3, [2, 4]), "layers must be of 1..3; 4 is not"),
@@ -151,6 +153,13 @@ def test_loading_what_is_no_profile_raises_value_error(text, tmp_path):
 def test_saved_profile_is_plain_json(tmp_path):
     Profile((0.5, 1.0)).save(tmp_path / "profile.json")
     assert json.loads((tmp_path / "profile.json").read_text())["rates"] == [0.5, 1.0]
+
+
+def test_exponents_are_saved_with_the_profile(tmp_path):
+    profile = Profile((0.5, 1.0), exponents=(2, 0.5))
+    profile.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path / "profile.json") == profile
+    assert latadj_jax.make_plan(profile, 0.81, 1000).rates == (0.81**2 * 0.5, 0.9)
 
 
 def test_at_layers_alpha_is_the_share_that_each_of_them_keeps():
