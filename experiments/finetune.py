@@ -127,7 +127,8 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
 
     job = labelled.load(settings)
     acc = calibrated(job, settings) if method.profile == "acc" or name == "dense" else None
-    model = job.model.replace(profile=acc if method.profile == "acc" else profile_of(method))
+    profile = acc if method.profile == "acc" else profile_of(task, method)
+    model = job.model.replace(profile=profile)
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
     alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
     first = method.alpha or (alphas[0] if alphas else None)
@@ -154,10 +155,10 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
 
 
-def profile_of(method: Method) -> Profile:
+def profile_of(task: str, method: Method) -> Profile:
     """The profile of a method that measures none of its own."""
     if method.profile == "searched":
-        found = json.loads((ROOT / "results" / "search.json").read_text())
+        found = json.loads((ROOT / "results" / f"{task}-search.json").read_text())
         return Profile.from_dict(found["profile"])
     return FALLING
 
@@ -274,7 +275,7 @@ def again(args: argparse.Namespace) -> None:
             model = model.replace(dtype=found["dtype"])
             method = METHODS[found["method"]]
             if method.profile != "acc":
-                model = model.replace(profile=profile_of(method))
+                model = model.replace(profile=profile_of(found["task"], method))
             settings = settings_of(found["task"], method, found["seed"], args, str(folder))
             found["rows"] = score(model, params, settings, found["method"])
             write(file, found)

@@ -127,14 +127,16 @@ def against(runs) -> str:
     return table(["task", "specialist for", "seeds", *(f"at {s}x" for s in SPEEDS)], rows)
 
 
-def side_by_side(runs, methods: list[str]) -> str:
+def side_by_side(runs, methods: list[str], strategy: str = "") -> str:
     """By valid length, for tasks where at least two of the methods were run."""
     rows = []
     for task in tasks_of(runs):
         present = [method for method in methods if (task, method) in runs]
         for method in present if len(present) > 1 else ():
             found = runs[task, method]
-            values = [mean(headline(run, s) for run in found) for s in ("1", *SPEEDS)]
+            values = [
+                mean(headline(run, s, strategy=strategy) for run in found) for s in ("1", *SPEEDS)
+            ]
             rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
     return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
@@ -148,6 +150,18 @@ def profiles(runs) -> str:
             values = [mean(headline(run, "2") for run in of) for of in found]
             rows.append([NAMES[task], len(found[0]), *(f"{v:.1f}" for v in values)])
     return table(["task", "seeds", "ACC", "falling"], rows)
+
+
+def found_profiles() -> str:
+    """What search.py found: rates at alpha 1, and exponents of alpha."""
+    rows = []
+    for task, name in NAMES.items():
+        file = ROOT / "results" / f"{task}-search.json"
+        if file.exists():
+            profile = json.loads(file.read_text())["profile"]
+            cells = [", ".join(f"{v:.2f}" for v in profile[k][:-1]) for k in ("rates", "exponents")]
+            rows.append([name, *cells])
+    return table(["task", "rates of layers 1 to 5", "exponents"], rows)
 
 
 def speeds() -> str:
@@ -196,7 +210,7 @@ def offline(runs) -> str:
 
 def cost(runs) -> str:
     """Minutes of training, mean over seeds, and the dtype of the computation."""
-    methods = list(dict.fromkeys(method for _, method in runs))
+    methods = list(dict.fromkeys(m for (_, m), of in runs.items() if of[0]["epochs"]))
 
     def cell(found: list[dict]) -> str:
         if not found:
@@ -280,6 +294,8 @@ def main() -> None:
         ),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
         "profiles": profiles(runs),
+        "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
+        "found": found_profiles(),
         "speeds": speeds(),
         "strategies": strategies(runs),
         "offline": offline(runs),
