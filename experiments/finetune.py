@@ -11,7 +11,6 @@ import dataclasses
 import importlib.util
 import json
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -158,8 +157,10 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
 def profile_of(task: str, method: Method) -> Profile:
     """The profile of a method that measures none of its own."""
     if method.profile == "searched":
-        found = json.loads((ROOT / "results" / f"{task}-search.json").read_text())
-        return Profile.from_dict(found["profile"])
+        file = ROOT / "results" / f"{task}-search.json"
+        if not file.exists():
+            raise SystemExit(f"{file} is missing: run experiments/search.py --tasks {task} first.")
+        return Profile.from_dict(json.loads(file.read_text())["profile"])
     return FALLING
 
 
@@ -255,14 +256,23 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
 
 def predict(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> np.ndarray:
     """Predictions with the counts of a plan, whatever each batch is padded to."""
-    predictions = np.zeros(len(part.examples), np.asarray(part.labels).dtype)
-    for indices, batch in part.batches(default_buckets(plan.length), 64):
+    buckets = default_buckets(plan.length)
+    logits = logits_of(model, params, part, plan, strategy, buckets, 64)
+    return tasks.predictions(model.task, logits).astype(np.asarray(part.labels).dtype)
+
+
+def logits_of(
+    model: Model, params, part: Encoded, plan: Plan, strategy: str, buckets, batch_size: int
+) -> np.ndarray:
+    """Logits [N, labels] of every text, in order, with the counts of a plan."""
+    logits = np.zeros((len(part.examples), len(model.config.labels)), np.float32)
+    for indices, batch in part.batches(buckets, batch_size):
         valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
         counts_BL = np.asarray(plan.example_counts(valid_B))
-        inputs: Mapping = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
+        inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
         out = simulate(model, params, inputs, counts_BL, strategy)
-        predictions[indices] = tasks.predictions(model.task, np.asarray(out.logits))[: len(indices)]
-    return predictions
+        logits[indices] = np.asarray(out.logits)[: len(indices)]
+    return logits
 
 
 def again(args: argparse.Namespace) -> None:

@@ -26,7 +26,6 @@ from latadj_jax.api import from_pretrained
 from latadj_jax.evaluation import Encoded
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
-from latadj_jax.simulate import simulate
 
 LOWEST = 0.3  # of the proportions of rates
 LAST = 1e-6  # the last layer's rate: CLS alone
@@ -51,16 +50,12 @@ class Texts:
         self.dense = self.logits(self.model.plan(None, int(self.lengths.max())))
 
     def logits(self, plan: Plan) -> np.ndarray:
-        """Of each text, [N, labels], whatever its batch is padded to."""
-        found = np.zeros((len(self.lengths), len(self.model.config.labels)), np.float32)
-        for indices, batch in self.part.batches((16, *range(32, 513, 32)), 16):
-            valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
-            inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
-            out = simulate(self.model, self.params, inputs, plan.example_counts(valid_B), "merge")
-            found[indices] = np.asarray(out.logits)[: len(indices)]
-        return found
+        """Of each text, [N, labels]; in small batches, as these are few texts."""
+        buckets = (16, *range(32, 513, 32))
+        return finetune.logits_of(self.model, self.params, self.part, plan, "merge", buckets, 16)
 
     def alpha(self, profile: Profile, speed: float) -> float:
+        """The alpha at which these texts are expected to be so many times as fast."""
         return finetune.alpha_of_speed(self.model.replace(profile=profile), self.lengths, speed)
 
     def distance(self, profile: Profile, alpha: float) -> float:
@@ -85,7 +80,12 @@ def with_exponents(rates, values: np.ndarray) -> Profile:
 
 
 def evolve(texts: Texts, family, bounds, first, speeds, args) -> tuple[Profile, dict]:
-    """The best profile of a family of vectors, and how the search went."""
+    """The best profile of a family of vectors, and how the search went.
+
+    Args:
+      family: from a vector of as many numbers as `first`, each within `bounds`, to a profile.
+      speeds: expected speedups at which the distances count.
+    """
     tried, begun = {}, time.perf_counter()
 
     def distances(profile: Profile) -> np.ndarray:
@@ -114,6 +114,7 @@ def evolve(texts: Texts, family, bounds, first, speeds, args) -> tuple[Profile, 
 
 
 def search(task: str, args: argparse.Namespace) -> dict:
+    """The profile with rates and exponents, and how both searches went."""
     texts = Texts(task, args)
     falling = np.array(Profile.falling(texts.model.config.num_layers).rates[:-1])
     profile, rates = evolve(texts, with_rates, (LOWEST, 1.0), falling, (2.0, 2.9), args)
@@ -135,7 +136,7 @@ if __name__ == "__main__":
     parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
     parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
     parser.add_argument("--method", default="dense", choices=finetune.METHODS)
-    parser.add_argument("--tokens", type=int, default=2000, help="of each task's texts, about")
+    parser.add_argument("--tokens", type=int, default=2400, help="of each task's texts, about")
     parser.add_argument("--population", type=int, default=3, help="times the number of rates")
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))

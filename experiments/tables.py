@@ -98,7 +98,7 @@ def differences(runs, method_of, count: str, strategy: str = "") -> str:
             cells.append(f"{mean(values):.1f} ({lost:+.1f})")
         metric = next(iter(runs[task, "dense"][0]["rows"][0]["metrics"]))
         rows.append([NAMES[task], metric, len(dense), f"{mean(dense.values()):.1f}", *cells])
-    last = [f"{mean(every[s]):+.2f}" if every[s] else "" for s in SPEEDS]
+    last = [f"{mean(every[s]):+.2f}" if len(every[s]) > 1 else "" for s in SPEEDS]
     if rows:
         rows.append(["mean difference", "", "", "", *last])
     return table(["task", "metric", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
@@ -121,14 +121,18 @@ def against(runs) -> str:
                 ]
                 rows.append([NAMES[task], f"{trained}x", len(pairs), *cells])
     for trained in SPEEDS:
-        if every[trained, trained]:
+        if len(every[trained, trained]) > 1:
             cells = [f"{mean(every[trained, s]):+.2f}" for s in SPEEDS]
             rows.append(["mean", f"{trained}x", "", *cells])
     return table(["task", "specialist for", "seeds", *(f"at {s}x" for s in SPEEDS)], rows)
 
 
 def side_by_side(runs, methods: list[str], strategy: str = "") -> str:
-    """By valid length, for tasks where at least two of the methods were run."""
+    """By valid length, for tasks where at least two of the methods were run.
+
+    Args:
+      strategy: of the rows; "" is each method's own.
+    """
     rows = []
     for task in tasks_of(runs):
         present = [method for method in methods if (task, method) in runs]

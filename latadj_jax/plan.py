@@ -138,12 +138,17 @@ def make_plan(
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     check_strategy(strategy)
     scale = math.inf if alpha is None else float(alpha)
-    exponents = profile.exponents or (1.0,) * profile.num_layers
     rates = tuple(
-        min(1.0, scale**w * ep) if not profile.layers or layer in profile.layers else 1.0
-        for layer, (ep, w) in enumerate(zip(profile.rates, exponents, strict=True), 1)
+        _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
+        for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
     )
     return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
+
+
+def _rate(alpha: float, ep: float, w: float) -> float:
+    if w * math.log(alpha) + math.log(ep) >= 0:  # where alpha^w can be more than a float holds
+        return 1.0
+    return min(1.0, alpha**w * ep)
 
 
 def check_strategy(strategy: str) -> None:
@@ -221,9 +226,10 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
 
     if not isinstance(speedup, numbers.Real) or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
-    exponents = profile.exponents or (1.0,) * profile.num_layers
-    low = 1e-6
-    high = max(ep ** (-1 / w) for ep, w in zip(profile.rates, exponents, strict=True)) * (1 + 1e-9)
+    logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]
+    # Next to nothing is left at `low`, and everything at `high`; both are floats.
+    low = max(1e-300, 1e-6 ** (1 / min(1.0, *profile.exponents)))
+    high = math.exp(min(700.0, max(logs)))
     if at(low) < speedup:
         raise ValueError(
             f"speedup {speedup:g} is out of reach at length {length}: keeping only the protected "
@@ -232,6 +238,6 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
     if at(high) >= speedup:
         return high
     for _ in range(60):  # at(low) >= speedup > at(high) throughout
-        middle = math.sqrt(low * high)
+        middle = math.sqrt(low) * math.sqrt(high)
         low, high = (middle, high) if at(middle) >= speedup else (low, middle)
     return low

@@ -20,9 +20,9 @@ class Profile:
       rates: EP per layer, in (0, 1]: the share of word-vectors to keep at alpha 1.
       acc: the measured ACC per layer, or () where nothing was measured.
       curve: the fitted ACC curve f(1)..f(L), or ().
-      fit: the name of the fit, or "constant" or "falling".
+      fit: the name of the fit, or "constant", "falling", or whatever else made it.
       layers: the layers (from 1) that remove anything; () for all of them.
-      exponents: of alpha, per layer, greater than 0; () is 1 everywhere, as in the paper.
+      exponents: of alpha, per layer, in (0, 10]; () becomes 1 everywhere, as in the paper.
     """
 
     rates: tuple[float, ...]
@@ -36,7 +36,8 @@ class Profile:
         object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
         object.__setattr__(self, "acc", _floats("acc", self.acc, optional=True))
         object.__setattr__(self, "curve", _floats("curve", self.curve, optional=True))
-        object.__setattr__(self, "exponents", _floats("exponents", self.exponents, optional=True))
+        exponents = self.exponents if np.size(self.exponents) else np.ones(len(self.rates))
+        object.__setattr__(self, "exponents", _floats("exponents", exponents, high=10.0))
         for name in ("acc", "curve", "exponents"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")

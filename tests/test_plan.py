@@ -67,6 +67,22 @@ def test_alpha_acts_by_each_layers_own_exponent(data, rates, alpha, other, lengt
     assert make_plan(profile, None, length).is_dense
 
 
+@pytest.mark.parametrize(
+    ("alpha", "exponent", "counts"),
+    [
+        (1e300, 10.0, (64, 64)),  # 1e3000 is no float
+        (1e300, 1.0, (64, 64)),
+        (1e300, 1e-3, (63, 62)),  # 10^0.3 / 2 is 0.998
+        (1e-300, 10.0, (1, 1)),
+        (1e-300, 1e-3, (16, 4)),  # 10^-0.3 / 2 is 0.251
+    ],
+)
+def test_the_smallest_and_the_largest_alpha_have_a_plan(alpha, exponent, counts):
+    profile = Profile((0.5, 0.5), exponents=(exponent, exponent))
+    assert make_plan(profile, alpha, 64).counts == counts
+    assert make_plan(profile, solve_alpha(profile, 64, 3.0), 64).counts[-1] < 20
+
+
 @hypothesis.given(rates, alphas, lengths)
 def test_counts_never_fall_when_the_example_grows(rates, alpha, length):
     """Else a buffer of the longest example could not hold a shorter one."""
@@ -189,7 +205,7 @@ def test_macs_follow_the_feed_forward_width():
 @hypothesis.given(rates, st.sampled_from((0.2, 1.0, 3.0)), st.integers(1, 200), st.floats(1.0, 3.0))
 def test_solved_alpha_is_the_largest_that_reaches_the_speedup(rates, first, length, speedup):
     profile = Profile(rates, exponents=(first, *(1.0,) * (len(rates) - 1)))
-    most = expected_speedup(make_plan(profile, 1e-6, length))
+    most = expected_speedup(make_plan(profile, 1e-30, length))
     if most < speedup:
         with pytest.raises(ValueError, match=r"out of reach.*shorter|out of reach.*longer"):
             solve_alpha(profile, length, speedup)
