@@ -207,7 +207,11 @@ def expected(model: Model, lengths: np.ndarray, alpha: float | None, padded: int
     """
     if padded:
         lengths = np.array([padded])
-    plan = model.plan(alpha, int(lengths.max())).for_head()
+    return speedup_of(model.plan(alpha, int(lengths.max())).for_head(), lengths)
+
+
+def speedup_of(plan: Plan, lengths: np.ndarray) -> float:
+    """Expected speedup of a plan over dense, all texts together."""
     after = plan.table[lengths]
     into = np.concatenate([lengths[:, None], after[:, :-1]], axis=1)
     return float(plan.num_layers * lengths.sum() / (into / 4 + 3 * after / 4).sum())
@@ -221,9 +225,7 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     """
     own = METHODS[method].strategy
     data = settings.data
-    name, examples = next(iter(load_examples(data, model.task, settings.seed)[1].items()))
-    part = encoded(load_tokenizer(settings.model.source), examples, data)
-    lengths = np.array([len(example["input_ids"]) for example in part.examples])
+    name, part, lengths = scored_texts(model, settings)
     rows = []
 
     def add(asked, alpha: float | None, padded: int, strategy: str = own) -> None:
@@ -252,6 +254,14 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
         for padded in (0, data.max_length):
             add(f"alpha {alpha:g}", alpha, padded)
     return rows
+
+
+def scored_texts(model: Model, settings: Settings) -> tuple[str, Encoded, np.ndarray]:
+    """The part of the data that models are scored on: its name, its texts, their lengths."""
+    examples = load_examples(settings.data, model.task, settings.seed)[1]
+    name, of = next(iter(examples.items()))
+    part = encoded(load_tokenizer(settings.model.source), of, settings.data)
+    return name, part, np.array([len(example["input_ids"]) for example in part.examples])
 
 
 def predict(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> np.ndarray:

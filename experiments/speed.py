@@ -12,11 +12,9 @@ from pathlib import Path
 
 import finetune
 import jax
-import numpy as np
 
 from latadj_jax.api import from_pretrained
-from latadj_jax.evaluation import buckets_of, encoded, evaluate
-from latadj_jax.text import load_examples, load_tokenizer
+from latadj_jax.evaluation import buckets_of, evaluate
 
 
 def measure(task: str, args: argparse.Namespace) -> dict:
@@ -25,9 +23,7 @@ def measure(task: str, args: argparse.Namespace) -> dict:
     settings = finetune.settings_of(task, finetune.METHODS[args.method], 0, args, str(folder))
     model, params = from_pretrained(folder)
     model = model.replace(dtype=args.dtype)
-    name, examples = next(iter(load_examples(settings.data, model.task, 0)[1].items()))
-    part = encoded(load_tokenizer(str(folder)), examples, settings.data)
-    lengths = np.array([len(example["input_ids"]) for example in part.examples])
+    name, part, lengths = finetune.scored_texts(model, settings)
     rows = []
     for count in ("valid", "padded"):
         padded = settings.data.max_length if count == "padded" else 0

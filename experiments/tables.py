@@ -168,6 +168,26 @@ def found_profiles() -> str:
     return table(["task", "rates of layers 1 to 5", "exponents"], rows)
 
 
+def variants() -> str:
+    """Dense models by other profiles, and with floors, at equal speed."""
+    rows, names = [], []
+    for task, name in NAMES.items():
+        file = ROOT / "results" / f"{task}-variants.json"
+        if file.exists():
+            of = {(r["variant"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
+            names = list(dict.fromkeys(variant for variant, _ in of))
+            for speed in SPEEDS:
+                cells = [
+                    f"{100 * next(iter(of[v, speed]['metrics'].values())):.1f}"
+                    if (v, speed) in of
+                    else "out of reach"
+                    for v in names
+                ]
+                alive = 100 * of["falling", speed]["separators_alive"]
+                rows.append([name, f"{speed}x", *cells, f"{alive:.0f} %"])
+    return table(["task", "speed", *names, "separators alive"], rows)
+
+
 def speeds() -> str:
     """Measured over dense, beside what was expected, on each task's evaluation texts."""
     rows = []
@@ -199,17 +219,26 @@ def strategies(runs) -> str:
     return table(["task", "speed", "seeds", "by score", "first ones", "random"], rows)
 
 
+def knob(run: dict, count: str) -> list[tuple[float, float, float]]:
+    """Alpha, expected speedup and metric in points, of a model that was trained at alpha 1."""
+    return [
+        (row["alpha"], row["expected_speedup"], 100 * next(iter(row["metrics"].values())))
+        for row in run["rows"]
+        if row["asked"].startswith("alpha") and row["count"] == count
+    ]
+
+
 def offline(runs) -> str:
     """The paper's figure 6 as a table: trained at alpha 1, then alpha alone is changed."""
-    rows = []
+    rows, alphas = [], {}
     for task in tasks_of(runs):
         for run in runs.get((task, "at1"), []):
-            for found in run["rows"]:
-                if found["asked"].startswith("alpha") and found["count"] == "valid":
-                    rows.append([NAMES[task], found["asked"].split()[1],
-                                 f"{found['expected_speedup']:.2f}",
-                                 f"{100 * next(iter(found['metrics'].values())):.1f}"])  # fmt: skip
-    return table(["task", "alpha", "expected speedup", "metric"], rows)
+            for count in ("valid", "padded"):
+                points = knob(run, count)
+                alphas |= dict.fromkeys(alpha for alpha, _, _ in points)
+                cells = [f"{metric:.1f} at {speed:.2f}x" for _, speed, metric in points]
+                rows.append([NAMES[task], count, f"{headline(run, '1'):.1f}", *cells])
+    return table(["task", "counted by", "dense", *(f"{alpha:g}" for alpha in alphas)], rows)
 
 
 def cost(runs) -> str:
@@ -281,6 +310,28 @@ def speed_figure(runs) -> None:
     fig.savefig(DOCS / "quality_speed.png", dpi=110, bbox_inches="tight")
 
 
+def offline_figure(runs) -> None:
+    """The paper's figure 6: metric and expected speedup against alpha."""
+    tuned = {task: runs[task, "at1"][0] for task in tasks_of(runs) if (task, "at1") in runs}
+    if not tuned:
+        return
+    fig, axes = panels(len(tuned))
+    for ax, (task, run) in zip(axes, tuned.items(), strict=True):
+        speed = ax.twinx()
+        for count, style in (("valid", "o-"), ("padded", "s--")):
+            alphas, speedups, values = zip(*knob(run, count), strict=True)
+            ax.plot(alphas, values, style, color="C0", label=f"metric, {count}")
+            speed.plot(alphas, speedups, style, color="C1", label=f"speedup, {count}")
+        ax.set_title(NAMES[task])
+        ax.set_ylabel("metric, points", color="C0")
+        speed.set_ylabel("expected speedup", color="C1")
+    lines = [line for one in (ax, speed) for line in one.lines]
+    fig.legend(lines, [line.get_label() for line in lines], ncols=4, fontsize=8,
+               loc="outside upper center")  # fmt: skip
+    fig.supxlabel("alpha")
+    fig.savefig(DOCS / "quality_offline.png", dpi=110, bbox_inches="tight")
+
+
 def main() -> None:
     runs = load()
     made = {
@@ -300,6 +351,7 @@ def main() -> None:
         "profiles": profiles(runs),
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
         "found": found_profiles(),
+        "variants": variants(),
         "speeds": speeds(),
         "strategies": strategies(runs),
         "offline": offline(runs),
@@ -309,6 +361,7 @@ def main() -> None:
     (DOCS / "quality.md").write_text(MARK.sub(lambda match: made[match[1]], page))
     acc_figure(runs)
     speed_figure(runs)
+    offline_figure(runs)
     print("\n\n".join(f"{name}\n{text}" for name, text in made.items()))
 
 
