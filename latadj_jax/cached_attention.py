@@ -71,19 +71,21 @@ def cut_and_attend(queries, normed_BLD, x_BLD, new: LayerCache, cache, slot, cut
     """
     if cache is not None:
         cache = cache.write(new, slot)
-        heads_BLE = attend(queries(normed_BLD, new.positions), new.positions, cache, dropout)
+        ahead = cache.keys.shape[2] - new.positions.shape[1]  # they are at the end of the cache
+        q_BLHC = queries(normed_BLD, new.positions)
+        heads_BLE = attend(q_BLHC, new.positions, cache, ahead, dropout)
         return heads_BLE, x_BLD, new.positions, None, cache
     q_BLHC = queries(normed_BLD, new.positions)
     scores_BL = causal_scores(q_BLHC, new)
     if cut is None:
-        return attend(q_BLHC, new.positions, new, dropout), x_BLD, new.positions, scores_BL, new
+        return attend(q_BLHC, new.positions, new, 0, dropout), x_BLD, new.positions, scores_BL, new
     keep_BK = choose(cut, scores_BL, queries, normed_BLD, x_BLD, new, key)
     positions_BK = take_positions(new.positions, keep_BK)
     if cut.strategy == "score":
         q_BKHC = take(q_BLHC, keep_BK)
     else:  # ranked without them: what is removed never becomes a query
         q_BKHC = queries(take(normed_BLD, keep_BK), positions_BK)
-    heads_BKE = attend(q_BKHC, positions_BK, new, dropout)
+    heads_BKE = attend(q_BKHC, positions_BK, new, cut.removed, dropout)
     return heads_BKE, take(x_BLD, keep_BK), positions_BK, scores_BL, new
 
 
@@ -113,11 +115,11 @@ def choose(cut: Cut, scores_BL, queries, normed_BLD, x_BLD, new: LayerCache, key
 
 
 def attend(
-    q_BIHC: jax.Array, positions_BI: jax.Array, cache: LayerCache, dropout: Callable
+    q_BIHC: jax.Array, positions_BI: jax.Array, cache: LayerCache, ahead: int, dropout: Callable
 ) -> jax.Array:
-    """Attention output [B, I, H * C] of queries that are the last of the cache, or kept of them."""
+    """Attention output [B, I, H * C]; the i-th query stands at most at slot i + ahead."""
     out = []
-    for rows, num_keys in blocks(q_BIHC.shape[1], cache.keys.shape[2]):
+    for rows, num_keys in blocks(q_BIHC.shape[1], cache.keys.shape[2], ahead):
         seen_BIJ = sees(positions_BI[:, rows], cache.positions[:, :num_keys])
         keys, values = cache.keys[:, :, :num_keys], cache.values[:, :, :num_keys]
         weights_BHIJ, totals_BHI1 = layers.attention_weights(q_BIHC[:, rows], keys, seen_BIJ)
@@ -129,7 +131,7 @@ def causal_scores(q_BLHC: jax.Array, new: LayerCache) -> jax.Array:
     """Score Vector of eq. (8), `score.causal_score_vector` in blocks: float32 [B, L]."""
     length = q_BLHC.shape[1]
     received_BL = jnp.zeros(new.positions.shape, jnp.float32)
-    for rows, num_keys in blocks(length, length):
+    for rows, num_keys in blocks(length, length, 0):
         asking_BI = new.positions[:, rows]
         seen_BIJ = sees(asking_BI, new.positions[:, :num_keys])
         weights_BHIJ, totals_BHI1 = layers.attention_weights(
@@ -140,12 +142,13 @@ def causal_scores(q_BLHC: jax.Array, new: LayerCache) -> jax.Array:
     return per_viewer(received_BL, new.positions >= 0)
 
 
-def blocks(num_queries: int, num_keys: int) -> Iterator[tuple[slice, int]]:
+def blocks(num_queries: int, num_keys: int, ahead: int) -> Iterator[tuple[slice, int]]:
     """(queries of a block, number of slots that they can see).
 
-    Of I queries among J slots the i-th stands at slot J - I + i at most: it is the i-th of the last
-    I, or the i-th of I that are kept of J, or an empty one.
+    Args:
+      ahead: the i-th query stands at most at slot i + ahead: of the last I of J slots that is
+        J - I, of kept ones the number of those removed.
     """
     for start in range(0, num_queries, BLOCK):
         stop = min(start + BLOCK, num_queries)
-        yield slice(start, stop), num_keys - num_queries + stop
+        yield slice(start, stop), min(num_keys, stop + ahead)

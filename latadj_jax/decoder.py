@@ -61,10 +61,11 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     for n, layer in enumerate(decoder.layers):
         cut, rows_BL = None, rows_of(positions_BL, start_B1)
         if plan.rates[n] < 1:
-            cut = Cut(counts_BL[:, n], plan.sizes[n], of_layer(plan.strategy, n, plan.num_layers))
+            strategy = of_layer(plan.strategy, n, plan.num_layers)
+            cut = Cut(counts_BL[:, n], plan.sizes[n], strategy, plan.removed[n])
             by_row_BTD = put_back(by_row_BTD, x_BLD, rows_BL)
         if last_only and n == len(decoder.layers) - 1:
-            cut = Cut(jnp.ones_like(lengths_B), 1, "recent")
+            cut = Cut(jnp.ones_like(lengths_B), 1, "recent", positions_BL.shape[1] - 1)
         x_BLD, positions_BL, scores_BL, cache = layer(x_BLD, positions_BL, cut, None, 0, train)
         x_BLD = by_rows(x_BLD)
         if scores_BL.shape[1] == length:  # room for all: by row, as the input

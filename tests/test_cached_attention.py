@@ -9,6 +9,7 @@ import tiny
 import latadj_jax
 from latadj_jax import cached_attention
 from latadj_jax.cached_attention import LayerCache, blocks, sees
+from latadj_jax.simulate import simulate
 
 
 @pytest.fixture
@@ -49,9 +50,33 @@ def test_blocks_change_nothing(family, strategy, block_size):
 
 def test_blocks_cover_all_queries_and_no_key_behind_them(block_size):
     block_size(4)
-    assert list(blocks(10, 10)) == [(slice(0, 4), 4), (slice(4, 8), 8), (slice(8, 10), 10)]
-    assert list(blocks(1, 9)) == [(slice(0, 1), 9)]
-    assert list(blocks(6, 9)) == [(slice(0, 4), 7), (slice(4, 6), 9)]  # 6 kept of 9
+    assert list(blocks(10, 10, 0)) == [(slice(0, 4), 4), (slice(4, 8), 8), (slice(8, 10), 10)]
+    assert list(blocks(1, 9, 8)) == [(slice(0, 1), 9)]
+    assert list(blocks(6, 9, 3)) == [(slice(0, 4), 7), (slice(4, 6), 9)]  # 6 kept of 9
+    assert list(blocks(8, 9, 3)) == [(slice(0, 4), 7), (slice(4, 8), 9)]  # in a buffer of 8
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("strategy", ["score", "recent"])
+def test_blocks_see_the_newest_keys_in_buffers_that_are_larger(block_size, family, strategy):
+    """A kept query may stand further right than its buffer's size tells; in `simulate`, too."""
+    model, params = tiny.make(family, "lm", num_hidden_layers=2)
+    model = model.replace(strategy=strategy)
+    batch, _ = tiny.mixed_batch(family)
+    length = batch["input_ids"].shape[1]
+    block_size(3)
+    plan, larger = (model.plan(0.7, length, multiple_of=n) for n in (1, length))
+    assert larger.sizes[0] == length >= plan.sizes[0] + 3
+    exact = latadj_jax.apply(model, params, batch, plan=plan, restore=True).logits
+    rounded = latadj_jax.apply(model, params, batch, plan=larger, restore=True).logits
+    np.testing.assert_allclose(rounded, exact, atol=2e-5)
+    simulated = simulate(model, params, batch, plan)
+    kept = latadj_jax.apply(model, params, batch, plan=plan)
+    for row, positions in enumerate(np.asarray(kept.positions)):
+        at = np.isin(simulated.positions[row], positions[positions >= 0])
+        np.testing.assert_allclose(
+            simulated.hidden[row][at], kept.hidden[row][positions >= 0], atol=2e-5
+        )
 
 
 def test_a_query_sees_its_past_and_no_empty_slot():
