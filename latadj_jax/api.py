@@ -64,6 +64,12 @@ def from_pretrained(
     config = config_from_hf(hf)
     own_task = _task_of(hf)
     task = task or own_task
+    if task == "multi-label classification":
+        raise ConfigError(
+            "problem_type 'multi_label_classification' is not implemented; name another task."
+        )
+    if num_labels is not None and task not in ("classification", "regression"):
+        raise ValueError(f"num_labels is of a classification or regression; the task is {task!r}.")
     if num_labels is None and task == "regression" and own_task != "regression":
         num_labels = 1
     new_head = num_labels is not None and num_labels != len(config.labels)
@@ -104,7 +110,8 @@ def apply(
       batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (1 = token, 0 = padding, on
         either side), `token_type_ids` [B, T] and, for "seq2seq", `decoder_input_ids` [B, S].
       alpha: speedup coefficient, a Python number greater than 0; smaller is faster.
-      plan: in place of alpha and count: counts decided before, see `make_plan`.
+      plan: in place of alpha and count: counts decided before, see `make_plan`. One that names no
+        strategy takes the model's.
       count: "valid": each example's counts follow its own valid length, so that its output does
         not depend on padding or companions. "padded": they follow T, as in papers that pad.
       restore: `hidden` and `positions` cover all T positions; a removed word-vector has the hidden
@@ -147,7 +154,7 @@ def _task_of(hf: Mapping) -> str:
     if not tasks or "classification" not in tasks:
         return tasks[0] if tasks else "features"
     if hf.get("problem_type") == "multi_label_classification":
-        raise ConfigError("problem_type 'multi_label_classification' is not implemented.")
+        return "multi-label classification"
     labels = hf.get("id2label") or range(hf.get("num_labels", 2))
     regression = hf.get("problem_type") == "regression" or len(labels) == 1
     return "regression" if regression else "classification"

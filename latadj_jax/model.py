@@ -114,7 +114,11 @@ def param_shapes(model: Model):
 
 
 def random_params(model: Model, key: jax.Array):
-    """Parameters drawn as the family draws them before any training."""
+    """Parameters drawn before any training: matrices normal, with the config's initializer range.
+
+    Hugging Face draws two kinds smaller: GPT-2's projections onto the residual stream, over the
+    root of twice the number of layers, and T5's relative bias, over the root of its width.
+    """
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}
     return model.module.init(key, inputs, model.plan(None, 2))["params"]
@@ -148,6 +152,7 @@ def resolve_plan(
             f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "
             f"{model.config.num_layers} layers and the batch {length} tokens."
         )
+    plan = dataclasses.replace(plan, strategy=plan.strategy or model.strategy)
     model.check_strategy(plan.strategy)
     return plan
 

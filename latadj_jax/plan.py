@@ -25,7 +25,7 @@ class Plan:
       floor: the least number of word-vectors to keep, max(1, protected positions).
       count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
         `length`, padding goes first).
-      strategy: what is kept, one of `ranking.STRATEGIES`.
+      strategy: what is kept, one of `ranking.STRATEGIES`; "" is what the model carries.
       multiple_of: buffers are rounded up to multiples of it, for hardware tiles. Results do not
         depend on it: a buffer's surplus is masked out.
     """
@@ -34,7 +34,7 @@ class Plan:
     rates: tuple[float, ...]
     floor: int = 1
     count: str = "valid"
-    strategy: str = "score"
+    strategy: str = ""
     multiple_of: int = 1
 
     @property
@@ -103,7 +103,7 @@ def make_plan(
     length: int,
     *,
     count: str = "valid",
-    strategy: str = "score",
+    strategy: str = "",
     protected: int = 1,
     multiple_of: int = 1,
 ) -> Plan:
@@ -136,7 +136,8 @@ def make_plan(
             raise ValueError(f"{name} must be an integer of at least {least}; it is {value!r}.")
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
-    check_strategy(strategy)
+    if strategy:
+        check_strategy(strategy)
     scale = math.inf if alpha is None else float(alpha)
     rates = tuple(
         _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
@@ -193,12 +194,13 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
         R (q N_{l-1} + (2 q + d) N_l)
     """
     c = model.config
+    strategy = plan.strategy or model.strategy
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
 
     def of_layer(n_in: int, n_out: int) -> int:
         before = d * (q + 2 * k) * n_in + q * n_in * n_in
         after = (q * n_in + d * q + d * f) * n_out
-        merges = plan.strategy == "merge" and n_out > plan.floor
+        merges = strategy == "merge" and n_out > plan.floor
         merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 

@@ -45,7 +45,9 @@ def ranking(
         return recency(positions_BL)
     if strategy == "tail":
         return -positions_BL.astype(jnp.float32)
-    return jax.random.uniform(key, scores_BL.shape)
+    if strategy == "random":
+        return jax.random.uniform(key, scores_BL.shape)
+    raise ValueError(f"strategy {strategy!r} ranks nothing.")
 
 
 def recency(positions_BL: jax.Array) -> jax.Array:
@@ -90,7 +92,7 @@ def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
     unit_BLD = x_BLD / jnp.maximum(length_BL1, 1e-6)
     pairs_BL = (unit_BLD[:, 1:] * unit_BLD[:, :-1]).sum(axis=-1)  # j with j + 1
     pairs_BL = jnp.where(valid_BL[:, 1:], pairs_BL, -1.0)
-    nothing_B1 = jnp.full_like(pairs_BL, -1.0, shape=(len(x_BLD), 1))
+    nothing_B1 = jnp.full_like(x_BLD[:, :1, 0], -1.0)
     before_BL = jnp.concatenate([nothing_B1, pairs_BL], axis=1)
     after_BL = jnp.concatenate([pairs_BL, nothing_B1], axis=1)
     alike_BL = jnp.where(valid_BL, before_BL + after_BL, 0.0)

@@ -138,6 +138,8 @@ def test_apply_does_not_read_the_default_alpha():
 
 # from_pretrained: what task, how many labels
 
+MULTI_LABEL = {"problem_type": "multi_label_classification"}
+
 
 @pytest.mark.parametrize(
     ("saved", "changes", "asked", "task", "labels"),
@@ -153,6 +155,8 @@ def test_apply_does_not_read_the_default_alpha():
         ("classification", {}, {"num_labels": 5}, "classification", 5),
         ("classification", {}, {"task": "regression"}, "regression", 1),
         ("classification", {}, {"task": "features"}, "features", 3),
+        ("classification", MULTI_LABEL, {"task": "features"}, "features", 3),
+        ("classification", MULTI_LABEL, {"task": "classification"}, "classification", 3),
         ("regression", {}, {}, "regression", 1),
         ("regression", {"problem_type": None}, {}, "regression", 1),
         ("regression", {}, {"task": "regression"}, "regression", 1),
@@ -241,11 +245,17 @@ def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
         ({"task": "lm"}, "task 'lm'"),
         ({"num_labels": 0}, "num_labels.*at least 1"),
         ({"dtype": "int8"}, "dtype.*int8"),
+        ({"task": "features", "num_labels": 3}, "num_labels is of a classification"),
     ],
 )
 def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
     with pytest.raises(ValueError, match=message):
         from_pretrained(save(tmp_path / "m", "classification"), **asked)
+
+
+def test_several_labels_at_once_are_refused_where_no_task_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"multi_label_classification.*name another task"):
+        from_pretrained(save(tmp_path / "m", "classification", **MULTI_LABEL))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

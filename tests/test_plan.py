@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import hypothesis
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import tiny
 
+import latadj_jax
 from latadj_jax import Profile, expected_speedup, layer_macs, macs, make_plan, solve_alpha
+from latadj_jax.simulate import simulate
 
 rates = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=12)
 alphas = st.floats(0.05, 2.0)
@@ -270,4 +273,20 @@ def test_impossible_plans_are_refused(changes, message):
 
 def test_model_plan_uses_its_profile_and_protects_cls():
     plan = tiny.make_model().plan(1.0, 10)
-    assert plan == make_plan(tiny.PROFILE, 1.0, 10, protected=1)
+    assert plan == make_plan(tiny.PROFILE, 1.0, 10, protected=1, strategy="score")
+
+
+def test_a_plan_that_names_no_strategy_takes_the_models():
+    """Of a model that merges it would give, in silence, what forgetting gives."""
+    model, params = tiny.make("bert", "classification")
+    model, (batch, _) = model.replace(strategy="merge"), tiny.mixed_batch()
+    length = batch["input_ids"].shape[1]
+    plan, asked = make_plan(model.profile, 0.8, length), model.plan(0.8, length)
+    own = latadj_jax.apply(model, params, batch, plan=plan)
+    np.testing.assert_array_equal(own.logits, latadj_jax.apply(model, params, batch, 0.8).logits)
+    simulated = simulate(model, params, batch, plan)
+    np.testing.assert_allclose(own.logits, simulated.logits, atol=2e-5)
+    forgets = dataclasses.replace(asked, strategy="score")
+    other = latadj_jax.apply(model, params, batch, plan=forgets)
+    assert np.abs(own.logits - other.logits).max() > 1e-3
+    assert macs(model, plan) == macs(model, asked) > macs(model, forgets)
