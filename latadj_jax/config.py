@@ -44,6 +44,16 @@ class BertConfig(HfConfig):
         return dict(hf)
 
 
+def has_own_head(tensors: Mapping[str, Any], *embeddings: str) -> bool:
+    """Whether a checkpoint holds a head that is not its embedding (the first of these names).
+
+    transformers 5 then uses it, whatever tie_word_embeddings says.
+    """
+    head = tensors.get("lm_head.weight")
+    shared = next((tensors[name] for name in embeddings if name in tensors), None)
+    return head is not None and not np.array_equal(head, shared)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GPT2Config(HfConfig):
     """GPT-2 decoder, as Hugging Face's GPT2Config."""
@@ -74,6 +84,10 @@ class GPT2Config(HfConfig):
         if hf.get("n_inner") is None:
             return {**hf, "n_inner": 4 * size(hf.get("n_embd"), "n_embd")}
         return dict(hf)
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "GPT2Config":
+        own = has_own_head(tensors, "transformer.wte.weight", "wte.weight")
+        return self.replace(tied=self.tied and not own)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,6 +136,10 @@ class LlamaConfig(HfConfig):
             rope = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
         filled["rope_parameters"] = rope
         return filled
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "LlamaConfig":
+        own = has_own_head(tensors, "model.embed_tokens.weight", "embed_tokens.weight")
+        return self.replace(tied=self.tied and not own)
 
     def to_hf(self) -> dict[str, Any]:
         hf = {**super().to_hf(), "rope_parameters": self.rope.to_hf()}
@@ -204,9 +222,7 @@ class T5Config(HfConfig):
 
     def fitted(self, tensors: Mapping[str, Any]) -> "T5Config":
         """transformers 5 says tie_word_embeddings for every T5: whether there is a head decides."""
-        head, shared = tensors.get("lm_head.weight"), tensors.get("shared.weight")
-        own = head is not None and not np.array_equal(head, shared)
-        return self.replace(tied=not own)
+        return self.replace(tied=not has_own_head(tensors, "shared.weight"))
 
     def __post_init__(self):  # heads may be of any width
         if self.num_buckets % 4 or self.max_distance <= self.num_buckets // 2:
