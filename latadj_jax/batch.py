@@ -145,6 +145,22 @@ def check_inputs(
             raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
 
 
+def check_ids(examples: Sequence[Mapping[str, np.ndarray]], ranges: Mapping[str, int]) -> None:
+    """Refuses texts with ids that the model does not know, which an embedding would make NaN.
+
+    Raises:
+      ValueError: one sentence that names the text, counted from 0.
+    """
+    for n, example in enumerate(examples):
+        for key, num_values in ranges.items():
+            ids = example.get(key)
+            if ids is not None and len(ids) and not 0 <= ids.min() <= ids.max() < num_values:
+                raise ValueError(
+                    f"text {n}: {key} holds {ids.min()}..{ids.max()}, the model knows "
+                    f"0..{num_values - 1}: was it made by this model's own tokenizer?"
+                )
+
+
 def _target_shape(ids, batch_size: int) -> tuple[int, ...]:
     shape = np.shape(ids)
     if len(shape) != 2 or shape[0] != batch_size or shape[1] < 1:

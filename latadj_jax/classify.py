@@ -8,6 +8,7 @@ between; an empty line for an empty one. MODEL is a folder, a hub id, or package
 """
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -70,8 +71,10 @@ def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
     protected = model.plan(None, longest).floor
     alpha = model.alpha
     if args.latency_ms is not None:
-        speeds = (1.5, 2.0, 3.0, 4.0)
-        alphas = [solve_alpha(model.profile, longest, s, protected=protected) for s in speeds]
+        alphas = []
+        with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
+            for speed in (1.5, 2.0, 3.0, 4.0):
+                alphas.append(solve_alpha(model.profile, longest, speed, protected=protected))
         asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible}
         return model.replace(alpha=None), tuple(alphas), asked
     if args.speedup is not None:

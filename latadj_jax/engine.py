@@ -7,6 +7,8 @@
 Everything is compiled at `warmup`, and nothing after it.
 """
 
+import copy
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,8 @@ from latadj_jax.model import Model
 from latadj_jax.plan import check_alpha
 from latadj_jax.programs import Programs, Shape
 from latadj_jax.requests import batches, encode_requests
+
+log = logging.getLogger(__name__)
 
 OWN = "own"  # the alpha that the model carries
 
@@ -83,7 +87,8 @@ class Engine:
             raise ValueError(
                 f"a bucket has {self.buckets[-1]} tokens, the model {_longest(model)} positions."
             )
-        self.model, self.tokenizer, self.truncate = model, tokenizer, truncate
+        self.model, self.truncate = model, truncate
+        self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
         self._latency_file = Path(latency_file) if latency_file else None
         names = [
             n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)
@@ -91,7 +96,7 @@ class Engine:
         self._programs = Programs(model, params, tuple(names))
         self._latencies: dict[Shape, Latency] = {}
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
-        self._batcher = None
+        self._batcher, self._closed = None, False
         self._starting = threading.Lock()
         self._max_wait_ms = max_wait_ms
 
@@ -109,7 +114,10 @@ class Engine:
         if not set(shapes) <= set(table):
             table |= measure_latencies(self._programs, repeats)
             if self._latency_file:
-                save_latencies(self._latency_file, machine, table)
+                try:
+                    save_latencies(self._latency_file, machine, table)
+                except OSError as error:  # serving needs no file
+                    log.warning("The latencies were measured but not kept: %s", error)
         self._latencies = {shape: table[shape] for shape in shapes}
         return self
 
@@ -166,6 +174,8 @@ class Engine:
         choose = self._chooser(examples, alpha, speedup)
         bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
         with self._starting:
+            if self._closed:
+                raise RuntimeError("the engine is closed; it takes no more requests.")
             if self._batcher is None:
                 self._batcher = MicroBatcher(
                     lambda alpha, batch: self._run(lambda _: alpha, batch),
@@ -175,7 +185,12 @@ class Engine:
         return self._batcher.submit(choose(bucket), examples[0])
 
     def close(self) -> None:
-        """Answers what was submitted, then ends the thread that collects requests."""
+        """Answers what was submitted, then ends the thread that collects requests.
+
+        Calls are answered as before; `submit` is not.
+        """
+        with self._starting:
+            self._closed = True
         if self._batcher is not None:
             self._batcher.close()
 
@@ -200,7 +215,7 @@ class Engine:
                 self.tokenizer,
                 texts,
                 keys=self._programs.keys,
-                vocab_size=self.model.config.vocab_size,
+                ranges=self.model.module.input_ranges(self.model.config),
                 max_length=self.buckets[-1],
                 truncate=self.truncate,
             )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from latadj_jax import tasks
 from latadj_jax.api import from_pretrained
+from latadj_jax.batch import check_ids
 from latadj_jax.evaluation import buckets_of, encoded, evaluate
 from latadj_jax.job import Job, as_trained
 from latadj_jax.model import Model
@@ -33,6 +34,7 @@ def load(settings: Settings) -> Job:
             f"{model.config.max_positions} positions; lower it."
         )
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
+    check_ids(train_data.examples, model.module.input_ranges(model.config))
     for part in (train_data, *eval_examples.values()):
         tasks.check_labels(task, part.labels, len(model.config.labels))
     watched = next(iter(eval_examples.values()))

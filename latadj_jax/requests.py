@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from latadj_jax.batch import bucket_of
+from latadj_jax.batch import bucket_of, check_ids
 from latadj_jax.text import encode
 
 
@@ -14,7 +14,7 @@ def encode_requests(
     texts: Sequence,
     *,
     keys: Sequence[str],
-    vocab_size: int,
+    ranges: Mapping[str, int],
     max_length: int,
     truncate: bool,
 ) -> list[dict[str, np.ndarray]]:
@@ -22,9 +22,11 @@ def encode_requests(
 
     Args:
       texts: each a string, a pair of strings, or a sequence of token ids.
+      ranges: how many values each input can take.
 
     Raises:
-      ValueError: what is none of these, or longer than `max_length` without `truncate`.
+      ValueError: what is none of these, holds ids that the model does not know, or is longer than
+        `max_length` without `truncate`.
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of texts; it is one string.")
@@ -35,12 +37,13 @@ def encode_requests(
         if strings:
             numbers_of[len(strings)].append(n)
         else:
-            examples[n] = _from_ids(text, n, keys, vocab_size, max_length if truncate else None)
+            examples[n] = _from_ids(text, n, keys, max_length if truncate else None)
     at_most = max_length if truncate else sys.maxsize  # what is longer is refused below, by number
     for numbers in numbers_of.values():
         encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate)
         for n, example in zip(numbers, encoded, strict=True):
             examples[n] = {key: example[key] for key in keys}
+    check_ids(examples, ranges)
     for n, example in enumerate(examples):
         if (length := len(example["input_ids"])) > max_length:
             raise ValueError(
@@ -79,11 +82,9 @@ def _strings(text) -> tuple[str, ...]:
     return tuple(text) if pair and all(isinstance(part, str) for part in text) else ()
 
 
-def _from_ids(text, n: int, keys, vocab_size: int, cut: int | None) -> dict[str, np.ndarray]:
+def _from_ids(text, n: int, keys, cut: int | None) -> dict[str, np.ndarray]:
     ids = np.asarray(text)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
         raise ValueError(f"text {n} must be a string, a pair of strings or a row of token ids.")
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        raise ValueError(f"text {n} has a token id outside 0..{vocab_size - 1}.")
-    ids = ids[:cut].astype(np.int32)
+    ids = ids[:cut]
     return {key: ids if key == "input_ids" else np.zeros_like(ids) for key in keys}

@@ -59,6 +59,16 @@ def test_a_budget_measures_once_and_keeps_the_times(monkeypatch, capsys, folder)
     assert_answers(got, folder, None)  # every budget is met: dense
 
 
+def test_a_budget_for_a_model_that_can_hardly_be_faster(monkeypatch, capsys, tmp_path, folder):
+    """Its profile reaches 1.5 at no alpha."""
+    model, params = latadj_jax.from_pretrained(folder)
+    model = model.replace(profile=latadj_jax.Profile.at_layers(2, (2,)))
+    tokenizer = load_tokenizer(str(folder))
+    latadj_jax.save_pretrained(tmp_path / "model", model, params, tokenizer)
+    got = answers(monkeypatch, capsys, tmp_path / "model", "--latency_ms", "10000")
+    assert_answers(got, tmp_path / "model", None)
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -218,6 +218,38 @@ def test_one_bad_request_spoils_no_other(parts):
         engine.submit("good")
 
 
+def test_a_closed_engine_takes_no_first_request_either(parts):
+    engine = make(parts).warmup(repeats=1)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.submit("good")
+    assert engine(["good"]).shape == (1, 3)
+
+
+def test_times_that_cannot_be_kept_are_used_all_the_same(parts, tmp_path, caplog):
+    engine = make(parts, latency_file=tmp_path / "none" / "latencies.json").warmup(repeats=1)
+    assert "measured but not kept" in caplog.text
+    assert engine(["good"], latency_ms=1e4).shape == (1, 3)
+
+
+def test_the_tokenizer_that_is_given_stays_as_it_is(parts):
+    """Engines that share it would switch each other's cutting on and off."""
+    before = parts[2].backend_tokenizer.truncation
+    make(parts, truncate=True).warmup(repeats=1)(["good " * 40])
+    assert parts[2].backend_tokenizer.truncation == before
+
+
+def test_ids_that_the_model_does_not_know_are_refused(engine, monkeypatch, tmp_path):
+    """Its embedding would make them NaN."""
+    larger = tiny_run.tokenizer(tmp_path)
+    larger.add_tokens([f"new{n}" for n in range(60)])
+    monkeypatch.setattr(engine, "tokenizer", larger)
+    with pytest.raises(
+        ValueError, match=r"text 1: input_ids holds 2\.\.106, the model knows 0\.\.99"
+    ):
+        engine(["good", "bad new59"])
+
+
 def test_longer_texts_are_cut_if_that_is_wanted(parts):
     engine = make(parts, truncate=True).warmup(repeats=1)
     ids = parts[2]("good " * 40)["input_ids"]
@@ -235,7 +267,7 @@ def test_nothing_asked_is_nothing_answered(engine):
     [
         ("good", {}, "one string"),
         ([3], {}, "text 0 must be"),
-        ([[1, 99999]], {}, "outside 0..99"),
+        ([[1, 99999]], {}, r"text 0: input_ids holds 1..99999, the model knows 0..99"),
         ([list(range(30))], {}, "text 0 has 30 tokens, the largest bucket 24"),
         ([[5], "good " * 40], {}, "text 1 has 42 tokens, the largest bucket 24"),
         (["good"], {"alpha": 0.5}, "alpha 0.5 was not compiled"),
