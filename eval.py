@@ -25,7 +25,7 @@ from latadj_jax.exporting import export_programs
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
 from latadj_jax.report import how, remaining, table
-from latadj_jax.runs import newest_run
+from latadj_jax.runs import model_of, newest_run
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
 from latadj_jax.text import load_tokenizer
 
@@ -163,7 +163,7 @@ def explain_given(alphas: list[float]) -> None:
 
 def given_model() -> str:
     run = Path(_WORKDIR.value) if _WORKDIR.value else None
-    return _MODEL.value or str((run or newest_run()) / "model")
+    return _MODEL.value or str(model_of(run or newest_run()))
 
 
 def loaded(source: str):

@@ -54,7 +54,7 @@ def parse_flags(argv: list[str]) -> list[str]:
     """absl's parser, but a config or key that is not there is one sentence."""
     try:
         for argument in argv[1:]:
-            if argument.lstrip("-").startswith("config."):
+            if argument.startswith("-") and argument.lstrip("-").startswith("config."):
                 check_key(argument.lstrip("-").split("=")[0])
         rest = app.parse_flags_with_usage(argv)
         if len(rest) > 1:

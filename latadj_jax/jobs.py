@@ -7,7 +7,7 @@ from pathlib import Path
 from latadj_jax import labelled, lm, seq2seq
 from latadj_jax.api import from_pretrained
 from latadj_jax.plan import check_alpha
-from latadj_jax.runs import load_settings
+from latadj_jax.runs import load_settings, model_of
 from latadj_jax.text import load_tokenizer
 
 # Modules with `load(settings)`, `evaluation_data(settings, model)` and `evaluator(settings, model,
@@ -30,10 +30,10 @@ def evaluate_run(
     """
     for alpha in alphas:
         check_alpha(alpha)
-    settings = load_settings(workdir)
-    model, params = from_pretrained(workdir / "model", dtype=dtype or settings.model.dtype)
+    settings, folder = load_settings(workdir), model_of(workdir)
+    model, params = from_pretrained(folder, dtype=dtype or settings.model.dtype)
     model = model.replace(strategy=strategy or model.strategy)
-    tokenizer = load_tokenizer(str(workdir / "model"))
+    tokenizer = load_tokenizer(str(folder))
     kind = KINDS[model.task]
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
     alphas = alphas or (() if model.alpha is None else (model.alpha,))

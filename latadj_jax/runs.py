@@ -20,8 +20,8 @@ LOCK_FILE = ".lock"
 def check_workdir(settings: Settings) -> list[str]:
     """The settings that differ from those of the run in the folder, if there is one.
 
-    Settings of the evaluation and of the mesh may change between runs. A folder of other settings
-    may be taken over only if nothing was trained in it yet.
+    Settings of the evaluation and of the mesh may change between runs, and the folder may have been
+    moved. One of other settings may be taken over only if nothing was trained in it yet.
 
     Raises:
       SettingsError: something was trained in the folder with other settings.
@@ -30,7 +30,7 @@ def check_workdir(settings: Settings) -> list[str]:
     if not (workdir / SETTINGS_FILE).exists():
         return []
     changed = _differences(_as_json(load_settings(workdir)), _as_json(settings))
-    changed = [key for key in changed if not key.startswith(("eval.", "mesh."))]
+    changed = [k for k in changed if not k.startswith(("eval.", "mesh.")) and k != "workdir"]
     trained = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("model/elimination.json")]
     if changed and trained:
         raise SettingsError(
@@ -92,6 +92,21 @@ def load_settings(workdir: Path) -> Settings:
         raise SettingsError(f"{file} cannot be used: {error}") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise SettingsError(f"{file} cannot be read: {error}.") from None
+
+
+def model_of(workdir: Path) -> Path:
+    """The folder of a run's model.
+
+    Raises:
+      SettingsError: it is not the folder of a run, or the run has not finished.
+    """
+    load_settings(workdir)
+    if not (workdir / "model").is_dir():
+        raise SettingsError(
+            f"{workdir} has no model yet: its run has not finished; give the command that began it "
+            f"again, and it goes on."
+        )
+    return workdir / "model"
 
 
 def newest_run(root: Path = Path("runs")) -> Path:

@@ -25,6 +25,7 @@ CSV = f"--config={ROOT}/configs/text_csv.py"
     ("arguments", "sentence"),
     [
         (["--config=none.py"], "none.py"),
+        (["--config", "config.py"], "No such file or directory: 'config.py'"),
         ([CSV, "--config.train.lr=1"], "train.py: config.train.lr is not a setting"),
         ([CSV, "--config.elimination.alpha=0"], "config.elimination.alpha must be greater than 0"),
     ],
@@ -79,6 +80,16 @@ def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
     assert result.returncode == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_eval_of_an_unfinished_run_says_so(tmp_path):
+    """Of the folder "myrun" it asked the hub for "myrun/model"."""
+    (tmp_path / "myrun").mkdir()
+    (tmp_path / "myrun" / "settings.json").write_text('{"workdir": "myrun"}')
+    for more in ([], ["--explain", "good"]):
+        result = run(tmp_path, "eval.py", "--workdir", "myrun", *more)
+        assert result.returncode == 1
+        assert "myrun has no model yet: its run has not finished" in result.stderr
 
 
 def test_export_writes_programs_of_a_model(tmp_path):

@@ -1,6 +1,8 @@
 """Whole runs: what they leave, that they learn and resume exactly, and what they refuse."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -12,7 +14,7 @@ import latadj_jax
 from latadj_jax import training
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.optim import learning_rate
-from latadj_jax.runs import MetricsLog
+from latadj_jax.runs import MetricsLog, check_workdir
 from latadj_jax.settings import SettingsError, TrainSettings
 from latadj_jax.text import load_tokenizer
 
@@ -242,6 +244,26 @@ def test_folder_of_another_run_is_refused(run):
     with pytest.raises(SettingsError, match=r"belongs to a run with other settings \(seed\)"):
         training.train(changed)
     assert json.loads((Path(settings.workdir) / "settings.json").read_text())["seed"] == 0
+
+
+def test_the_folder_of_a_run_may_be_moved_or_spelled_otherwise(run, tmp_path):
+    settings, _ = run
+    shutil.copytree(settings.workdir, tmp_path / "moved")
+    for workdir in (f"{settings.workdir}/", str(tmp_path / "moved")):
+        assert check_workdir(dataclasses.replace(settings, workdir=workdir)) == []
+
+
+def test_tokens_that_the_model_does_not_know_are_refused(tmp_path):
+    """Their embedding is NaN: training would fail at the first steps, of no clear reason."""
+    settings = tiny_run.settings(tmp_path)
+    tokenizer = load_tokenizer(settings.model.source)
+    tokenizer.add_tokens([f"new{n}" for n in range(60)])
+    tokenizer.save_pretrained(settings.model.source)
+    file = Path(settings.data.path)
+    file.write_text(file.read_text().replace("word39", "new59"))
+    with pytest.raises(ValueError, match=r"input_ids holds 2\.\.106, the model knows 0\.\.99"):
+        training.train(settings)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_label_beyond_the_head_is_refused(tmp_path):
