@@ -7,8 +7,10 @@
 Batch sizes stay open; a program compiles once for each that it meets.
 """
 
+import contextlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -72,20 +74,35 @@ def export_programs(
         "format": 1, "jax": jax.__version__, "task": model.task, "labels": model.config.labels,
         "dtype": model.dtype, "inputs": [*names, "attention_mask"], "programs": [],
     }  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(folder)
-    save_file(flat, folder / "params.safetensors")
-    wanted = [(length, alpha) for length in buckets for alpha in alphas]
-    for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
-        plan = model.plan(alpha, length)
-        file = f"length{length}_{'dense' if alpha is None else f'alpha{alpha:g}'}.jax"
-        (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
-        about["programs"].append(
-            {"file": file, "length": length, "alpha": alpha,
-             "expected_speedup": expected_speedup(plan)}
-        )  # fmt: skip
-    (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")  # last: all is there
+    with _all_or_nothing(folder):
+        tokenizer.save_pretrained(folder)
+        save_file(flat, folder / "params.safetensors")
+        wanted = [(length, alpha) for length in buckets for alpha in alphas]
+        for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
+            plan = model.plan(alpha, length)
+            file = f"length{length}_{'dense' if alpha is None else f'alpha{alpha:g}'}.jax"
+            (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
+            about["programs"].append(
+                {"file": file, "length": length, "alpha": alpha,
+                 "expected_speedup": expected_speedup(plan)}
+            )  # fmt: skip
+        (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")  # last
     return about
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Makes a folder that is new or empty, and leaves it so where what fills it fails."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if made:
+            folder.rmdir()
+        raise
 
 
 def _check(folder: Path, model: Model) -> None:

@@ -12,6 +12,7 @@ import tiny_run
 from safetensors.flax import load_file
 
 import latadj_jax
+from latadj_jax import exporting
 
 # What README.md shows, where neither this library nor flax can be imported.
 ALONE = """
@@ -43,6 +44,7 @@ def batch_of(about, length, size=3):
         ("bert", "classification", "score"),
         ("bert", "features", "merge"),
         ("llama", "regression", "score"),
+        ("gpt2", "classification", "recall"),
         ("t5", "features", "score"),
     ],
 )
@@ -92,6 +94,25 @@ def test_programs_run_without_this_library(tmp_path):
     assert done.returncode == 0, done.stderr
     expected = latadj_jax.apply(model, params, batch, 0.8)
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["logits"], expected.logits, atol=1e-2)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_an_export_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, made):
+    model = tiny.make_model("bert", "classification", num_hidden_layers=1)
+    folder = tmp_path / "export"
+    if made:
+        folder.mkdir()
+
+    def full(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(exporting, "_program", full)
+    with pytest.raises(OSError, match="disk full"):
+        latadj_jax.export_programs(
+            folder, model, tiny.random_params(model), tiny_run.tokenizer(tmp_path), buckets=(8,)
+        )
+    assert folder.exists() == made
+    assert not (made and list(folder.iterdir()))
 
 
 def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path):
