@@ -60,8 +60,9 @@ def encode_last_word(tokenizer, context: str, word: str) -> tuple[np.ndarray, np
 
     The ids are those of the whole text, context + " " + word, and the space belongs to the word
     (" word" is one token in GPT-2). White space that ends the context goes to the word too, in
-    place of that space. Where the ids of the whole do not begin with those of the context, both
-    are encoded on their own (the lm-evaluation-harness, otherwise the model here, does not check).
+    place of that space. The context begins with the tokenizer's BOS, if it adds one. Where the ids
+    of the whole do not begin with those of the context, both are encoded on their own (the
+    lm-evaluation-harness, otherwise the model here, does not check).
 
     Raises:
       DataError: a context or word without any tokens.
@@ -74,7 +75,9 @@ def encode_last_word(tokenizer, context: str, word: str) -> tuple[np.ndarray, np
         word_ids = encode_text(tokenizer, ending)
     if not (word.strip() and len(context_ids) and len(word_ids)):
         raise DataError(f"No tokens in the context {context!r} or in the word {word!r} after it.")
-    return context_ids, word_ids
+    begin = tokenizer("", verbose=False)["input_ids"][:1]
+    begin = begin if begin == [tokenizer.bos_token_id] else []
+    return np.concatenate([np.array(begin, np.int32), context_ids]), word_ids
 
 
 def planted_facts(

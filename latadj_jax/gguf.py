@@ -182,7 +182,7 @@ def _decimal(value: float) -> float:
 def _rope_parameters(header: Header) -> dict[str, Any]:
     data, key = header.metadata, "llama.rope.scaling"
     theta = _decimal(data.get("llama.rope.freq_base", 10000.0))
-    factor = _decimal(data.get(f"{key}.factor", 1.0))
+    factor = _decimal(data.get(f"{key}.factor", data.get("llama.rope.scale_linear", 1.0)))
     kind = data.get(f"{key}.type", "linear")
     if ROPE_FREQS in header.tensors:
         return {"rope_theta": theta, **_llama3_scaling(header, theta)}

@@ -21,7 +21,7 @@ from latadj_jax.batch import default_buckets
 from latadj_jax.continuation import continuation_logits
 from latadj_jax.corpus import check_vocabulary
 from latadj_jax.evaluation import Encoded
-from latadj_jax.generation import stream
+from latadj_jax.generation import generate, stream
 from latadj_jax.likelihood import score_pairs
 from latadj_jax.model import rngs_for
 from latadj_jax.plan import check_alpha
@@ -39,7 +39,7 @@ except ImportError as error:
     ) from None
 
 # What a task may say of generation.
-OPTIONS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p"}
+OPTIONS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p", "num_beams"}
 
 
 @register_model("latadj_jax")
@@ -87,7 +87,7 @@ class Latadj(TemplateLM):
         self.tokenizer = load_tokenizer(path)
         check_vocabulary(self.tokenizer, model.config.vocab_size)
         self.backend = "causal" if model.task == "lm" else "seq2seq"
-        self.batch_size = 8 if batch_size == "auto" else int(batch_size)
+        self.batch_size = 8 if str(batch_size).startswith("auto") else int(batch_size)
         self.max_length = min(int(max_length), model.config.max_positions)
         self.max_gen_toks = int(max_gen_toks)
         self.seed, self.draws = int(seed), 0
@@ -107,8 +107,14 @@ class Latadj(TemplateLM):
         return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
-        """Special tokens are the tokenizer's own: a T5's source ends </s>, a Llama's begins <s>."""
-        return self.tokenizer.encode(string, add_special_tokens=add_special_tokens is not False)
+        """Special tokens are the tokenizer's own: a T5's source ends </s>, a Llama's begins <s>.
+
+        But a text that begins with it, as chat templates write it, gets no second one.
+        """
+        bos = self.tokenizer.bos_token
+        has_own = add_special_tokens is None and bos and string.startswith(bos)
+        add = not has_own and add_special_tokens is not False
+        return self.tokenizer.encode(string, add_special_tokens=add)
 
     def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
         return self.tokenizer.apply_chat_template(
@@ -226,6 +232,12 @@ class Latadj(TemplateLM):
             top_k, top_p = int(options.get("top_k") or 0), float(options.get("top_p") or 1.0)
             sampling = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "key": key}
         rngs = rngs_for(self.model.plan(self.alpha, batch["input_ids"].shape[1]))
+        if (beams := int(options.get("num_beams") or 1)) > 1:
+            rows = generate(
+                self.model, self.params, batch, self.alpha, limit, num_beams=beams, rngs=rngs,
+                **sampling,
+            )  # fmt: skip
+            return [_before(text, until) for text in self._texts(np.asarray(rows))]
         columns, model = [], self.model
         for column in stream(model, self.params, batch, self.alpha, limit, rngs=rngs, **sampling):
             columns.append(column)
@@ -257,8 +269,8 @@ def main() -> None:
     """The harness's own command line, which knows this model and the tasks of harness_tasks/."""
     from lm_eval.__main__ import cli_evaluate
 
-    wants_tasks = any(text.split("=")[0] in ("--tasks", "-t") for text in sys.argv)
-    if wants_tasks and "--include_path" not in sys.argv:
+    given = {text.split("=")[0] for text in sys.argv}
+    if given & {"--tasks", "-t"} and "--include_path" not in given:
         sys.argv += ["--include_path", str(Path(__file__).parent / "harness_tasks")]
     try:
         cli_evaluate()

@@ -8,10 +8,10 @@ import jax
 import numpy as np
 
 from latadj_jax.api import from_pretrained
+from latadj_jax.continuation import continuation_logits
 from latadj_jax.corpus import check_vocabulary, encode_text
 from latadj_jax.far_back import encode_last_word, load_last_words
 from latadj_jax.files import read_text
-from latadj_jax.generation import generate
 from latadj_jax.likelihood import score_pairs, score_whole, score_windows
 from latadj_jax.measure import interleaved_ms, median
 from latadj_jax.mesh import num_devices, put
@@ -198,14 +198,16 @@ def cache_bytes(model: Model, plan: Plan) -> int:
 def _first_token_ms(
     model: Model, params, ids: np.ndarray, plans: Mapping[float | None, Plan], settings
 ) -> dict[float | None, float]:
-    """Median time to the first token of a batch of contexts, at each alpha."""
+    """Median time to the first token's logits of a batch of contexts, at each alpha."""
     size, length = settings.batch_size, plans[None].length
-    stride = max(1, (len(ids) - length) // size)
-    prompts = training_windows(ids, length, stride)[:size]
-    batch = put({"input_ids": np.resize(prompts, (size, length))})
+    starts = np.linspace(0, max(0, len(ids) - length), size).astype(int)
+    prompts = np.stack([np.resize(ids[start : start + length], length) for start in starts])
+    batch, nothing = put({"input_ids": prompts}), np.zeros((size, 0), np.int32)
 
     def first_token(plan: Plan):
-        return lambda: generate(model, params, batch, None, 1, plan=plan, rngs=rngs_for(plan))
+        return lambda: continuation_logits(
+            model, params, batch, nothing, plan=plan, rngs=rngs_for(plan)
+        )
 
     runs = {alpha: first_token(plan) for alpha, plan in plans.items()}
     times = interleaved_ms(runs, settings.timing_repeats)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?", re.ASCII)
 # First found wins: the same weights in a second format would double the download.
 _WEIGHTS = ("model*.safetensors", "flax_model*.msgpack", "pytorch_model*.bin")
-_CONFIG_AND_TOKENIZER = ("*.json", "*.txt", "*.model")
+_CONFIG_AND_TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
 
 
 class SourceError(ValueError):

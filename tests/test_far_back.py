@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from tiny_text import story, write
 from tokenizers import Tokenizer, models
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from latadj_jax import far_back
-from latadj_jax.corpus import encode_text
+from latadj_jax.corpus import encode_text, train_tokenizer
 from latadj_jax.far_back import encode_last_word, load_last_words, planted_facts
 from latadj_jax.files import DataError
 
@@ -71,6 +72,19 @@ def test_a_tokenizer_with_its_own_first_space_is_encoded_jointly(spiece):
     assert spiece.convert_ids_to_tokens(word_ids) == ["▁a", "b"]
     _, word_ids = encode_last_word(spiece, "xy\n", "ab")
     assert spiece.convert_ids_to_tokens(word_ids) == ["\n", "a", "b"]
+
+
+def test_a_context_begins_with_bos_where_the_tokenizer_adds_it():
+    """As the harness reads it, and as Llama was trained."""
+    tokenizer = train_tokenizer(story(0), 310)
+    plain, word = encode_last_word(tokenizer, "the old", "river")
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, 0)]
+    )
+    context_ids, word_ids = encode_last_word(tokenizer, "the old", "river")
+    assert context_ids.tolist() == [0, *plain]
+    assert word_ids.tolist() == word.tolist()
+    assert context_ids.dtype == np.int32
 
 
 def test_tokens_that_join_context_and_word_are_encoded_apart(spiece):

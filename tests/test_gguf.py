@@ -83,6 +83,12 @@ def test_rotary_scaling_is_passed_on_by_name(tmp_path, scaling, expected):
     assert read_config(file)["rope_parameters"] == {"rope_theta": 5e5, **expected}
 
 
+def test_the_older_key_of_a_linear_rope_scaling_is_read_too(tmp_path):
+    file = write(tmp_path / "m", {"llama.rope.scale_linear": 4.0})
+    expected = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
+    assert read_config(file)["rope_parameters"] == expected
+
+
 def llama3_divisors(factor, head_dim=64, theta=5e5):
     """What llama.cpp writes for Llama 3.1: one divisor per frequency, from its wavelength."""
     divisors = []

@@ -13,6 +13,7 @@ from latadj_jax.text import load_tokenizer
 
 pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance
+from tokenizers.processors import TemplateProcessing
 
 from latadj_jax import harness, seq2seq
 from latadj_jax.harness_tasks import local_data
@@ -138,6 +139,29 @@ def test_texts_are_generated_up_to_a_stop(folder):
     assert got == [text.split(stop)[0] for text in whole]
 
 
+def test_texts_of_beams_are_those_of_generate(folder):
+    lm = harness.Latadj(str(folder), alpha=0.6, batch_size="auto:4")
+    model, params = latadj_jax.from_pretrained(folder)
+    ids = np.array([lm.tok_encode(CONTEXT)], np.int32)
+    rows = latadj_jax.generate(model, params, {"input_ids": ids}, 0.6, 6, num_beams=3)
+    (wanted,) = lm.tokenizer.batch_decode(np.asarray(rows).tolist(), skip_special_tokens=True)
+    options = {"until": [], "max_gen_toks": 6, "num_beams": 3}
+    requests = requests_of("generate_until", (CONTEXT, options))
+    assert lm.generate_until(requests, disable_tqdm=True) == [wanted]
+
+
+def test_a_text_that_begins_with_bos_gets_no_second_one(tmp_path):
+    """Chat templates of Llama 2 and 3 write it."""
+    lm = harness.Latadj(str(save("gpt2", tmp_path)))
+    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{lm.tokenizer.bos_token} $A", special_tokens=[(lm.tokenizer.bos_token, 0)]
+    )
+    plain = lm.tok_encode("the river")
+    assert plain[0] == lm.tokenizer.bos_token_id != plain[1]
+    assert lm.tok_encode(f"{lm.tokenizer.bos_token}the river") == plain
+    assert lm.tok_encode("the river", add_special_tokens=False) == plain[1:]
+
+
 def test_random_elimination_and_sampling_repeat_from_their_seeds(folder):
     """Copies of a request in several batches are draws of their own."""
     options = {"until": [], "max_gen_toks": 12, "do_sample": True, "temperature": 5.0}
@@ -155,7 +179,7 @@ def test_random_elimination_and_sampling_repeat_from_their_seeds(folder):
     ("options", "message"),
     [
         ({"max_gen_toks": 40}, "max_gen_toks 40 leaves no room for a context in max_length 32"),
-        ({"num_beams": 3}, "option 'num_beams' is not known"),
+        ({"num_beam": 3}, "option 'num_beam' is not known"),
     ],
 )
 def test_requests_that_cannot_be_generated_are_refused(tmp_path, options, message):

@@ -89,6 +89,7 @@ def test_the_hub_gives_config_tokenizer_and_one_format_of_weights(hub):
         "config.json",
         "vocab.txt",
         "spiece.model",
+        "chat_template.jinja",
         "model.safetensors.index.json",
         "model-00001-of-00001.safetensors",
         "flax_model.msgpack",
@@ -99,6 +100,7 @@ def test_the_hub_gives_config_tokenizer_and_one_format_of_weights(hub):
     ]
     assert str(sources.resolve("google/bert")) == "/snapshot"
     assert hub.patterns == [
+        "chat_template.jinja",
         "config.json",
         "model-00001-of-00001.safetensors",
         "model.safetensors.index.json",
