@@ -85,7 +85,9 @@ def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
 def test_eval_of_an_unfinished_run_says_so(tmp_path):
     """Of the folder "myrun" it asked the hub for "myrun/model"."""
     (tmp_path / "myrun").mkdir()
-    (tmp_path / "myrun" / "settings.json").write_text('{"workdir": "myrun"}')
+    (tmp_path / "myrun" / "settings.json").write_text(
+        '{"workdir": "myrun", "data": {"path": "a.csv"}}'
+    )
     for more in ([], ["--explain", "good"]):
         result = run(tmp_path, "eval.py", "--workdir", "myrun", *more)
         assert result.returncode == 1

@@ -35,7 +35,7 @@ def run_process(settings_file: Path) -> subprocess.Popen:
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    for _ in range(1200):
+    for _ in range(4800):  # a busy machine takes minutes
         if kill_and_resume.steps_done(run) >= step:
             return
         assert process.poll() is None, "it ended"
