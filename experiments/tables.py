@@ -168,6 +168,21 @@ def found_profiles() -> str:
     return table(["task", "rates of layers 1 to 5", "exponents"], rows)
 
 
+def decoder() -> str:
+    """The paper's Table V: a decoder as a classifier, one checkpoint."""
+    file = ROOT / "results" / "llama_sst2.json"
+    if not file.exists():
+        return table([], [])
+    found = json.loads(file.read_text())
+    rows = [
+        ["dense" if r["alpha"] is None else f"{r['alpha']:g}",
+         f"{100 * r['metrics']['dev']['accuracy']:.1f}",
+         f"{r['expected_speedup']:.2f}", f"{r['measured_speedup']:.2f}"]
+        for r in found["rows"]
+    ]  # fmt: skip
+    return table(["alpha", "accuracy", "expected speedup", "measured speedup"], rows)
+
+
 def variants() -> str:
     """Dense models by other profiles, and with floors, at equal speed."""
     rows, names = [], []
@@ -352,6 +367,7 @@ def main() -> None:
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
         "found": found_profiles(),
         "variants": variants(),
+        "decoder": decoder(),
         "speeds": speeds(),
         "strategies": strategies(runs),
         "offline": offline(runs),
