@@ -11,6 +11,7 @@ import dataclasses
 import importlib.util
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -192,11 +193,15 @@ def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int 
     Args:
       padded: the length that counts follow, as in the paper; 0: each text's own.
     """
+    return largest_alpha(lambda alpha: expected(model, lengths, alpha, padded) >= speed)
+
+
+def largest_alpha(fast: Callable[[float], bool]) -> float:
+    """The largest alpha that is fast enough, where smaller ones are, too."""
     low, high = 1e-3, 1e3
     for _ in range(60):
         middle = float(np.sqrt(low * high))
-        fast = expected(model, lengths, middle, padded) >= speed
-        low, high = (middle, high) if fast else (low, middle)
+        low, high = (middle, high) if fast(middle) else (low, middle)
     return low
 
 
@@ -309,18 +314,24 @@ def write(file: Path, found: dict) -> None:
     part.replace(file)
 
 
-def _list(of):
-    return lambda text: [of(part) for part in text.split(",")]
+def list_of(kind: type) -> Callable[[str], list]:
+    return lambda text: [kind(part) for part in text.split(",")]
+
+
+def common_arguments(doc: str) -> argparse.ArgumentParser:
+    """What every script here takes."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
+    parser.add_argument("--tasks", type=list_of(str), default=list(TASKS))
+    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
+    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
+    return parser
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
-    parser.add_argument("--tasks", type=_list(str), default=list(TASKS))
-    parser.add_argument("--methods", type=_list(str), default=list(METHODS))
-    parser.add_argument("--seeds", type=_list(int), default=[0])
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
+    parser = common_arguments(__doc__)
+    parser.add_argument("--methods", type=list_of(str), default=list(METHODS))
+    parser.add_argument("--seeds", type=list_of(int), default=[0])
     parser.add_argument("--again", action="store_true", help="only score saved models again")
     arguments = parser.parse_args()
     (again if arguments.again else main)(arguments)

@@ -13,7 +13,6 @@ of finetune.py use what it writes to experiments/results/TASK-search.json.
 import argparse
 import dataclasses
 import time
-from pathlib import Path
 
 import finetune
 import jax
@@ -132,15 +131,11 @@ def search(task: str, args: argparse.Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
+    parser = finetune.common_arguments(__doc__)
     parser.add_argument("--method", default="dense", choices=finetune.METHODS)
     parser.add_argument("--tokens", type=int, default=2400, help="of each task's texts, about")
     parser.add_argument("--population", type=int, default=3, help="times the number of rates")
     parser.add_argument("--generations", type=int, default=8)
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
     arguments = parser.parse_args()
     for one in arguments.tasks:
         result = search(one, arguments)

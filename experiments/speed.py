@@ -8,7 +8,6 @@ the machine alone meanwhile.
 """
 
 import argparse
-from pathlib import Path
 
 import finetune
 import jax
@@ -43,12 +42,8 @@ def measure(task: str, args: argparse.Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
+    parser = finetune.common_arguments(__doc__)
     parser.add_argument("--method", default="all", choices=finetune.METHODS)
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
     arguments = parser.parse_args()
     for one in arguments.tasks:
         found = measure(one, arguments)

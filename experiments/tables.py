@@ -11,51 +11,11 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from figures import DOCS, acc_figure, offline_figure, speed_figure
+from runs import NAMES, RESULTS, SPEEDS, headline, knob, load, mean, tasks_of
 
 ROOT = Path(__file__).parent
-DOCS = ROOT.parent / "docs"
-NAMES = {"sst2": "SST-2", "cola": "CoLA", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP",
-         "imdb": "IMDB"}  # fmt: skip
-SPEEDS = ("1.5", "2", "2.9")
-CURVES = {  # the lines of the picture: method and strategy
-    "dense, forgetting": ("dense", "score"),
-    "dense, merging": ("dense", "merge"),
-    "specialist for 2x, forgetting": ("at2", "score"),
-    "all speeds, forgetting": ("all_forgetful", "score"),
-    "all speeds, merging": ("all", "merge"),
-}
 MARK = re.compile(r"<!-- (\w+) -->")
-
-
-def load() -> dict[tuple[str, str], list[dict]]:
-    """Runs by (task, method), one for each seed."""
-    runs = defaultdict(list)
-    for file in sorted((ROOT / "results").glob("*-*-*.json")):
-        found = json.loads(file.read_text())
-        runs[found["task"], found["method"]].append(found)
-    return runs
-
-
-def headline(run: dict, asked: str, count: str = "valid", strategy: str = "") -> float:
-    """The first metric of one row of a run, in points, by its own strategy; "1" is dense."""
-    for row in run["rows"]:
-        same = row["asked"] == asked and row["strategy"] == (strategy or run["strategy"])
-        if asked == row["asked"] == "1" or (same and row["count"] == count):
-            return 100 * next(iter(row["metrics"].values()))
-    raise KeyError(f"{run['task']}-{run['method']}-{run['seed']} has no row {asked} {count}.")
-
-
-def tasks_of(runs) -> list[str]:
-    return [task for task in NAMES if (task, "dense") in runs]
-
-
-def mean(values) -> float:
-    return float(np.mean(list(values)))
 
 
 def row(*cells) -> str:
@@ -160,7 +120,7 @@ def found_profiles() -> str:
     """What search.py found: rates at alpha 1, and exponents of alpha."""
     rows = []
     for task, name in NAMES.items():
-        file = ROOT / "results" / f"{task}-search.json"
+        file = RESULTS / f"{task}-search.json"
         if file.exists():
             profile = json.loads(file.read_text())["profile"]
             cells = [", ".join(f"{v:.2f}" for v in profile[k][:-1]) for k in ("rates", "exponents")]
@@ -170,7 +130,7 @@ def found_profiles() -> str:
 
 def decoder() -> str:
     """The paper's Table V: a decoder as a classifier, one checkpoint."""
-    file = ROOT / "results" / "llama_sst2.json"
+    file = RESULTS / "llama_sst2.json"
     if not file.exists():
         return table([], [])
     found = json.loads(file.read_text())
@@ -187,7 +147,7 @@ def variants() -> str:
     """Dense models by other profiles, and with floors, at equal speed."""
     rows, names = [], []
     for task, name in NAMES.items():
-        file = ROOT / "results" / f"{task}-variants.json"
+        file = RESULTS / f"{task}-variants.json"
         if file.exists():
             of = {(r["variant"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
             names = list(dict.fromkeys(variant for variant, _ in of))
@@ -207,7 +167,7 @@ def speeds() -> str:
     """Measured over dense, beside what was expected, on each task's evaluation texts."""
     rows = []
     for task, name in NAMES.items():
-        file = ROOT / "results" / f"{task}-speed.json"
+        file = RESULTS / f"{task}-speed.json"
         if file.exists():
             found = json.loads(file.read_text())
             of = {(r["count"], r["asked"]): r for r in found["rows"]}
@@ -232,15 +192,6 @@ def strategies(runs) -> str:
                 ]
                 rows.append([NAMES[task], f"{speed}x", len(found), *values])
     return table(["task", "speed", "seeds", "by score", "first ones", "random"], rows)
-
-
-def knob(run: dict, count: str) -> list[tuple[float, float, float]]:
-    """Alpha, expected speedup and metric in points, of a model that was trained at alpha 1."""
-    return [
-        (row["alpha"], row["expected_speedup"], 100 * next(iter(row["metrics"].values())))
-        for row in run["rows"]
-        if row["asked"].startswith("alpha") and row["count"] == count
-    ]
 
 
 def offline(runs) -> str:
@@ -269,82 +220,6 @@ def cost(runs) -> str:
     rows = [[NAMES[task], *(cell(runs.get((task, m), [])) for m in methods)]
             for task in tasks_of(runs)]  # fmt: skip
     return table(["minutes of training", *methods], rows)
-
-
-def panels(number: int, **shared):
-    """A figure of so many axes, three in a row."""
-    fig, axes = plt.subplots(
-        -(-number // 3),
-        3,
-        figsize=(11, 3.3 * -(-number // 3)),
-        squeeze=False,
-        layout="constrained",
-        **shared,
-    )
-    for ax in axes.flat[number:]:
-        ax.set_axis_off()
-    return fig, list(axes.flat[:number])
-
-
-def acc_figure(runs) -> None:
-    """The paper's figure 4: ACC per layer, and its fit, for each task."""
-    found = {task: runs[task, "dense"][0] for task in tasks_of(runs)}
-    fig, axes = panels(len(found), sharey=True)
-    for ax, (task, run) in zip(axes, found.items(), strict=True):
-        profile = run["acc"]
-        layers = range(1, len(profile["acc"]) + 1)
-        ax.plot(layers, profile["acc"], "o", label="ACC")
-        ax.plot(layers, profile["curve"], label=profile["fit"])
-        ax.set_title(NAMES[task])
-        ax.set_ylim(0, 1)
-    axes[0].legend()
-    fig.supxlabel("layer")
-    fig.supylabel("ACC")
-    fig.savefig(DOCS / "quality_acc.png", dpi=110, bbox_inches="tight")
-
-
-def speed_figure(runs) -> None:
-    """Metric against expected speedup, counted by valid length."""
-    fig, axes = panels(len(tasks_of(runs)))
-    for ax, task in zip(axes, tasks_of(runs), strict=True):
-        for number, (label, (method, strategy)) in enumerate(CURVES.items()):
-            points = defaultdict(list)
-            for run in runs.get((task, method), []):
-                for found in run["rows"]:
-                    asked = found["asked"]
-                    if asked == "1" or (found["strategy"], found["count"]) == (strategy, "valid"):
-                        points[asked].append(next(iter(found["metrics"].values())))
-            values = {float(s): 100 * mean(points[s]) for s in ("1", *SPEEDS) if points[s]}
-            if len(values) > 1:
-                ax.plot(values.keys(), values.values(), "o-", color=f"C{number}", label=label)
-        ax.set_title(NAMES[task])
-    lines = max(axes, key=lambda ax: len(ax.lines)).get_legend_handles_labels()
-    fig.legend(*lines, fontsize=8, ncols=len(CURVES), loc="outside upper center")
-    fig.supxlabel("expected speedup (valid tokens)")
-    fig.supylabel("metric, points")
-    fig.savefig(DOCS / "quality_speed.png", dpi=110, bbox_inches="tight")
-
-
-def offline_figure(runs) -> None:
-    """The paper's figure 6: metric and expected speedup against alpha."""
-    tuned = {task: runs[task, "at1"][0] for task in tasks_of(runs) if (task, "at1") in runs}
-    if not tuned:
-        return
-    fig, axes = panels(len(tuned))
-    for ax, (task, run) in zip(axes, tuned.items(), strict=True):
-        speed = ax.twinx()
-        for count, style in (("valid", "o-"), ("padded", "s--")):
-            alphas, speedups, values = zip(*knob(run, count), strict=True)
-            ax.plot(alphas, values, style, color="C0", label=f"metric, {count}")
-            speed.plot(alphas, speedups, style, color="C1", label=f"speedup, {count}")
-        ax.set_title(NAMES[task])
-        ax.set_ylabel("metric, points", color="C0")
-        speed.set_ylabel("expected speedup", color="C1")
-    lines = [line for one in (ax, speed) for line in one.lines]
-    fig.legend(lines, [line.get_label() for line in lines], ncols=4, fontsize=8,
-               loc="outside upper center")  # fmt: skip
-    fig.supxlabel("alpha")
-    fig.savefig(DOCS / "quality_offline.png", dpi=110, bbox_inches="tight")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import functools
 import json
-from pathlib import Path
 
 import finetune
 import jax
@@ -44,18 +43,13 @@ def floored(model: Model, alpha: float, length: int, floor: int) -> Floored:
 
 def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, floor: int) -> float | None:
     """None where the floor lets no alpha be so fast."""
-    low, high = 1e-3, 1e3
 
     def fast(alpha: float) -> bool:
         plan = floored(model, alpha, int(lengths.max()), floor)
         return finetune.speedup_of(plan, lengths) >= speed
 
-    if not fast(low):
-        return None
-    for _ in range(60):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if fast(middle) else (low, middle)
-    return low
+    alpha = finetune.largest_alpha(fast)
+    return alpha if fast(alpha) else None
 
 
 def separators_alive(model: Model, params, part: Encoded, plan: Plan, sep: int) -> float:
@@ -115,12 +109,8 @@ def measure(task: str, args: argparse.Namespace) -> dict:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="the folder with glue/ and imdb/")
-    parser.add_argument("--tasks", type=lambda text: text.split(","), default=[*finetune.TASKS])
+    parser = finetune.common_arguments(__doc__)
     parser.add_argument("--method", default="dense", choices=finetune.METHODS)
-    parser.add_argument("--dtype", default="bfloat16", choices=("float32", "bfloat16"))
-    parser.add_argument("--workdir", type=Path, default=Path("runs/experiments"))
     arguments = parser.parse_args()
     for one in arguments.tasks:
         result = measure(one, arguments)

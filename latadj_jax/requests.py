@@ -43,7 +43,8 @@ def encode_requests(
         encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate)
         for n, example in zip(numbers, encoded, strict=True):
             examples[n] = {key: example[key] for key in keys}
-    check_ids(examples, ranges)
+    check_ids(examples, ranges)  # before they are int32, which would wrap
+    examples = [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
     for n, example in enumerate(examples):
         if (length := len(example["input_ids"])) > max_length:
             raise ValueError(

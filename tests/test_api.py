@@ -1,6 +1,4 @@
 import inspect
-import json
-import os
 
 import jax
 import numpy as np
@@ -8,29 +6,7 @@ import pytest
 import tiny
 
 import latadj_jax
-from latadj_jax import Model, Profile, from_pretrained, init_params, make_plan, save_pretrained
-
-FILES = ["config.json", "elimination.json", "model.safetensors"]
-
-
-def edit_config(folder, **changes):
-    config = json.loads((folder / "config.json").read_text()) | changes
-    config = {key: value for key, value in config.items() if value is not None}
-    (folder / "config.json").write_text(json.dumps(config))
-
-
-def save(folder, task, **changes):
-    """A saved tiny model with its config edited."""
-    save_pretrained(folder, *tiny.make("bert", task))
-    edit_config(folder, **changes)
-    return folder
-
-
-def same_params(params, other):
-    return jax.tree.structure(params) == jax.tree.structure(other) and all(
-        jax.tree.leaves(jax.tree.map(np.array_equal, params, other))
-    )
-
+from latadj_jax import Model, Profile, from_pretrained, init_params, make_plan
 
 # Public names
 
@@ -88,8 +64,8 @@ def test_impossible_models_are_refused(changes, message):
 def test_random_parameters_follow_their_seed():
     model = tiny.make_model(num_hidden_layers=1)
     first, again, other = (init_params(model, seed=seed) for seed in (0, 0, 1))
-    assert same_params(first, again)
-    assert not same_params(first, other)
+    assert tiny.same_params(first, again)
+    assert not tiny.same_params(first, other)
 
 
 # apply
@@ -166,7 +142,7 @@ MULTI_LABEL = {"problem_type": "multi_label_classification"}
 def test_task_and_labels_come_from_the_config_unless_asked_for(
     tmp_path, saved, changes, asked, task, labels
 ):
-    model, params = from_pretrained(save(tmp_path / "m", saved, **changes), **asked)
+    model, params = from_pretrained(tiny.save(tmp_path / "m", saved, **changes), **asked)
     assert model.task == task
     assert len(model.config.labels) == labels
     assert ("classifier" in params) == (task != "features")
@@ -186,19 +162,19 @@ def test_task_and_labels_come_from_the_config_unless_asked_for(
 )
 def test_the_head_is_kept_where_it_fits(tmp_path, saved, asked, kept):
     """Fails where fine-tuning goes on from a random head, or a head of another task stays."""
-    params = from_pretrained(save(tmp_path / "m", saved), **asked)[1]
+    params = from_pretrained(tiny.save(tmp_path / "m", saved), **asked)[1]
     kernel = tiny.make("bert", saved)[1]["classifier"]["kernel"]
     assert np.array_equal(params["classifier"]["kernel"], kernel) == kept
 
 
 def test_label_names_survive_until_another_number_is_asked_for(tmp_path):
-    folder = save(tmp_path / "m", "classification")
+    folder = tiny.save(tmp_path / "m", "classification")
     assert from_pretrained(folder)[0].config.labels == ("name-0", "name-1", "name-2")
     assert from_pretrained(folder, num_labels=2)[0].config.labels == ("LABEL_0", "LABEL_1")
 
 
 def test_a_folder_without_elimination_json_is_uncalibrated(tmp_path):
-    folder = save(tmp_path / "m", "features")
+    folder = tiny.save(tmp_path / "m", "features")
     (folder / "elimination.json").unlink()
     model, _ = from_pretrained(folder)
     assert model.profile == Profile.constant(3)
@@ -233,7 +209,7 @@ def test_a_folder_without_elimination_json_is_uncalibrated(tmp_path):
     ],
 )
 def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
-    folder = save(tmp_path / "m", "features")
+    folder = tiny.save(tmp_path / "m", "features")
     (folder / file).unlink() if text is None else (folder / file).write_text(text)
     with pytest.raises(ValueError, match=message):
         from_pretrained(folder)
@@ -250,154 +226,14 @@ def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
 )
 def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
     with pytest.raises(ValueError, match=message):
-        from_pretrained(save(tmp_path / "m", "classification"), **asked)
+        from_pretrained(tiny.save(tmp_path / "m", "classification"), **asked)
 
 
 def test_several_labels_at_once_are_refused_where_no_task_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"multi_label_classification.*name another task"):
-        from_pretrained(save(tmp_path / "m", "classification", **MULTI_LABEL))
+        from_pretrained(tiny.save(tmp_path / "m", "classification", **MULTI_LABEL))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         from_pretrained(tmp_path / "nowhere")
-
-
-# save_pretrained
-
-
-@pytest.mark.parametrize("task", tiny.TASKS["bert"])
-def test_an_artefact_needs_nothing_else(task, tmp_path):
-    """Config, weights, profile and default alpha all come back."""
-    model, params = tiny.make("bert", task)
-    profile = Profile.from_acc([0.8, 0.5, 0.45], "exponential")
-    model = model.replace(profile=profile, alpha=0.85)
-    save_pretrained(tmp_path / "deep" / "model", model, params)
-    loaded, loaded_params = from_pretrained(str(tmp_path / "deep" / "model"))
-    assert loaded == model
-    assert same_params(loaded_params, params)
-    assert sorted(p.name for p in (tmp_path / "deep").rglob("*.*")) == FILES
-
-
-def test_saving_again_gives_the_same_bytes(tmp_path):
-    save_pretrained(tmp_path / "first", *tiny.make())
-    save_pretrained(tmp_path / "second", *from_pretrained(tmp_path / "first"))
-    for name in FILES:
-        first, second = ((tmp_path / run / name).read_bytes() for run in ("first", "second"))
-        assert first == second, name
-
-
-def test_keys_of_the_config_that_are_not_ours_survive(tmp_path):
-    folder = save(tmp_path / "m", "features", pad_token_id=3, custom={"a": [1]})
-    save_pretrained(tmp_path / "again", *from_pretrained(folder))
-    config = json.loads((tmp_path / "again" / "config.json").read_text())
-    assert (config["pad_token_id"], config["custom"]) == (3, {"a": [1]})
-
-
-def test_saving_over_shards_leaves_none_of_them(tmp_path):
-    """A stale index would send transformers to the old weights."""
-    folder = save(tmp_path / "m", "features")
-    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
-    index = {"weight_map": {"x": "model-00001-of-00001.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    model, params = tiny.make_model(), tiny.random_params(tiny.make_model(), seed=5)
-    save_pretrained(folder, model, params)
-    assert sorted(p.name for p in folder.iterdir()) == FILES
-    assert same_params(from_pretrained(folder)[1], params)
-
-
-def test_a_tokenizer_is_saved_along(tmp_path):
-    class Tokenizer:
-        def save_pretrained(self, folder):
-            (folder / "vocab.txt").write_text("a\nb\n")
-
-    save_pretrained(tmp_path / "m", *tiny.make(), tokenizer=Tokenizer())
-    assert (tmp_path / "m" / "vocab.txt").read_text() == "a\nb\n"
-
-
-class HalfTokenizer:
-    def save_pretrained(self, folder):
-        (folder / "tokenizer.json").write_text("{")
-        raise OSError("disk full")
-
-
-class LostArray:
-    """A parameter whose device fails when it is read."""
-
-    shape, dtype, ndim = (48,), np.dtype(np.float32), 1
-
-    def __array__(self, *_, **__):
-        raise OSError("device lost")
-
-
-def fail_at_call(number, monkeypatch):
-    """The file system fails at the `number`-th move of a file or folder."""
-    calls = []
-
-    def failing(function):
-        def move(*args, **kwargs):
-            calls.append(args)
-            if len(calls) == number:
-                raise OSError("disk full")
-            return function(*args, **kwargs)
-
-        return move
-
-    monkeypatch.setattr(os, "replace", failing(os.replace))
-    monkeypatch.setattr(os, "rename", failing(os.rename))
-
-
-def contents(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-@pytest.mark.parametrize("earlier", [False, True], ids=["new", "over an earlier one"])
-@pytest.mark.parametrize("failure", ["tokenizer", "weights", "move 1", "move 2", "move 3"])
-def test_a_failing_save_leaves_what_was_there(tmp_path, monkeypatch, earlier, failure):
-    """Nothing half-written, no mixture of two models, no temporary folder."""
-    if earlier:
-        save(tmp_path / "m", "features")
-    before = contents(tmp_path)
-    model = tiny.make_model(hidden_size=48)
-    params, tokenizer = tiny.random_params(model), None
-    if failure == "tokenizer":
-        tokenizer = HalfTokenizer()
-    elif failure == "weights":
-        params["pooler"]["bias"] = LostArray()
-    else:
-        fail_at_call(int(failure.split()[1]), monkeypatch)
-    with pytest.raises(OSError, match=r"disk full|device lost"):
-        save_pretrained(tmp_path / "m", model, params, tokenizer=tokenizer)
-    assert contents(tmp_path) == before
-    assert [p.name for p in tmp_path.iterdir()] in (["m"], [])
-
-
-def test_parameters_of_another_model_are_not_saved(tmp_path):
-    """A classifier saved without its head would load with a random one."""
-    model, _ = tiny.make("bert", "classification")
-    with pytest.raises(ValueError, match="classifier"):
-        save_pretrained(tmp_path / "m", model, tiny.make("bert", "features")[1])
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
-    (tmp_path / "m").write_text("mine")
-    with pytest.raises(ValueError, match="is a file"):
-        save_pretrained(tmp_path / "m", *tiny.make())
-    assert (tmp_path / "m").read_text() == "mine"
-
-
-def test_saving_through_a_link_fills_the_folder_behind_it(tmp_path):
-    """Fails where the link is replaced by a folder, or something stays beside it."""
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "disk")
-    save_pretrained(tmp_path / "link", *tiny.make())
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["disk", "link"]
-    assert sorted(p.name for p in (tmp_path / "disk").iterdir()) == FILES
-
-
-def test_saving_into_the_working_directory(tmp_path, monkeypatch):
-    """The folder must stay the one that the process stands in."""
-    monkeypatch.chdir(tmp_path)
-    save_pretrained(".", *tiny.make())
-    assert sorted(os.listdir()) == FILES

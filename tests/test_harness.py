@@ -284,6 +284,16 @@ def test_a_missing_data_folder_is_one_sentence(given):
             task(given)
 
 
+@pytest.mark.parametrize("given", [["--include_path", "mine"], ["--include_path=mine"]])
+def test_a_task_folder_of_ones_own_is_not_overruled(monkeypatch, given):
+    """Of two, argparse takes the last."""
+    argv = ["harness", "--tasks", "mmlu_local", *given]
+    monkeypatch.setattr("sys.argv", list(argv))
+    monkeypatch.setattr("lm_eval.__main__.cli_evaluate", lambda: None)
+    harness.main()
+    assert harness.sys.argv == argv
+
+
 def test_the_harness_runs_it_by_name(folder, tmp_path, monkeypatch, capsys):
     """Its own command line, with the task's data named on it."""
     write_mmlu(tmp_path)

@@ -75,18 +75,14 @@ def test_the_artefact_holds_model_and_tokenizer_and_can_be_evaluated_again(run):
         assert same["metrics"]["test"] == pytest.approx(row["metrics"]["test"], rel=1e-4)
 
 
-@pytest.mark.parametrize(("context", "continuation"), [(24, 8), (1, 2)])
-def test_windows_may_fill_the_positions_and_contexts_be_one_token(
-    run, tmp_path, context, continuation
-):
-    """A prompt that fills them was timed with a token too many, after all else was done."""
+@pytest.mark.parametrize("mode", ["whole", "sliding"])
+def test_a_window_may_fill_the_positions_and_a_context_be_one_token(run, tmp_path, mode):
+    """They were scored, and then timed as what no model can read, or as no window at all."""
     file = tiny_text.write(tmp_path / "other.txt", tiny_text.story(9, num_lines=60))
-    model, _ = latadj_jax.from_pretrained(Path(run[0].workdir) / "model")
-    if context > 1:
-        context = model.config.max_positions - continuation
-    lm = LMSettings(context=context, continuation=continuation, mode="whole", max_windows=2)
-    fast = EvalSettings(timing_repeats=1)
-    source = str(Path(run[0].workdir) / "model")
+    source, fast = str(Path(run[0].workdir) / "model"), EvalSettings(timing_repeats=1)
+    filled = latadj_jax.from_pretrained(source)[0].config.max_positions
+    context = filled - 8 if mode == "whole" else 1
+    lm = LMSettings(context=context, continuation=8, mode=mode, max_windows=2)
     results = evaluate_file(source, [0.8], text=str(file), last_words=None, lm=lm, settings=fast)
     assert [row["alpha"] for row in results["rows"]] == [None, 0.8]
 

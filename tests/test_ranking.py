@@ -8,7 +8,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import make_plan
-from latadj_jax.ranking import novelty, of_layer, recency, window_score, with_recent
+from latadj_jax.ranking import novelty, of_layer, ranking, recency, window_score, with_recent
 
 
 def positions_of(*lengths, size):
@@ -19,6 +19,12 @@ def positions_of(*lengths, size):
 def best(ranking, count):
     """Slots of the highest, of equals the earlier one; as `select` does without protection."""
     return [sorted(np.argsort(-row, kind="stable")[:count].tolist()) for row in np.asarray(ranking)]
+
+
+def test_what_is_no_strategy_ranks_nothing():
+    scores_BL = jnp.ones((1, 3))
+    with pytest.raises(ValueError, match="strategy 'best' ranks nothing"):
+        ranking("best", scores_BL, jnp.arange(3, dtype=jnp.int32)[None], None)
 
 
 def test_recent_keeps_the_first_four_and_then_the_last_ones():

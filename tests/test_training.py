@@ -5,9 +5,9 @@ import json
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+import tiny
 import tiny_run
 
 import latadj_jax
@@ -25,10 +25,6 @@ def log_of(workdir) -> list[dict]:
 
 def params_of(workdir):
     return latadj_jax.from_pretrained(Path(workdir) / "model")[1]
-
-
-def equal(a, b) -> bool:
-    return jax.tree.all(jax.tree.map(lambda x, y: np.array_equal(x, y), a, b))
 
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -134,7 +130,7 @@ def test_same_command_gives_the_same_numbers(short_run, tmp_path):
     for settings in (again, other):
         training.train(settings)
     assert log_of(again.workdir) == log_of(short_run.workdir)
-    assert equal(params_of(again.workdir), params_of(short_run.workdir))
+    assert tiny.same_params(params_of(again.workdir), params_of(short_run.workdir))
     assert log_of(other.workdir) != log_of(short_run.workdir)
 
 
@@ -161,7 +157,7 @@ def test_interrupted_run_goes_on_to_the_same_end(short_run, tmp_path, monkeypatc
     assert [line["step"] for line in log_of(broken.workdir)] == [2, 4, 6]
     training.train(broken)
     assert log_of(broken.workdir) == log_of(short_run.workdir)
-    assert equal(params_of(broken.workdir), params_of(short_run.workdir))
+    assert tiny.same_params(params_of(broken.workdir), params_of(short_run.workdir))
 
 
 def test_finished_run_is_not_trained_again(run, monkeypatch):

@@ -4,6 +4,7 @@ A family of models is tested by its line in FAMILIES.
 """
 
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -212,3 +213,19 @@ def mean_loss(model, params, batch, plan, rngs):
     """What training makes small."""
     outcome = tasks.outcome(model, params, batch, plan, True, rngs)
     return tasks.total_loss(model.task, *outcome) / tasks.total_weight(model, batch, plan)
+
+
+def save(folder, task, **changes):
+    """A saved tiny BERT with its config.json edited; None takes a key out."""
+    latadj_jax.save_pretrained(folder, *make("bert", task))
+    config = json.loads((folder / "config.json").read_text()) | changes
+    config = {key: value for key, value in config.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def same_params(params, other) -> bool:
+    """Whether two trees have the same names and the same numbers."""
+    return jax.tree.structure(params) == jax.tree.structure(other) and all(
+        jax.tree.leaves(jax.tree.map(np.array_equal, params, other))
+    )
