@@ -145,22 +145,25 @@ def decoder() -> str:
 
 def variants() -> str:
     """Dense models by other profiles, and with floors, at equal speed."""
-    rows, names = [], []
-    for task, name in NAMES.items():
-        file = RESULTS / f"{task}-variants.json"
-        if file.exists():
-            of = {(r["variant"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
-            names = list(dict.fromkeys(variant for variant, _ in of))
-            for speed in SPEEDS:
-                cells = [
-                    f"{100 * next(iter(of[v, speed]['metrics'].values())):.1f}"
-                    if (v, speed) in of
-                    else "out of reach"
-                    for v in names
-                ]
-                alive = 100 * of["falling", speed]["separators_alive"]
-                rows.append([name, f"{speed}x", *cells, f"{alive:.0f} %"])
-    return table(["task", "speed", *names, "separators alive"], rows)
+    files = {name: RESULTS / f"{task}-variants.json" for task, name in NAMES.items()}
+    found = {
+        name: {(r["variant"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
+        for name, file in files.items()
+        if file.exists()
+    }
+    columns = list(dict.fromkeys(variant for of in found.values() for variant, _ in of))
+
+    def cell(of: dict, variant: str, speed: str) -> str:
+        if (variant, speed) not in of:
+            return "out of reach"
+        return f"{100 * next(iter(of[variant, speed]['metrics'].values())):.1f}"
+
+    rows = [
+        [name, f"{speed}x", *(cell(of, variant, speed) for variant in columns),
+         f"{100 * of['falling', speed]['separators_alive']:.0f} %"]
+        for name, of in found.items() for speed in SPEEDS
+    ]  # fmt: skip
+    return table(["task", "speed", *columns, "separators alive"], rows)
 
 
 def speeds() -> str:
