@@ -90,13 +90,13 @@ def collate(
 
     A short batch is filled up to `batch_size` with its first example at weight 0, so that every
     batch of a bucket has one shape; of its rows only those in `own` are made, if given. Labels that
-    are target ids, [N, S] with -1 after their ends, are cut to the bucket of the longest in the
-    batch.
+    are target ids, int32 [N, S] with -1 after their ends, are cut to the bucket of the longest in
+    the batch; a teacher's logits, float32 [N, C], stay as they are.
     """
     rows = np.concatenate([indices, np.repeat(indices[:1], batch_size - len(indices))])
     weights = (np.arange(batch_size) < len(indices)).astype(np.float32)
     labels = labels[rows]
-    if labels.ndim == 2:
+    if labels.ndim == 2 and labels.dtype.kind == "i":
         longest = int((labels >= 0).sum(axis=1).max())
         labels = labels[:, : bucket_of(longest, default_buckets(labels.shape[1]))]
     own = np.arange(batch_size) if own is None else own

@@ -20,7 +20,7 @@ from latadj_jax.text import Examples, encode
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token ids of each example, unpadded, and its labels [N] (of "seq2seq": see `collate`)."""
+    """Token ids of each example, unpadded, and its labels [N], or [N, ...] as `collate` says."""
 
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
@@ -66,14 +66,21 @@ def predict(
       plans: the plan of each bucket.
       progress: the progress bar's label.
     """
-    predictions = np.zeros(len(data.examples), np.asarray(data.labels).dtype)
+    logits_NC = logits_of(model, params, data, plans, batch_size, progress)
+    return tasks.predictions(model.task, logits_NC).astype(np.asarray(data.labels).dtype)
+
+
+def logits_of(
+    model: Model, params, data: Encoded, plans: Mapping[int, Plan], batch_size: int, progress: str
+) -> np.ndarray:
+    """Logits of every example, in order: float32 [N, C]. Arguments as of `predict`."""
+    logits_NC = np.zeros((len(data.examples), len(model.config.labels)), np.float32)
     batches = list(data.batches(sorted(plans), batch_size))
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         out = apply(model, params, on_devices(batch), plan=plan, rngs=rngs_for(plan))
-        logits = fetch(out.logits)
-        predictions[indices] = tasks.predictions(model.task, logits)[: len(indices)]
-    return predictions
+        logits_NC[indices] = fetch(out.logits)[: len(indices)]
+    return logits_NC
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from latadj_jax.evaluation import buckets_of, encoded, evaluate
 from latadj_jax.job import Job, as_trained
 from latadj_jax.model import Model
 from latadj_jax.settings import Settings
+from latadj_jax.teacher import Teacher, load_teacher
 from latadj_jax.text import Examples, load_examples, load_tokenizer
 
 
@@ -21,7 +22,14 @@ def load(settings: Settings) -> Job:
       ValueError: settings, data or weights that cannot work.
     """
     data, task = settings.data, settings.model.task
+    teacher = load_teacher(settings) if data.teacher else None
+    if teacher and task == "classification":
+        data = dataclasses.replace(data, labels=teacher.labels(data.labels))
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
+    if teacher:
+        train_examples = teacher.teaches(train_examples, settings)
+        eval_examples = _answered(teacher, eval_examples, settings)
+    del teacher  # its memory
     tokenizer = load_tokenizer(settings.model.source)
     train_data = encoded(tokenizer, train_examples, data)
     num_labels = 1 if task == "regression" else len(labels)
@@ -55,7 +63,16 @@ def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
     # The model's labels: what the data's own would be today may be in another order.
     labels = model.config.labels if model.task == "classification" else ()
     data = dataclasses.replace(settings.data, labels=labels)
-    return load_examples(data, model.task, settings.seed)[1]
+    examples = load_examples(data, model.task, settings.seed)[1]
+    return _answered(None, examples, settings)
+
+
+def _answered(teacher: Teacher | None, parts: Mapping[str, Examples], settings: Settings):
+    """Evaluation examples, answered by the teacher where there is no label column."""
+    if settings.data.labelled_by:
+        return parts
+    teacher = teacher or load_teacher(settings)
+    return {name: teacher.answers(part, settings) for name, part in parts.items()}
 
 
 def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):

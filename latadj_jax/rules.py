@@ -65,6 +65,14 @@ def check(s) -> None:
             d.buckets,
             f"lengths from 1 to data.max_length ({d.max_length})",
         )
+    if d.teacher:
+        ok = s.model.task in ("classification", "regression")
+        need(ok, "data.teacher", d.teacher, f"'' for a model of task {s.model.task}")
+    elif s.model.task != "lm" and not d.labelled_by:
+        raise SettingsError(
+            "config.data.label_column names no column; name one, or with config.data.teacher a "
+            "fine-tuned model that answers in place of labels."
+        )
     not_negative("data.max_train_examples", d.max_train_examples)
     not_negative("data.max_eval_examples", d.max_eval_examples)
 

@@ -59,7 +59,11 @@ class DataSettings:
     train_split: str = "train"
     eval_splits: tuple[str, ...] = ("validation",)
     text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
-    label_column: str = "label"  # of "seq2seq" the target text
+    label_column: str = "label"  # of "seq2seq" the target text; "" = none, with a teacher
+    # A fine-tuned model whose dense answers are learned in place of the training texts' labels,
+    # which are not read, see teacher.py. Where there is no label column it is what evaluation
+    # compares with, too.
+    teacher: str = ""
     # local files take the place of the hub
     path: str = ""  # a folder, one file, or "package:NAME/file"
     # A text file named by its column, train.en for column "en", has a row in each line, and those
@@ -79,6 +83,11 @@ class DataSettings:
     buckets: tuple[int, ...] = ()  # padded lengths; () = 16, 24, 32, 48, ... max_length
     max_train_examples: int = 0  # 0 = all
     max_eval_examples: int = 0
+
+    @property
+    def labelled_by(self) -> str:
+        """The column of labels; "" where there is none."""
+        return (self.path and self.local_label_column) or self.label_column
 
 
 @dataclasses.dataclass(frozen=True)

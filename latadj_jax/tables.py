@@ -15,12 +15,12 @@ from latadj_jax.settings import DataSettings
 
 
 class Table(NamedTuple):
-    """Rows of texts, one or a pair each, and their labels as they were written."""
+    """Rows of texts, one or a pair each, and their labels as they were written, if any."""
 
     name: str
     rows: Sequence[int]  # what errors call each row: from 1, header included; on the hub from 0
     texts: list[tuple[str, ...]]
-    labels: list[Any]
+    labels: list[Any] | None
     ids: bool = False  # the labels are ids for certain, never names
 
 
@@ -31,7 +31,8 @@ def local_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str
       DataError, SourceError: what is missing or cannot be parsed, and where.
     """
     train_file, *eval_files = local_files(data)
-    train = _read_file(train_file, data)
+    # One single file is evaluated on, too.
+    train = _read_file(train_file, data, labelled=not (data.teacher and eval_files))
     return train, {file.stem: _read_file(file, data) for file in eval_files}, data.labels
 
 
@@ -53,23 +54,23 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
                 f"{where} could not be loaded from the Hugging Face hub "
                 f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
             ) from None
-        wanted = (*data.text_columns, data.label_column)
+        label = "" if data.teacher and not tables else data.label_column
+        wanted = (*data.text_columns, label) if label else data.text_columns
         _check_columns(where, wanted, loaded.column_names, "")
         values = zip(*(loaded[column][:] for column in wanted), strict=True)
-        table = _table(where, range(len(loaded)), values)
-        if isinstance(feature := loaded.features[data.label_column], datasets.ClassLabel):
+        table = _table(where, range(len(loaded)), values, bool(label))
+        if label and isinstance(feature := loaded.features[label], datasets.ClassLabel):
             names, table = names or tuple(feature.names), table._replace(ids=True)
         tables.append(table)
     train, *evals = tables
     return train, dict(zip(data.eval_splits, evals, strict=True)), names
 
 
-def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
+def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) -> Table:
     text = decode(path)
-    columns = (
-        *(data.local_text_columns or data.text_columns),
-        data.local_label_column or data.label_column,
-    )
+    texts = columns = data.local_text_columns or data.text_columns
+    if label := data.labelled_by if labelled else "":
+        columns = (*texts, label)
     if path.suffix in (".jsonl", ".json"):
         numbered = []
         for row, record in json_lines(path.name, text):
@@ -79,11 +80,12 @@ def _read_file(path: pathlib.Path, data: DataSettings) -> Table:
         comma = path.suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
-    elif path.suffix.removeprefix(".") in columns[:-1]:
+    elif path.suffix.removeprefix(".") in texts:
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
         raise DataError(f"{path} must end in .tsv, .csv or .jsonl, which says how to read it.")
-    return _table(path.name, [row for row, _ in numbered], (values for _, values in numbered))
+    rows = [row for row, _ in numbered]
+    return _table(path.name, rows, (values for _, values in numbered), bool(label))
 
 
 def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
@@ -142,14 +144,16 @@ def _check_columns(where: str, wanted: Sequence[str], present: Sequence[str], pr
             )
 
 
-def _table(name: str, rows: Sequence[int], values: Iterable[Sequence]) -> Table:
-    table = Table(name, rows, [], [])
-    for row, (*texts, label) in zip(rows, values, strict=True):
+def _table(name: str, rows: Sequence[int], values: Iterable[Sequence], labelled: bool) -> Table:
+    table = Table(name, rows, [], [] if labelled else None)
+    for row, columns in zip(rows, values, strict=True):
+        texts = columns[:-1] if labelled else columns
         texts = tuple(a_string(f"{name}, row {row}", text) for text in texts)
         if not any(text.strip() for text in texts):  # one side of a pair may be empty, as in QQP
             raise DataError(f"{name}, row {row}: the text is empty; remove the row.")
         table.texts.append(texts)
-        table.labels.append(label)
+        if labelled:
+            table.labels.append(columns[-1])
     if not table.texts:
         raise DataError(f"{name} holds no examples.")
     return table

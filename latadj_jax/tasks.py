@@ -46,9 +46,12 @@ def total_loss(task: str, logits: jax.Array, targets: jax.Array, weights: jax.Ar
 
     Args:
       logits: float32 [..., C]; a regression has C = 1.
-      targets: int32 class or token ids, or float32 values of a regression.
-      weights: float32, as targets.
+      targets: int32 class or token ids, float32 values of a regression, or a teacher's logits
+        [..., C], from which the loss is the distance.
+      weights: float32 [...].
     """
+    if targets.ndim == logits.ndim:
+        return total_distance(task, logits, targets, weights)
     if task == "regression":
         losses = jnp.square(logits[..., 0] - targets)
     else:
@@ -85,13 +88,19 @@ def predictions(task: str, logits_BC: np.ndarray) -> np.ndarray:
 
 
 def check_labels(task: str, labels_B: np.ndarray, num_labels: int) -> None:
-    """Raises ValueError for a class id outside 0..num_labels-1 or a target that is not finite."""
+    """Raises ValueError for a class id outside 0..num_labels-1 or a target that is not finite.
+
+    A teacher's logits [B, C] are targets, too.
+    """
     labels_B = np.asarray(labels_B)
-    if task == "regression":
+    if labels_B.ndim == 2:
+        bad_B = ~np.isfinite(labels_B).all(axis=1)
+    elif task == "regression":
         bad_B = ~np.isfinite(labels_B)
     else:
         bad_B = (labels_B < 0) | (labels_B >= num_labels)
     if bad_B.any():
         row = int(np.argmax(bad_B))
-        allowed = "finite" if task == "regression" else f"in 0..{num_labels - 1}"
+        is_id = labels_B.ndim == 1 and task != "regression"
+        allowed = f"in 0..{num_labels - 1}" if is_id else "finite"
         raise ValueError(f"label {labels_B[row]} of example {row} must be {allowed}.")

@@ -22,9 +22,10 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model",
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N labelled texts (or pairs): labels [N].
+    """N texts (or pairs) and their labels [N].
 
-    They are int32 class ids, float32 regression targets, or the target texts of "seq2seq" (object).
+    They are int32 class ids, float32 regression targets, or the target texts of "seq2seq" (object);
+    float32 [N, C] where they are a teacher's logits, and NaN where nobody labelled them.
     """
 
     texts: list[tuple[str, ...]]
@@ -47,6 +48,7 @@ def load_examples(
     the labels, and shares no text with the training part, up to case and white space. Labels are
     ids or names; without `data.labels` the names are the sorted ones of the training data.
     `seed` draws the `max_train_examples`; the `max_eval_examples` are always the same ones.
+    What has no labels, with `data.teacher`, has NaN; the names are then to be in `data.labels`.
 
     Raises:
       DataError, SourceError: a file, column, field, text or label that is missing or broken.
@@ -60,6 +62,8 @@ def load_examples(
         raise DataError(f"task must be classification, regression or seq2seq; it is {task!r}.")
 
     def examples(table: Table) -> Examples:
+        if table.labels is None:  # for a teacher to say
+            return Examples(table.texts, np.full(len(table.texts), np.nan, np.float32))
         if names:
             return Examples(table.texts, _class_ids(table, names))
         read = _target_texts if task == "seq2seq" else _targets
@@ -68,7 +72,9 @@ def load_examples(
     train = examples(train_table)
     evals = {name: examples(table) for name, table in eval_tables.items()}
     if data.path and sources.local_path(data.path).is_file():
-        train, evals["test"] = _hold_out(train, data.eval_fraction, stratified=bool(names))
+        train, evals["test"] = _hold_out(
+            train, data.eval_fraction, stratified=bool(names) and train_table.labels is not None
+        )
     train = _sample(train, data.max_train_examples, seed)
     # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
     evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
