@@ -71,6 +71,7 @@ class Method:
       profile: "acc" (the paper's), "falling" (`Profile.falling`) or "searched" (by search.py).
       strategy: "score" forgets what is removed, "merge" averages it into what stays.
       distill: see `settings.EliminationSettings`.
+      taught: reads no labels, and learns what the model answers that it begins with.
       alpha: in place of a speed.
       epochs, learning_rate: of the task's, this share; no epochs: it is only scored.
     """
@@ -80,6 +81,7 @@ class Method:
     profile: str = "falling"
     strategy: str = "score"
     distill: float = 0.0
+    taught: bool = False
     alpha: float | None = None
     epochs: float = 1.0
     learning_rate: float = 1.0
@@ -102,6 +104,7 @@ METHODS = {
     "all_forgetful_longer": dataclasses.replace(FORGETFUL, epochs=1.5),
     "all_acc": dataclasses.replace(ALL, profile="acc"),
     "all_undistilled": dataclasses.replace(ALL, distill=0.0),
+    "all_taught": dataclasses.replace(ALL, taught=True),
     "all_anew": dataclasses.replace(ALL, start="", epochs=1.0, learning_rate=1.0),
 }
 
@@ -174,6 +177,7 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     config.seed, config.model.source, config.model.dtype = seed, source, args.dtype
     config.data.path, config.data.buckets = str(Path(args.data) / t.folder), t.buckets
     config.data.max_eval_examples = t.scored
+    config.data.teacher = source if method.taught else ""
     config.train.epochs = t.epochs * (method.epochs or 1.0)
     config.train.learning_rate = t.learning_rate * method.learning_rate
     config.train.batch_size, config.train.checkpoint_every = t.batch_size, 10_000
