@@ -92,6 +92,7 @@ def evaluate(
     buckets: Sequence[int],
     count: str = "valid",
     score: Callable[..., dict[str, float]] | None = None,
+    unit: str = "examples",
 ) -> dict:
     """Quality and speed, dense and at each alpha, as JSON-ready values.
 
@@ -100,6 +101,7 @@ def evaluate(
       buckets: padded lengths.
       score: function of (part's name, part, plan of each bucket, label of a progress bar) that
         gives the metrics; by default those of `predict`. Times are those of `model.encoder`.
+      unit: what the report says they are.
 
     Returns:
       {"metrics", "num_layers", "rows"}; a row per alpha (None is dense) with its `metrics` by part,
@@ -147,7 +149,7 @@ def evaluate(
     return {
         "metrics": list(settings.metrics),
         "examples": {name: len(part.examples) for name, part in parts.items()},
-        "unit": "examples",
+        "unit": unit,
         "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
         "length, weighted by the number of batches",
         **conditions(model, count, settings),

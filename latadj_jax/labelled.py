@@ -22,7 +22,7 @@ def load(settings: Settings) -> Job:
       ValueError: settings, data or weights that cannot work.
     """
     data, task = settings.data, settings.model.task
-    teacher = load_teacher(settings) if data.teacher else None
+    teacher = load_teacher(settings) if settings.teacher else None
     if teacher and task == "classification":
         data = dataclasses.replace(data, labels=teacher.labels(data.labels))
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
@@ -85,4 +85,5 @@ def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Ex
         settings=settings.eval,
         buckets=buckets_of(settings.data, count),
         count=count,
+        unit="examples" if settings.data.labelled_by else f"texts as {settings.teacher} answers",
     )

@@ -68,11 +68,6 @@ def check(s) -> None:
     if d.teacher:
         ok = s.model.task in ("classification", "regression")
         need(ok, "data.teacher", d.teacher, f"'' for a model of task {s.model.task}")
-    elif s.model.task != "lm" and not d.labelled_by:
-        raise SettingsError(
-            "config.data.label_column names no column; name one, or with config.data.teacher a "
-            "fine-tuned model that answers in place of labels."
-        )
     not_negative("data.max_train_examples", d.max_train_examples)
     not_negative("data.max_eval_examples", d.max_eval_examples)
 
@@ -86,6 +81,7 @@ def check(s) -> None:
     if s.model.task in ("classification", "regression") and not s.model.source:
         raise SettingsError(f"config.model.source names no model for a {s.model.task}.")
     if s.model.task == "seq2seq":
+        need(bool(d.labelled_by), "data.label_column", "", "the column of target texts")
         for key in ("text_columns", "local_text_columns"):
             columns = getattr(d, key) or ("",)
             need(len(columns) == 1, f"data.{key}", columns, "one, the source")

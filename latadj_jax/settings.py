@@ -59,10 +59,10 @@ class DataSettings:
     train_split: str = "train"
     eval_splits: tuple[str, ...] = ("validation",)
     text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
-    label_column: str = "label"  # of "seq2seq" the target text; "" = none, with a teacher
-    # A fine-tuned model whose dense answers are learned in place of the training texts' labels,
-    # which are not read, see teacher.py. Where there is no label column it is what evaluation
-    # compares with, too.
+    # Of "seq2seq" the target text. "" = there are none: a teacher answers instead.
+    label_column: str = "label"
+    # A fine-tuned model whose dense answers are learned, see teacher.py; the training texts' labels
+    # are not read then. "" = nobody, or where there are no labels at all model.source itself.
     teacher: str = ""
     # local files take the place of the hub
     path: str = ""  # a folder, one file, or "package:NAME/file"
@@ -162,6 +162,11 @@ class Settings:
     elimination: EliminationSettings = EliminationSettings()
     train: TrainSettings = TrainSettings()
     eval: EvalSettings = EvalSettings()
+
+    @property
+    def teacher(self) -> str:
+        """The model whose answers are learned; "" where labels are."""
+        return self.data.teacher or ("" if self.data.labelled_by else self.model.source)
 
 
 def default_config():

@@ -80,17 +80,20 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
         comma = path.suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
-    elif path.suffix.removeprefix(".") in texts:
+    elif path.suffix.removeprefix(".") in texts or (path.suffix == ".txt" and len(columns) == 1):
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
-        raise DataError(f"{path} must end in .tsv, .csv or .jsonl, which says how to read it.")
+        raise DataError(
+            f"{path} must end in .tsv, .csv or .jsonl, which says how to read it; or in .txt, with "
+            f"a text in each line, where there are no labels."
+        )
     rows = [row for row, _ in numbered]
     return _table(path.name, rows, (values for _, values in numbered), bool(label))
 
 
 def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
-    """The lines of train.en and train.de for columns "en" and "de"."""
-    files = [path.with_suffix(f".{column}") for column in columns]
+    """The lines of train.en and train.de for columns "en" and "de"; of one file for one column."""
+    files = [path.with_suffix(f".{column}") for column in columns] if len(columns) > 1 else [path]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{path.name} has no file {missing[0].name!r} beside it.")
     # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.

@@ -28,9 +28,7 @@ class Teacher:
         """The names of its classes; SettingsError where others are wanted, or in another order."""
         own = self.model.config.labels
         if wanted not in ((), own):
-            raise SettingsError(
-                f"config.data.labels is {wanted}, but config.data.teacher has {own}."
-            )
+            raise SettingsError(f"config.data.labels is {wanted}, but the teacher has {own}.")
         return own
 
     def teaches(self, examples: Examples, settings: Settings) -> Examples:
@@ -55,21 +53,21 @@ class Teacher:
 
 
 def load_teacher(settings: Settings) -> Teacher:
-    """The model that `config.data.teacher` names.
+    """The model that `settings.teacher` names.
 
     Raises:
       ValueError: it cannot be had, has no head for the task, or too few positions.
     """
-    source, task = settings.data.teacher, settings.model.task
+    source, task = settings.teacher, settings.model.task
     model, params = from_pretrained(source)
     if model.task != task:
         raise SettingsError(
-            f"config.data.teacher, {source!r}, is a model for {model.task}, not for {task}; name "
-            f"one that was fine-tuned, or set config.model.task."
+            f"{source!r} is a model for {model.task}, not for {task}, and cannot answer in place "
+            f"of labels: name a fine-tuned one as config.data.teacher, or config.data.label_column."
         )
     if model.config.max_positions < settings.data.max_length:
         raise SettingsError(
-            f"config.data.max_length is {settings.data.max_length}, config.data.teacher has "
+            f"config.data.max_length is {settings.data.max_length}, the teacher has "
             f"{model.config.max_positions} positions; lower it."
         )
     return Teacher(model, params, load_tokenizer(source))

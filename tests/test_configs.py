@@ -36,10 +36,14 @@ def named(name: str) -> ConfigDict:
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_becomes_settings(path):
     config = load(path)
-    if path.stem in ("text_csv", "t5_csv"):
+    if path.stem in ("text_csv", "t5_csv", "adapt"):
         with pytest.raises(settings.SettingsError, match=r"config\.data\.path"):
             settings.from_config(config)
         config.data.path = "reviews.csv"
+    if path.stem == "adapt":
+        with pytest.raises(settings.SettingsError, match=r"config\.model\.source names no model"):
+            settings.from_config(config)
+        config.model.source = "my_model"
     result = settings.from_config(config)
     assert result.workdir == f"runs/{path.stem}"  # two configs never write to one folder
     assert result.model.dropout in ((0.0,) if path.stem.startswith("llama") else (0.1, 0.15))

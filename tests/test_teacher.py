@@ -39,9 +39,10 @@ def texts_of(csv: str) -> list[str]:
 
 def unlabelled(folder: Path, teacher: str, **changes):
     """Settings of a run on texts alone, one in each line of a file."""
-    file = folder / "all.text"
+    file = folder / "all.txt"
     file.write_text("\n".join(texts_of(tiny_run.csv(folder))) + "\n")
-    data = {"path": str(file), "label_column": "", "teacher": teacher}
+    data = {"path": str(file), "label_column": ""}
+    changes = {"model": {"source": teacher}, **changes}
     return tiny_run.settings(folder, num_layers=2, **{"data": data, **changes})
 
 
@@ -64,13 +65,13 @@ def test_a_model_made_adjustable_without_labels(tmp_path, teacher):
     """It begins with the teacher, and agrees with it where much is removed; again in evaluation."""
     wide = {"alpha": 0.5, "distill": 0.5}
     settings = unlabelled(
-        tmp_path, teacher, model={"source": teacher}, elimination=wide, train={"max_steps": 40},
-        eval={"alphas": (0.5,)},
+        tmp_path, teacher, elimination=wide, train={"max_steps": 40}, eval={"alphas": (0.5,)}
     )  # fmt: skip
     results = training.train(settings)
     dense, fast = results["rows"]
     assert dense["metrics"]["test"]["accuracy"] == 1.0
     assert fast["metrics"]["test"]["accuracy"] > 0.9
+    assert "texts as" in (Path(settings.workdir) / "report.md").read_text()
     again = evaluate_run(Path(settings.workdir), (0.5,))
     assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in results["rows"]]
 
@@ -141,16 +142,16 @@ def test_on_a_mesh_it_teaches_the_same(tmp_path, teacher):
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ({"label_column": "", "teacher": ""}, "label_column names no column; name one, or with"),
-        ({"labels": ("good", "bad")}, r"labels is \('good', 'bad'\), but config.data.teacher has"),
-        ({"max_length": 200}, "max_length is 200, config.data.teacher has 40 positions"),
-        ({"teacher": "no head"}, "is a model for features, not for classification; name one that"),
+        ({"labels": ("good", "bad")}, r"labels is \('good', 'bad'\), but the teacher has"),
+        ({"max_length": 200}, "max_length is 200, the teacher has 40 positions"),
+        (
+            {"label_column": "", "teacher": ""},
+            "is a model for features, not for classification, and",
+        ),
     ],
 )
 def test_what_cannot_teach_is_refused(tmp_path, teacher, data, sentence):
     data = {"teacher": teacher, **data}
-    if data["teacher"] == "no head":
-        data["teacher"] = tiny_run.source(tmp_path)
     with pytest.raises(SettingsError, match=sentence):
         labelled.load(tiny_run.settings(tmp_path, data=data))
 
