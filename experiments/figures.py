@@ -20,14 +20,11 @@ CURVES = {  # the lines of the picture: method and strategy
 
 
 def panels(number: int, **shared):
-    """A figure of so many axes, three in a row."""
+    """A figure of so many axes, three in a row at most."""
+    columns, rows = min(number, 3), -(-number // 3)
+    size = (11 if columns == 3 else 4.2 * columns, 3.3 * rows)
     fig, axes = plt.subplots(
-        -(-number // 3),
-        3,
-        figsize=(11, 3.3 * -(-number // 3)),
-        squeeze=False,
-        layout="constrained",
-        **shared,
+        rows, columns, figsize=size, squeeze=False, layout="constrained", **shared
     )
     for ax in axes.flat[number:]:
         ax.set_axis_off()
@@ -86,8 +83,8 @@ def offline_figure(runs) -> None:
             ax.plot(alphas, values, style, color="C0", label=f"metric, {count}")
             speed.plot(alphas, speedups, style, color="C1", label=f"speedup, {count}")
         ax.set_title(NAMES[task])
-        ax.set_ylabel("metric, points", color="C0")
-        speed.set_ylabel("expected speedup", color="C1")
+    axes[0].set_ylabel("metric, points", color="C0")
+    speed.set_ylabel("expected speedup", color="C1")
     lines = [line for one in (ax, speed) for line in one.lines]
     fig.legend(lines, [line.get_label() for line in lines], ncols=4, fontsize=8,
                loc="outside upper center")  # fmt: skip

@@ -73,6 +73,7 @@ ORDER = [
     "evaluation",
     "job",
     "generated",
+    "teacher",
     "labelled",
     "lm",
     "seq2seq",
