@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging as std_logging
 
@@ -318,6 +319,16 @@ def test_a_hub_split_without_labels_says_so(hub):
     hub(hub.datasets.ClassLabel(names=["no", "yes"]), [-1], train=["a"], validation=["b"])
     with pytest.raises(DataError, match=r"x/y/z train, row 0: label -1 .* without labels hold -1"):
         load_examples(DataSettings(hub="x/y", hub_config="z"), CLASSIFY)
+
+
+def test_with_a_teacher_the_hub_s_training_labels_are_not_read(hub):
+    hub(hub.datasets.ClassLabel(names=["no", "yes"]), [1, -1], train=["a", "b"], validation=["c"])
+    data = DataSettings(hub="x/y", teacher="m", labels=("no", "yes"))
+    train, evals, _ = load_examples(data, CLASSIFY)
+    assert np.isnan(train.labels).all()
+    assert evals["validation"].labels.tolist() == [1]
+    _, evals, _ = load_examples(dataclasses.replace(data, label_column=""), CLASSIFY)
+    assert np.isnan(evals["validation"].labels).all()
 
 
 def test_a_hub_column_that_is_missing_is_named(hub):
