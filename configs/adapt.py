@@ -10,7 +10,8 @@ answer with most word-vectors removed, at three speeds at once. A tenth of the t
 
 For pairs of texts --config.data.text_columns="('sentence1','sentence2')"; for one number in place
 of classes --config.model.task=regression --config.eval.metrics="('pearson',)"; for another teacher
---config.data.teacher=OTHER; for labels to compare with --config.data.label_column=label.
+--config.data.teacher=OTHER; for labels to compare with, in a column "label",
+--config.data.label_column=label --config.data.teacher=MODEL.
 
 The elimination is that of arXiv 2201.03327 but for the profile and for merging, the teaching that
 of arXiv 1503.02531. docs/quality.md has what it costs.

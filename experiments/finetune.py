@@ -129,6 +129,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         raise SystemExit(f"{workdir} holds a run that was cut off; delete it, to time it whole.")
 
     job = labelled.load(settings)
+    job = job.teach() if job.teach else job
     acc = calibrated(job, settings) if method.profile == "acc" or name == "dense" else None
     profile = acc if method.profile == "acc" else profile_of(task, method)
     model = job.model.replace(profile=profile)

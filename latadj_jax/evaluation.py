@@ -29,9 +29,13 @@ class Encoded:
         self, buckets: Sequence[int], batch_size: int
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Every example once, in batches of few shapes: (indices, batch); fillers weigh 0."""
-        lengths = [len(example["input_ids"]) for example in self.examples]
-        for indices, bucket in group(lengths, buckets, batch_size):
+        for indices, bucket in self.groups(buckets, batch_size):
             yield indices, collate(self.examples, self.labels, indices, bucket, batch_size)
+
+    def groups(self, buckets: Sequence[int], batch_size: int) -> list[tuple[np.ndarray, int]]:
+        """What `batches` gives, as (indices, bucket), before anything is made."""
+        lengths = [len(example["input_ids"]) for example in self.examples]
+        return group(lengths, buckets, batch_size)
 
 
 def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
@@ -75,8 +79,9 @@ def logits_of(
 ) -> np.ndarray:
     """Logits of every example, in order: float32 [N, C]. Arguments as of `predict`."""
     logits_NC = np.zeros((len(data.examples), len(model.config.labels)), np.float32)
-    batches = list(data.batches(sorted(plans), batch_size))
-    for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
+    number = len(data.groups(sorted(plans), batch_size))
+    batches = data.batches(sorted(plans), batch_size)
+    for indices, batch in tqdm(batches, progress, number, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         out = apply(model, params, on_devices(batch), plan=plan, rngs=rngs_for(plan))
         logits_NC[indices] = fetch(out.logits)[: len(indices)]

@@ -19,6 +19,8 @@ class Job(NamedTuple):
     planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
     held_out: Encoded | None  # whose loss is watched; None where nobody asks
     evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
+    # For all processes at once: this job with a teacher's answers; None where labels were read.
+    teach: Callable[[], "Job"] | None = None
 
 
 def as_trained(model: Model, settings: Settings) -> Model:

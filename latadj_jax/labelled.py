@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from latadj_jax import tasks
 from latadj_jax.api import from_pretrained
 from latadj_jax.batch import check_ids
-from latadj_jax.evaluation import buckets_of, encoded, evaluate
+from latadj_jax.evaluation import Encoded, buckets_of, encoded, evaluate
 from latadj_jax.job import Job, as_trained
 from latadj_jax.model import Model
 from latadj_jax.settings import Settings
@@ -24,12 +24,8 @@ def load(settings: Settings) -> Job:
     data, task = settings.data, settings.model.task
     teacher = load_teacher(settings) if settings.teacher else None
     if teacher and task == "classification":
-        data = dataclasses.replace(data, labels=teacher.labels(data.labels))
+        data = dataclasses.replace(data, labels=teacher.classes(data.labels))
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
-    if teacher:
-        train_examples = teacher.teaches(train_examples, settings)
-        eval_examples = _answered(teacher, eval_examples, settings)
-    del teacher  # its memory
     tokenizer = load_tokenizer(settings.model.source)
     train_data = encoded(tokenizer, train_examples, data)
     num_labels = 1 if task == "regression" else len(labels)
@@ -41,21 +37,50 @@ def load(settings: Settings) -> Job:
             f"config.data.max_length is {data.max_length}, the model has "
             f"{model.config.max_positions} positions; lower it."
         )
+    if teacher:
+        teacher.check_pupil(model.config.labels)
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
     check_ids(train_data.examples, model.module.input_ranges(model.config))
-    for part in (train_data, *eval_examples.values()):
+    read = [
+        *(() if teacher else (train_data,)),
+        *(eval_examples.values() if data.labelled_by else ()),
+    ]
+    for part in read:
         tasks.check_labels(task, part.labels, len(model.config.labels))
-    watched = next(iter(eval_examples.values()))
-    return Job(
+    job = Job(
         as_trained(model, settings),
         params,
         tokenizer,
         train_data,
         buckets_of(data, "valid"),
         {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
-        encoded(tokenizer, watched, data) if settings.train.evaluate_every else None,
-        evaluator(settings, model, tokenizer, eval_examples),
+        *_judgement(settings, model, tokenizer, eval_examples),
     )
+    if not teacher:
+        return job
+    parts = {} if data.labelled_by else eval_examples
+    lesson = teacher.reads(train_examples), {n: teacher.reads(part) for n, part in parts.items()}
+    return job._replace(teach=functools.partial(_taught, job, settings, teacher, parts, *lesson))
+
+
+def _taught(
+    job: Job, settings: Settings, teacher: Teacher, parts: Mapping[str, Examples], train: Encoded,
+    evals: Mapping[str, Encoded],
+) -> Job:  # fmt: skip
+    """The job with the teacher's answers as labels, those of evaluation, too, if none were read."""
+    job = job._replace(data=Encoded(job.data.examples, teacher.teaches(train)))
+    if not parts:
+        return job
+    answered = {n: Examples(parts[n].texts, teacher.answers(read)) for n, read in evals.items()}
+    held_out, evaluate = _judgement(settings, job.model, job.tokenizer, answered)
+    return job._replace(held_out=held_out, evaluate=evaluate)
+
+
+def _judgement(settings: Settings, model: Model, tokenizer, parts: Mapping[str, Examples]):
+    """What a run is judged by: whose loss is watched, if any, and the evaluation."""
+    watched = next(iter(parts.values()))
+    held_out = encoded(tokenizer, watched, settings.data) if settings.train.evaluate_every else None
+    return held_out, evaluator(settings, model, tokenizer, parts)
 
 
 def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
@@ -63,16 +88,14 @@ def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
     # The model's labels: what the data's own would be today may be in another order.
     labels = model.config.labels if model.task == "classification" else ()
     data = dataclasses.replace(settings.data, labels=labels)
-    examples = load_examples(data, model.task, settings.seed)[1]
-    return _answered(None, examples, settings)
-
-
-def _answered(teacher: Teacher | None, parts: Mapping[str, Examples], settings: Settings):
-    """Evaluation examples, answered by the teacher where there is no label column."""
-    if settings.data.labelled_by:
+    parts = load_examples(data, model.task, settings.seed)[1]
+    if data.labelled_by:
         return parts
-    teacher = teacher or load_teacher(settings)
-    return {name: teacher.answers(part, settings) for name, part in parts.items()}
+    teacher = load_teacher(settings)
+    return {
+        name: Examples(part.texts, teacher.answers(teacher.reads(part)))
+        for name, part in parts.items()
+    }
 
 
 def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):

@@ -60,10 +60,19 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
         values = zip(*(loaded[column][:] for column in wanted), strict=True)
         table = _table(where, range(len(loaded)), values, bool(label))
         if label and isinstance(feature := loaded.features[label], datasets.ClassLabel):
-            names, table = names or tuple(feature.names), table._replace(ids=True)
+            names, table = names or tuple(feature.names), _by_name(table, feature.names, names)
         tables.append(table)
     train, *evals = tables
     return train, dict(zip(data.eval_splits, evals, strict=True)), names
+
+
+def _by_name(table: Table, own: Sequence[str], names: Sequence[str]) -> Table:
+    """The ids of a data set; where it has the wanted `names` in another order, the names."""
+    same = {name.casefold(): name for name in names}
+    if list(own) == list(names) or {name.casefold() for name in own} != set(same):
+        return table._replace(ids=True)
+    named = [same[own[i].casefold()] if 0 <= i < len(own) else i for i in table.labels]
+    return table._replace(labels=named)
 
 
 def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) -> Table:
@@ -80,20 +89,24 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
         comma = path.suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
-    elif path.suffix.removeprefix(".") in texts or (path.suffix == ".txt" and len(columns) == 1):
+    elif path.suffix == ".txt" and len(columns) == 1:
+        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
+        lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
+        numbered = [(row, (line,)) for row, line in lines if line.strip()]
+    elif path.suffix.removeprefix(".") in texts:
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
         raise DataError(
             f"{path} must end in .tsv, .csv or .jsonl, which says how to read it; or in .txt, with "
-            f"a text in each line, where there are no labels."
+            f"a text in each line, where there is one column of texts and none of labels."
         )
     rows = [row for row, _ in numbered]
     return _table(path.name, rows, (values for _, values in numbered), bool(label))
 
 
 def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
-    """The lines of train.en and train.de for columns "en" and "de"; of one file for one column."""
-    files = [path.with_suffix(f".{column}") for column in columns] if len(columns) > 1 else [path]
+    """The lines of train.en and train.de for columns "en" and "de"."""
+    files = [path.with_suffix(f".{column}") for column in columns]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{path.name} has no file {missing[0].name!r} beside it.")
     # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.

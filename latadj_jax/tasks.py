@@ -88,19 +88,13 @@ def predictions(task: str, logits_BC: np.ndarray) -> np.ndarray:
 
 
 def check_labels(task: str, labels_B: np.ndarray, num_labels: int) -> None:
-    """Raises ValueError for a class id outside 0..num_labels-1 or a target that is not finite.
-
-    A teacher's logits [B, C] are targets, too.
-    """
+    """Raises ValueError for a class id outside 0..num_labels-1 or a target that is not finite."""
     labels_B = np.asarray(labels_B)
-    if labels_B.ndim == 2:
-        bad_B = ~np.isfinite(labels_B).all(axis=1)
-    elif task == "regression":
+    if task == "regression":
         bad_B = ~np.isfinite(labels_B)
     else:
         bad_B = (labels_B < 0) | (labels_B >= num_labels)
     if bad_B.any():
         row = int(np.argmax(bad_B))
-        is_id = labels_B.ndim == 1 and task != "regression"
-        allowed = f"in 0..{num_labels - 1}" if is_id else "finite"
+        allowed = "finite" if task == "regression" else f"in 0..{num_labels - 1}"
         raise ValueError(f"label {labels_B[row]} of example {row} must be {allowed}.")

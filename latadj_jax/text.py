@@ -54,6 +54,10 @@ def load_examples(
       DataError, SourceError: a file, column, field, text or label that is missing or broken.
     """
     train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
+    if train_table.labels is None and (
+        task == "seq2seq" or (task == "classification" and not names)
+    ):
+        raise DataError(f"{train_table.name} is read without labels, which {task} needs.")
     if task == "classification":
         names = names or _label_names(train_table)
     elif task in ("regression", "seq2seq"):

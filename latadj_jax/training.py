@@ -75,6 +75,8 @@ def _train(settings: Settings) -> dict:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: KINDS[settings.model.task].load(settings))
     check_heads(job.model)
+    if job.teach:
+        job = job.teach()
     if job.held_out and not job.held_out.examples:
         raise SettingsError(
             "config.train.evaluate_every needs evaluation data of lm.window tokens."

@@ -10,10 +10,12 @@ from pathlib import Path
 import filelock
 import kill_and_resume
 import pytest
+import tiny
 import tiny_run
 import tiny_text
 from test_survival import wait_for_step
 
+import latadj_jax
 from latadj_jax import processes, training
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.settings import from_config
@@ -148,6 +150,18 @@ def classification_config(folder: Path) -> dict:
     return tiny_run.config(folder, num_layers=2, train=train)
 
 
+def taught_config(folder: Path) -> dict:
+    """No labels: the model answers itself. Its head is random."""
+    model = tiny.make_model(task="classification", num_hidden_layers=2)
+    words = tiny_run.tokenizer(folder)
+    latadj_jax.save_pretrained(folder / "fine", model, tiny.random_params(model), words)
+    train = {"max_steps": 4, "learning_rate": 1e-3}
+    values = tiny_run.config(folder, num_layers=2, train=train)
+    values["model"] = {"source": str(folder / "fine"), "dropout": 0.0}
+    values["data"]["label_column"] = ""
+    return values
+
+
 def without_times(value):
     """Results but for what is measured by the clock or says where it ran."""
     if isinstance(value, dict):
@@ -156,7 +170,9 @@ def without_times(value):
     return [without_times(v) for v in value] if isinstance(value, list) else value
 
 
-@pytest.mark.parametrize("config", [classification_config, lm_config, seq2seq_config])
+@pytest.mark.parametrize(
+    "config", [classification_config, taught_config, lm_config, seq2seq_config]
+)
 def test_two_processes_train_save_and_evaluate_as_one(tmp_path, start, config):
     """Batches in parts, logs by the first, a model that loads; the numbers of one device."""
     folders = [tmp_path / "two", tmp_path / "one"]
@@ -236,6 +252,18 @@ def test_what_one_of_two_cannot_read_both_put_aside(tmp_path, start):
         assert "Going on from step 5 of 10" in output
     assert (run / "checkpoints" / "10.damaged").is_dir()
     assert (run / "checkpoints" / "10").is_dir()  # written again
+
+
+def test_data_that_one_of_two_cannot_find_ends_both_before_a_teacher_is_asked(tmp_path, start):
+    values = taught_config(tmp_path)
+    values["data"]["path"] = Path(values["data"]["path"]).name
+    (tmp_path / "elsewhere").mkdir()
+    before = f"import os\nos.chdir([{str(tmp_path)!r}, {str(tmp_path / 'elsewhere')!r}][process])"
+    both = start(saved(tmp_path, values), before)
+    outputs = ended(both, timeout=200)
+    assert [process.returncode for process in both] == [1, 1], outputs
+    for output in outputs:
+        assert "there is no such folder or file" in output
 
 
 def test_a_folder_in_use_ends_both(tmp_path, start):

@@ -321,6 +321,30 @@ def test_a_hub_split_without_labels_says_so(hub):
         load_examples(DataSettings(hub="x/y", hub_config="z"), CLASSIFY)
 
 
+def test_hub_labels_follow_their_names_where_another_order_is_wanted(hub):
+    hub(hub.datasets.ClassLabel(names=["good", "bad"]), [0, 1], train=["a", "b"], validation=["c"])
+    for wanted in (("bad", "good"), ("BAD", "GOOD")):
+        train, _, names = load_examples(DataSettings(hub="x/y", labels=wanted), CLASSIFY)
+        assert (names, train.labels.tolist()) == (wanted, [1, 0])
+    other = ("yes", "no")
+    assert load_examples(DataSettings(hub="x/y", labels=other), CLASSIFY)[0].labels.tolist() == [
+        0,
+        1,
+    ]
+
+
+def test_one_text_in_each_line(tmp_path):
+    """Blank lines are skipped; without a teacher there is nothing to learn from."""
+    file = tmp_path / "texts.txt"
+    file.write_text("".join(f"text {n}\r\n\n" for n in range(20)))
+    data = DataSettings(path=str(file), label_column="", labels=("no", "yes"))
+    train, evals, _ = load_examples(data, CLASSIFY)
+    assert sorted(train.texts + evals["test"].texts) == sorted((f"text {n}",) for n in range(20))
+    for task in (CLASSIFY, "seq2seq"):
+        with pytest.raises(DataError, match=f"is read without labels, which {task} needs"):
+            load_examples(dataclasses.replace(data, labels=()), task)
+
+
 def test_with_a_teacher_the_hub_s_training_labels_are_not_read(hub):
     hub(hub.datasets.ClassLabel(names=["no", "yes"]), [1, -1], train=["a", "b"], validation=["c"])
     data = DataSettings(hub="x/y", teacher="m", labels=("no", "yes"))
