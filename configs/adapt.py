@@ -1,4 +1,4 @@
-"""A fine-tuned BERT made latency-adjustable on texts alone, without labels.
+r"""A fine-tuned BERT made latency-adjustable on texts alone, without labels.
 
     python train.py --config configs/adapt.py --config.model.source=MODEL \
         --config.data.path=texts.txt

@@ -90,9 +90,7 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
     elif path.suffix == ".txt" and len(columns) == 1:
-        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
-        lines = enumerate(text.replace("\r\n", "\n").split("\n"), 1)
-        numbered = [(row, (line,)) for row, line in lines if line.strip()]
+        numbered = [(row, (line,)) for row, line in enumerate(_lines(text), 1) if line.strip()]
     elif path.suffix.removeprefix(".") in texts:
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
@@ -104,13 +102,17 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
     return _table(path.name, rows, (values for _, values in numbered), bool(label))
 
 
+def _lines(text: str) -> list[str]:
+    """Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends."""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
 def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
     """The lines of train.en and train.de for columns "en" and "de"."""
     files = [path.with_suffix(f".{column}") for column in columns]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{path.name} has no file {missing[0].name!r} beside it.")
-    # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
-    lines = [decode(file).replace("\r\n", "\n").removesuffix("\n").split("\n") for file in files]
+    lines = [_lines(decode(file)) for file in files]
     sizes = [len(of_file) for of_file in lines]
     if len(set(sizes)) > 1:
         names = " and ".join(file.name for file in files)
@@ -120,9 +122,8 @@ def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
 
 def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     if not quoted:
-        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
-        for row, line in enumerate(text.split("\n"), 1):
-            if line := line.removesuffix("\r"):
+        for row, line in enumerate(_lines(text), 1):
+            if line:
                 yield row, line.split(delimiter)
         return
     row = 0
