@@ -39,8 +39,10 @@ class GPT2Layer(nn.Module):
     ):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
+        # What is added to the residual stream, twice in every layer, starts smaller.
+        added_init = nn.initializers.normal(cfg.initializer_range / (2 * cfg.num_layers) ** 0.5)
 
-        def dense(width, name):
+        def dense(width, name, init=init):
             return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
         normed_BLD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
@@ -59,12 +61,12 @@ class GPT2Layer(nn.Module):
         heads_BKD, x_BLD, positions_BL, scores_BL, cache = cut_and_attend(
             queries, normed_BLD, x_BLD, new, cache, slot, cut, key, dropout
         )
-        attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
+        attended_BKD = dense(cfg.hidden_size, "attention_out", added_init)(heads_BKD)
         x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
 
         normed_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
         wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(normed_BKD))
-        narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
+        narrow_BKD = dense(cfg.hidden_size, "ff_out", added_init)(wide_BKF)
         x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
         return x_BKD, positions_BL, scores_BL, cache
 

@@ -114,10 +114,9 @@ def param_shapes(model: Model):
 
 
 def random_params(model: Model, key: jax.Array):
-    """Parameters drawn before any training: matrices normal, with the config's initializer range.
+    """Parameters drawn before any training, from the distributions that Hugging Face draws from.
 
-    Hugging Face draws two kinds smaller: GPT-2's projections onto the residual stream, over the
-    root of twice the number of layers, and T5's relative bias, over the root of its width.
+    But T5's norms start at 1 whatever its initializer_factor.
     """
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}

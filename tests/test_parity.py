@@ -5,11 +5,14 @@ One line in `tiny.FAMILIES` brings a family into it.
 
 import json
 
+import jax
 import numpy as np
 import pytest
 import tiny
 
 import latadj_jax
+from latadj_jax.config import ARCHITECTURES
+from latadj_jax.model import random_params
 
 KINDS = [(family, task) for family in tiny.FAMILIES for task in tiny.TASKS[family]]
 each_kind = pytest.mark.parametrize(("family", "task"), KINDS)
@@ -136,6 +139,30 @@ def test_dense_equals_hugging_face_and_back(family, task, tmp_path):
 @pytest.mark.parametrize(("family", "changes"), VARIANTS.values(), ids=VARIANTS)
 def test_dense_equals_hugging_face_whatever_the_config_says(family, changes, tmp_path):
     compare_both_ways(family, "lm", tmp_path, num_hidden_layers=2, **changes)
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
+def test_fresh_parameters_spread_as_those_of_hugging_face(family, tmp_path):
+    task = "seq2seq" if family == "t5" else "classification"
+    changes = {} if family == "t5" else {"initializer_range": 0.05}
+    hf = hf_class(task, family)
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    hf = transformers.AutoModelForSeq2SeqLM if family == "t5" else hf
+    config = transformers.AutoConfig.for_model(**tiny.hf_config(family, task, **changes))
+    theirs = hf.from_config(config)
+    theirs.save_pretrained(tmp_path)
+    model, params = latadj_jax.from_pretrained(tmp_path)
+    ours = jax.tree.map(np.asarray, random_params(model, jax.random.key(0)))
+    for (path, fresh), other in zip(
+        jax.tree.leaves_with_path(ours), jax.tree.leaves(params), strict=True
+    ):
+        name = jax.tree_util.keystr(path)
+        error = 1 / np.sqrt(fresh.size)  # of a mean of draws with standard deviation 1
+        assert fresh.mean() == pytest.approx(other.mean(), abs=6 * error * fresh.std()), name
+        assert fresh.std() == pytest.approx(other.std(), rel=6 * error), name
 
 
 def test_what_a_config_says_of_other_things_survives(tmp_path):
