@@ -12,15 +12,18 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from unittest import mock
 
 import jax
 import numpy as np
 
-from latadj_jax import labelled, metrics, tasks
+from latadj_jax import labelled, metrics, tasks, training
 from latadj_jax.api import from_pretrained
 from latadj_jax.batch import default_buckets
 from latadj_jax.evaluation import Encoded, encoded
+from latadj_jax.job import Job
 from latadj_jax.model import Model
 from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
@@ -71,6 +74,7 @@ class Method:
       profile: "acc" (the paper's), "falling" (`Profile.falling`) or "searched" (by search.py).
       strategy: "score" forgets what is removed, "merge" averages it into what stays.
       distill: see `settings.EliminationSettings`.
+      eased: one speed after another, each for as many steps, in place of all in each step.
       taught: reads no labels, and learns what the model answers that it begins with.
       alpha: in place of a speed.
       epochs, learning_rate: of the task's, this share; no epochs: it is only scored.
@@ -81,6 +85,7 @@ class Method:
     profile: str = "falling"
     strategy: str = "score"
     distill: float = 0.0
+    eased: bool = False
     taught: bool = False
     alpha: float | None = None
     epochs: float = 1.0
@@ -93,6 +98,7 @@ METHODS = {
     "dense": Method(),
     "at1": Method(alpha=1.0, profile="acc"),  # the paper's offline tuning starts from it
     **{f"at{speed:g}": Method((speed,)) for speed in SPEEDS},
+    "at2.9_eased": Method(SPEEDS, eased=True),
     "acc2": Method((2.0,), profile="acc"),
     "merge2": Method((2.0,), strategy="merge"),
     "all": ALL,
@@ -135,14 +141,17 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     model = job.model.replace(profile=profile)
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
     alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
-    first = method.alpha or (alphas[0] if alphas else None)
+    first = method.alpha or (alphas[-1 if method.eased else 0] if alphas else None)
     model = model.replace(alpha=first)
     if len(alphas) > 1:
         elimination = dataclasses.replace(settings.elimination, alphas=alphas, sandwich=True)
         settings = dataclasses.replace(settings, elimination=elimination)
     with claimed_workdir(settings):  # refuses checkpoints of other settings
         begun = time.perf_counter()
-        params = fine_tune(model, job, settings, workdir) if method.epochs else job.params
+        params = job.params
+        if method.epochs:
+            with schedule_of(alphas, job, settings) if method.eased else nullcontext():
+                params = fine_tune(model, job, settings, workdir)
         minutes = (time.perf_counter() - begun) / 60
     save_pretrained(workdir / "model", model, params, job.tokenizer)
 
@@ -157,6 +166,17 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     scored = [row for row in found["rows"] if row["strategy"] == method.strategy]
     headline = {f"{row['count']} {row['asked']}": row["metrics"] for row in scored}
     print(f"{file.stem}: {minutes:.1f} min, {headline}", flush=True)
+
+
+def schedule_of(alphas: tuple[float, ...], job: Job, settings: Settings):
+    """A patch, under which a training takes one alpha after another."""
+    t = settings.train
+    total_steps = round(t.epochs * -(-len(job.data.examples) // t.batch_size))
+
+    def plans_of_step(model, e, length, seed, step):
+        return (model.plan(alphas[(step - 1) * len(alphas) // total_steps], length, count=e.count),)
+
+    return mock.patch.object(training, "plans_of_step", plans_of_step)
 
 
 def profile_of(task: str, method: Method) -> Profile:

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from figures import DOCS, acc_figure, offline_figure, speed_figure
 from runs import NAMES, RESULTS, SPEEDS, headline, knob, load, mean, tasks_of
 
@@ -57,9 +58,10 @@ def differences(runs, method_of, count: str, strategy: str = "") -> str:
                 cells.append("")
                 continue
             values = [headline(run, speed, count, strategy) for run in found]
-            lost = mean(v - dense[run["seed"]] for v, run in zip(values, found, strict=True))
-            every[speed].append(lost)
-            cells.append(f"{mean(values):.1f} ({lost:+.1f})")
+            lost = [v - dense[run["seed"]] for v, run in zip(values, found, strict=True)]
+            every[speed].append(mean(lost))
+            spread = f" ± {np.std(lost, ddof=1):.1f}" if len(lost) > 1 else ""
+            cells.append(f"{mean(values):.1f} ({mean(lost):+.1f}{spread})")
         metric = next(iter(runs[task, "dense"][0]["rows"][0]["metrics"]))
         rows.append([NAMES[task], metric, len(dense), f"{mean(dense.values()):.1f}", *cells])
     last = [f"{mean(every[s]):+.2f}" if len(every[s]) > 1 else "" for s in SPEEDS]
@@ -99,9 +101,8 @@ def side_by_side(runs, methods: list[str], strategy: str = "") -> str:
     """
     rows = []
     for task in tasks_of(runs):
-        present = [method for method in methods if (task, method) in runs]
-        for method in present if len(present) > 1 else ():
-            found = runs[task, method]
+        present = paired(runs, task, methods)
+        for method, found in present.items() if len(present) > 1 else ():
             values = [
                 mean(headline(run, s, strategy=strategy) for run in found) for s in ("1", *SPEEDS)
             ]
@@ -109,12 +110,20 @@ def side_by_side(runs, methods: list[str], strategy: str = "") -> str:
     return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
 
+def paired(runs, task: str, methods: list[str]) -> dict[str, list[dict]]:
+    """By method, where it was run at all, the runs of the seeds that all of them have."""
+    present = {method: runs[task, method] for method in methods if (task, method) in runs}
+    seeds = [{run["seed"] for run in found} for found in present.values()]
+    common = set.intersection(*seeds) if seeds else ()
+    return {m: [run for run in found if run["seed"] in common] for m, found in present.items()}
+
+
 def profiles(runs) -> str:
     """Specialists for 2x: with the profile measured before, and with the one that is falling."""
     rows = []
     for task in tasks_of(runs):
-        found = [runs.get((task, method), []) for method in ("acc2", "at2")]
-        if all(found):
+        found = list(paired(runs, task, ["acc2", "at2"]).values())
+        if len(found) == 2:
             values = [mean(headline(run, "2") for run in of) for of in found]
             rows.append([NAMES[task], len(found[0]), *(f"{v:.1f}" for v in values)])
     return table(["task", "seeds", "ACC", "falling"], rows)
@@ -151,12 +160,12 @@ def decoder() -> str:
 def variants() -> str:
     """Dense models by other profiles, and with floors, at equal speed."""
     files = {name: RESULTS / f"{task}-variants.json" for task, name in NAMES.items()}
+    results = {name: json.loads(f.read_text()) for name, f in files.items() if f.exists()}
     found = {
-        name: {(r["variant"], r["asked"]): r for r in json.loads(file.read_text())["rows"]}
-        for name, file in files.items()
-        if file.exists()
+        name: {(r["variant"], r["asked"]): r for r in result["rows"]}
+        for name, result in results.items()
     }
-    columns = list(dict.fromkeys(variant for of in found.values() for variant, _ in of))
+    columns = list(dict.fromkeys(variant for r in results.values() for variant in r["profiles"]))
 
     def cell(of: dict, variant: str, speed: str) -> str:
         if (variant, speed) not in of:
@@ -246,6 +255,7 @@ def main() -> None:
             runs, [*sorted({m for _, m in runs if m.startswith("all")}), "dense_longer"]
         ),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
+        "eased": side_by_side(runs, ["at2.9", "at2.9_eased", "all"]),
         "profiles": profiles(runs),
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
         "found": found_profiles(),
