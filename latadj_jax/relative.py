@@ -45,12 +45,12 @@ class RelativeBias(nn.Module):
     max_distance: int
     num_heads: int
     both_ways: bool
-    embedding_init: nn.initializers.Initializer
     dtype: jnp.dtype
 
     def setup(self):
+        init = nn.initializers.normal(1.0)  # wider than Hugging Face's, see `model.random_params`
         shape = (self.num_buckets, self.num_heads)
-        self.embedding = self.param("embedding", self.embedding_init, shape)
+        self.embedding = self.param("embedding", init, shape)
 
     def __call__(self, queries_BI: jax.Array, keys_BJ: jax.Array, length: int) -> jax.Array:
         """Bias [B, H, I, J]; positions under 0 (empty slots) get one without meaning.

@@ -46,9 +46,8 @@ class T5(nn.Module):
         init = normal(cfg.initializer_factor)
         self.shared = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
         bias = partial(
-            RelativeBias, cfg.num_buckets, cfg.max_distance, cfg.num_heads, dtype=jnp.float32,
-            embedding_init=normal(cfg.initializer_factor * cfg.hidden_size**-0.5),
-        )  # fmt: skip
+            RelativeBias, cfg.num_buckets, cfg.max_distance, cfg.num_heads, dtype=jnp.float32
+        )
         self.encoder_bias = bias(both_ways=True)
         encoder_layer = layer_class(T5EncoderLayer, self.remat, 5)
         self.encoder_layers = [

@@ -160,6 +160,8 @@ def test_fresh_parameters_spread_as_those_of_hugging_face(family, tmp_path):
         jax.tree.leaves_with_path(ours), jax.tree.leaves(params), strict=True
     ):
         name = jax.tree_util.keystr(path)
+        if family == "t5" and path[0].key in ("encoder_bias", "decoder_bias"):
+            continue  # see `random_params`
         error = 1 / np.sqrt(fresh.size)  # of a mean of draws with standard deviation 1
         assert fresh.mean() == pytest.approx(other.mean(), abs=6 * error * fresh.std()), name
         assert fresh.std() == pytest.approx(other.std(), rel=6 * error), name

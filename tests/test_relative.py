@@ -3,7 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 
 from latadj_jax.relative import RelativeBias, buckets
 
@@ -36,7 +35,7 @@ def test_every_distance_has_the_bucket_that_transformers_gives_it(
 
 
 def test_the_bias_follows_the_original_positions():
-    module = RelativeBias(8, 16, 3, True, nn.initializers.zeros, jnp.float32)
+    module = RelativeBias(8, 16, 3, True, jnp.float32)
     embedding_NH = np.arange(24.0, dtype=np.float32).reshape(8, 3)
     positions_BI = jnp.array([[0, 2, 9], [1, 5, -1]], jnp.int32)
     bias_BHIJ = module.apply(
