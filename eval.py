@@ -91,6 +91,8 @@ def check_flags() -> None:
     if len(doing) > 1:
         given = " and ".join(f"--{flag.name}" for flag in doing)
         raise SettingsError(f"{given} are different things; give one of them.")
+    if _MODEL.present and _WORKDIR.present:
+        raise SettingsError("--workdir and --model each name a model; give one of them.")
     for flag in doing:
         if not flag.value.strip():
             raise SettingsError(f"--{flag.name} is empty; it needs a file, a folder or a text.")

@@ -1,6 +1,7 @@
 """Evaluation of one model at several alphas: quality, expected and measured speed."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -24,6 +25,17 @@ class Encoded:
 
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same tokens and labels, and for no others."""
+        digest = hashlib.sha256()
+        for example, label in zip(self.examples, self.labels, strict=True):
+            for name, ids in sorted(example.items()):
+                digest.update(f"{name} {ids.shape} {ids.dtype}".encode() + ids.tobytes())
+            label = np.asarray(label)
+            digest.update(f"{label.shape} {label.dtype}".encode() + label.tobytes())
+        return digest.hexdigest()
 
     def batches(
         self, buckets: Sequence[int], batch_size: int

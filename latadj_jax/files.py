@@ -84,7 +84,7 @@ def json_lines(name: str, text: str) -> Iterator[tuple[int, dict]]:
         except json.JSONDecodeError as error:
             raise DataError(f"{name}, row {row}: not JSON ({error}).") from None
         if not isinstance(record, dict):
-            raise DataError(f"{name}, row {row}: not a JSON object.")
+            raise DataError(f"{name}, row {row}: not a JSON object; needed is one in each line.")
         yield row, record
 
 

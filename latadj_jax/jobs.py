@@ -31,8 +31,8 @@ def evaluate_run(
     for alpha in alphas:
         check_alpha(alpha)
     settings, folder = load_settings(workdir), model_of(workdir)
-    model, params = from_pretrained(folder, dtype=dtype or settings.model.dtype)
-    model = model.replace(strategy=strategy or model.strategy)
+    model, params = from_pretrained(folder)  # float32, as the run that trained them holds them
+    model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(folder))
     kind = KINDS[model.task]
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))

@@ -10,7 +10,7 @@ from latadj_jax.batch import check_ids
 from latadj_jax.evaluation import Encoded, buckets_of, encoded, evaluate
 from latadj_jax.job import Job, as_trained
 from latadj_jax.model import Model
-from latadj_jax.settings import Settings
+from latadj_jax.settings import Settings, SettingsError
 from latadj_jax.teacher import Teacher, load_teacher
 from latadj_jax.text import Examples, load_examples, load_tokenizer
 
@@ -39,6 +39,11 @@ def load(settings: Settings) -> Job:
         )
     if teacher:
         teacher.check_pupil(model.config.labels)
+    elif labels != model.config.labels and sorted(labels) == sorted(model.config.labels):
+        raise SettingsError(
+            f"the head of config.model.source has the classes {model.config.labels}, the data "
+            f"{labels}: set config.data.labels to the former, or what it learned is exchanged."
+        )
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
     check_ids(train_data.examples, model.module.input_ranges(model.config))
     read = [

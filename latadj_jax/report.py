@@ -56,8 +56,9 @@ def how(results: dict) -> str:
     return (
         f"{sizes} {results['unit']}.{measured} Computed in {results['dtype']} on "
         f"{results['device']}, jax {results['jax']}. Expected speedup and "
-        f"multiply-accumulates (MACs) are those of the padded lengths that were run; counts follow "
-        f"each example's {results['count']} length, strategy {results['strategy']}."
+        f"multiply-accumulates (MACs) are those of the padded length that each example fits into "
+        f"(what is left of a batch runs at a longer one); counts follow each example's "
+        f"{results['count']} length, strategy {results['strategy']}."
     )
 
 

@@ -14,6 +14,7 @@ from latadj_jax.settings import Settings, SettingsError, from_config
 
 SETTINGS_FILE = "settings.json"
 PROFILE_FILE = "profile.json"
+DATA_FILE = "data.sha256"
 LOCK_FILE = ".lock"
 
 
@@ -31,13 +32,34 @@ def check_workdir(settings: Settings) -> list[str]:
         return []
     changed = _differences(_as_json(load_settings(workdir)), _as_json(settings))
     changed = [k for k in changed if not k.startswith(("eval.", "mesh.")) and k != "workdir"]
-    trained = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("model/elimination.json")]
-    if changed and trained:
+    if changed and _is_trained(workdir):
         raise SettingsError(
             f"{workdir} belongs to a run with other settings ({', '.join(changed)}); "
             f"name another folder with --config.workdir, or delete it."
         )
     return changed
+
+
+def _is_trained(workdir: Path) -> bool:
+    found = [*workdir.glob("checkpoints/[0-9]*"), *workdir.glob("model/elimination.json")]
+    return bool(found)
+
+
+def check_data(workdir: Path, fingerprint: str) -> None:
+    """Notes which data the run in the folder is trained on, or compares.
+
+    Raises:
+      SettingsError: something was trained in the folder on other data.
+    """
+    file = workdir / DATA_FILE
+    if file.exists() and file.read_text().strip() != fingerprint:
+        if _is_trained(workdir):
+            raise SettingsError(
+                f"the training data are not those that the run in {workdir} was begun with; name "
+                f"another folder with --config.workdir, or delete it."
+            )
+        (workdir / PROFILE_FILE).unlink(missing_ok=True)  # of the other data
+    file.write_text(fingerprint + "\n")
 
 
 @contextlib.contextmanager

@@ -63,8 +63,9 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
 
 def _move_in(files: list[Path], path: Path, old: Path) -> None:
     """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
-    stale = [*path.glob("model*.safetensors"), *path.glob("model*.index.json")]
-    replaced = {*stale, *(path / f.name for f in files if (path / f.name).exists())}
+    shards = path.glob("model-[0-9]*-of-[0-9]*.safetensors")  # theirs is model.safetensors no more
+    names = {"model.safetensors", "model.safetensors.index.json", *(f.name for f in files)}
+    replaced = {*shards, *(path / name for name in names if (path / name).exists())}
     moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
     done = []
     try:

@@ -5,6 +5,7 @@ impossible values raise here, in one sentence, before anything is loaded.
 """
 
 import dataclasses
+import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -209,7 +210,7 @@ def _build(cls, values: Mapping[str, Any], where: str):
         if dataclasses.is_dataclass(default):
             built[name] = _build(type(default), dict(value), key)
         else:
-            built[name] = _coerce(key, default, value)
+            built[name] = _coerce(key, default, value, fields[name].type)
     return cls(**built)
 
 
@@ -218,11 +219,14 @@ def _unknown(key: str, where: str, present: Iterable[str]) -> SettingsError:
     return SettingsError(f"{key} is not a setting; {has}.")
 
 
-def _coerce(key: str, default: Any, value: Any) -> Any:
+def _coerce(key: str, default: Any, value: Any, annotation: Any) -> Any:
     if isinstance(default, tuple):
         if isinstance(value, str) or not isinstance(value, (tuple, list)):
             raise SettingsError(f"{key} must be a tuple, e.g. ('a', 'b'); it is {value!r}.")
-        return tuple(value)
+        kind = typing.get_args(annotation)[0]
+        # On a command line --config.data.labels=0,1 are numbers, though names are meant.
+        value = [str(x) if kind is str and type(x) is int else x for x in value]
+        return tuple(_coerce(f"{key}[{i}]", kind(), x, kind) for i, x in enumerate(value))
     if isinstance(default, bool) or isinstance(value, bool):
         ok = isinstance(default, bool) and isinstance(value, bool)
     elif isinstance(default, float):

@@ -80,16 +80,17 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
     texts = columns = data.local_text_columns or data.text_columns
     if label := data.labelled_by if labelled else "":
         columns = (*texts, label)
-    if path.suffix in (".jsonl", ".json"):
+    suffix = path.suffix.lower()
+    if suffix in (".jsonl", ".json"):
         numbered = []
         for row, record in json_lines(path.name, text):
             _check_columns(f"{path.name}, row {row},", columns, record, "local_")
             numbered.append((row, [record[column] for column in columns]))
-    elif path.suffix in (".tsv", ".csv"):
-        comma = path.suffix == ".csv"
+    elif suffix in (".tsv", ".csv"):
+        comma = suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
-    elif path.suffix == ".txt" and len(columns) == 1:
+    elif suffix == ".txt" and len(columns) == 1:
         numbered = [(row, (line,)) for row, line in enumerate(_lines(text), 1) if line.strip()]
     elif path.suffix.removeprefix(".") in texts:
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
@@ -127,6 +128,7 @@ def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tupl
                 yield row, line.split(delimiter)
         return
     row = 0
+    csv.field_size_limit(2**31 - 1)  # of the whole process; 131072 is less than a long document
     try:  # strict: a quote that never closes is an error, or it would swallow the rest of the file
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         for row, fields in enumerate(reader, 1):

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,11 +118,12 @@ def encode(
     max_length: int,
     truncate: bool,
     setting: str = "max_length",
+    numbers: Sequence[int] | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Token ids of each text or pair: `input_ids` and, if the tokenizer has them, `token_type_ids`.
 
     Each is int32 [length], special tokens included, not padded. With `truncate`, texts are cut to
-    `max_length` tokens (the longer one of a pair first).
+    `max_length` tokens (the longer one of a pair first). Errors name texts by `numbers`.
 
     Raises:
       DataError: a text of more than `max_length` tokens without `truncate`, or one of no tokens.
@@ -136,15 +138,17 @@ def encode(
         verbose=False,
     )
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
+    numbers = range(len(texts)) if numbers is None else numbers
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
+        first = numbers[too_long[0]]
         raise DataError(
             f"{len(too_long)} of {len(texts)} texts are longer than config.data.{setting} "
             f"({max_length} tokens): the longest has {lengths.max()}, the first is example "
-            f"{too_long[0]} (from 0); raise it, or set config.data.truncate=True to cut them."
+            f"{first} (from 0); raise it, or set config.data.truncate=True to cut them."
         )
     if not lengths.all():
-        raise DataError(f"Example {lengths.argmin()} (from 0) has no tokens.")
+        raise DataError(f"Example {numbers[lengths.argmin()]} (from 0) has no tokens.")
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
     columns = [[np.array(ids, np.int32) for ids in encoded[key]] for key in keys]
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -158,7 +162,7 @@ def _label_names(table: Table) -> tuple[str, ...]:
     if len(names) < 2:
         raise DataError(f"{table.name}: every label is {names.pop()!r}; two or more are needed.")
     try:
-        return tuple(sorted(names, key=float))
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
     except ValueError:
         return tuple(sorted(names))
 
@@ -182,12 +186,14 @@ def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
 
 
 def _label_key(value: Any) -> str:
-    """One spelling for 1, 1.0, "1", "1.0" and True."""
+    """One spelling for 1, 1.0, "1", "1.0" and True; "01" is another label."""
     if value is None or value != value:  # NaN, where a number is missing
         return ""
-    text = str(int(value) if isinstance(value, bool) else value).strip()
-    whole = _is_number(text) and float(text).is_integer()
-    return str(int(float(text))) if whole else text
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    text = str(value).strip()
+    whole = re.fullmatch(r"(-?(?:0|[1-9][0-9]*))\.0+", text)
+    return whole[1] if whole else text
 
 
 def _is_number(text: str) -> bool:
@@ -218,7 +224,13 @@ def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Ex
         groups.setdefault(key, []).append(i)
     strata = examples.labels if stratified else np.zeros_like(examples.labels)
     labels, counts = np.unique(strata, return_counts=True)
-    open_places = {n: min(round(fraction * c), c - 1) for n, c in zip(labels, counts, strict=True)}
+    places = np.minimum(np.round(fraction * counts), counts - 1).astype(int)
+    # Of many small classes all shares may round to 0: some classes then give one example each.
+    missing = round(fraction * len(examples)) - places.sum()
+    open_to_more = np.flatnonzero(places < counts - 1)
+    neediest = np.argsort((places - fraction * counts)[open_to_more], kind="stable")
+    places[open_to_more[neediest[: max(missing, 0)]]] += 1
+    open_places = dict(zip(labels, places, strict=True))
     held_out = []
     # A hash orders alike whatever the order of the file. Texts that occur once go first, so that
     # no text counts many times in the test.

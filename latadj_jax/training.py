@@ -33,6 +33,7 @@ from latadj_jax.report import write_report
 from latadj_jax.runs import (
     PROFILE_FILE,
     MetricsLog,
+    check_data,
     check_workdir,
     claimed_workdir,
     require_tensorboard,
@@ -75,6 +76,7 @@ def _train(settings: Settings) -> dict:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: KINDS[settings.model.task].load(settings))
     check_heads(job.model)
+    fingerprint = job.data.fingerprint  # before a teacher says what each device makes of it
     if job.teach:
         job = job.teach()
     if job.held_out and not job.held_out.examples:
@@ -82,6 +84,7 @@ def _train(settings: Settings) -> dict:
             "config.train.evaluate_every needs evaluation data of lm.window tokens."
         )
     with claimed_workdir(settings) as workdir:
+        first_alone(lambda: check_data(workdir, fingerprint))
         profile_file = workdir / PROFILE_FILE
         if together(lambda: not profile_file.exists()):
             profile = calibrated(job, settings)

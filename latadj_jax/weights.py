@@ -76,15 +76,15 @@ def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
     header.pop("__metadata__", None)
-    return {name: _view(file, 8 + size, name, **about) for name, about in header.items()}
+    raw = np.memmap(file, np.uint8, "r")[8 + size :]  # one for all: each holds the file open
+    return {name: _view(file, raw, name, **about) for name, about in header.items()}
 
 
-def _view(file: Path, start: int, name: str, dtype: str, shape, data_offsets) -> np.ndarray:
+def _view(file: Path, raw: np.ndarray, name: str, dtype: str, shape, data_offsets) -> np.ndarray:
     if dtype not in SAFETENSORS:
         raise WeightsError(f"{file} holds {name} as {dtype}; save it as F32 or BF16.")
-    if 0 in shape:
-        return np.zeros(shape, SAFETENSORS[dtype])
-    return np.memmap(file, SAFETENSORS[dtype], "r", start + data_offsets[0], tuple(shape))
+    start, stop = data_offsets
+    return raw[start:stop].view(SAFETENSORS[dtype]).reshape(shape)
 
 
 def _read_msgpack(file: Path) -> dict[str, np.ndarray]:

@@ -72,6 +72,10 @@ def test_train_then_eval(tmp_path):
         (["--mode", "whole"], "--mode needs --text."),
         (["--text", "a", "--layers", "4-19"], "--layers takes numbers, e.g. 4,19"),
         (["--model", "gpt2"], "--model needs --text, --last_words, --export or --explain."),
+        (
+            ["--model", "a", "--workdir", "b", "--text", "c"],
+            "each name a model; give one",
+        ),
         (["--text", "a", "--last_words", "b"], "--text and --last_words are different things"),
     ],
 )

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import flax
 import jax
@@ -322,3 +323,15 @@ def test_half_precision_parameters_come_back_equal(tmp_path):
     params = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
     latadj_jax.save_pretrained(tmp_path / "model", model, params)
     assert_equal(latadj_jax.from_pretrained(tmp_path / "model", dtype="bfloat16")[1], params)
+
+
+def test_the_tensors_of_a_file_share_one_descriptor(tmp_path):
+    """A Mac grants a process 256 of them."""
+    open_files = Path("/proc/self/fd")
+    if not open_files.is_dir():
+        pytest.skip("this system does not show what is open")
+    folder = tiny.save(tmp_path, "features")
+    before = len(list(open_files.iterdir()))
+    tensors = read_tensors(folder)
+    assert len(tensors) > 20
+    assert len(list(open_files.iterdir())) - before <= 1

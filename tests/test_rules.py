@@ -24,6 +24,11 @@ from latadj_jax.settings import SettingsError
         ({"elimination": {"alphas": (0.9, -1.0)}}, "alphas .*greater than 0"),
         ({"elimination": {"sandwich": True}}, "alphas .*two or more with a sandwich"),
         ({"elimination": {"distill": 1.5}}, "distill .*a share"),
+        ({"data": {"buckets": (8, "16")}}, r"data.buckets\[1\] must be of type int; it is '16'"),
+        (
+            {"data": {"eval_files": (True,)}},
+            r"eval_files\[0\] must be of type str; it is True",
+        ),
         (
             {"model": {"task": "lm"}, "elimination": {"fit": "falling"}},
             "fit .*quadratic.* for a model of task lm",
@@ -44,3 +49,10 @@ def test_a_batch_that_the_mesh_cannot_share_is_one_sentence(tmp_path):
     with pytest.raises(SettingsError, match=r"batch_size is 12; it must be a multiple of .* 8 x 1"):
         training.train(settings)
     assert not Path(settings.workdir).exists()
+
+
+def test_numbers_in_the_place_of_names_are_names(tmp_path):
+    """On a command line --config.data.labels=0,1 is a pair of integers."""
+    data = {"labels": (0, 1), "local_text_columns": (3,)}
+    settings = tiny_run.settings(tmp_path, num_layers=1, data=data)
+    assert (settings.data.labels, settings.data.local_text_columns) == (("0", "1"), ("3",))

@@ -79,6 +79,15 @@ def test_saving_over_shards_leaves_none_of_them(tmp_path):
     assert tiny.same_params(from_pretrained(folder)[1], params)
 
 
+def test_weights_of_other_names_are_nobody_s_to_delete(tmp_path):
+    folder = tiny.save(tmp_path / "m", "features")
+    mine = ("model_backup.safetensors", "model.fp16.safetensors", "model.safetensors.bak")
+    for name in mine:
+        (folder / name).write_text("mine")
+    save_pretrained(folder, *from_pretrained(folder))
+    assert {(folder / name).read_text() for name in mine} == {"mine"}
+
+
 def test_a_tokenizer_is_saved_along(tmp_path):
     class Tokenizer:
         def save_pretrained(self, folder):

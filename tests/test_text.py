@@ -63,6 +63,13 @@ def test_csv_is_quoted_and_crlf(tmp_path):
     assert names == ("x", "y")
 
 
+def test_a_long_document_in_a_csv_of_capital_letters(tmp_path):
+    write(tmp_path / "LONG.CSV", f'text,label\n"{"word " * 40_000}",1\nb,0\n')
+    data = DataSettings(path=str(tmp_path / "LONG.CSV"), eval_fraction=0.4)
+    with pytest.raises(DataError, match="too few to hold out"):  # it was read
+        load_examples(data, CLASSIFY)
+
+
 def test_json_lines(tmp_path):
     rows = [{"text": "a\x85b", "label": 1}, {"text": "cut \ud83d", "label": 0.0}]
     ascii_lines = "\n".join(json.dumps(row) for row in rows)
@@ -170,6 +177,16 @@ def test_label_names_are_read_from_the_training_data(tmp_path):
     assert evals["dev"].labels.tolist() == [1]
 
 
+def test_labels_that_are_read_alike_as_numbers_stay_apart(tmp_path):
+    labels = ["01", "1", "1e2", "100", "1225432198765432832", "1225432198765432833", "2.0", "2"]
+    rows = "".join(f"t{n}\t{label}\n" for n, label in enumerate(labels))
+    train, _, names = load_examples(
+        DataSettings(path=folder(tmp_path, f"text\tlabel\n{rows}", "text\tlabel\na\t1\n")), CLASSIFY
+    )
+    assert set(names) == {*labels} - {"2.0"}
+    assert [names[i] for i in train.labels] == [*labels[:-2], "2", "2"]
+
+
 def test_numbers_that_are_names_are_never_ids(tmp_path):
     path = folder(tmp_path, "text\tlabel\na\t0\nb\t1\n")
     with pytest.raises(DataError, match=r"row 2: label '0' is not one of 1 \(0\), 2 \(1\)"):
@@ -263,6 +280,13 @@ def test_a_swapped_pair_is_the_same_pair(tmp_path):
     data = DataSettings(path=path, text_columns=("a", "b"), eval_fraction=0.5)
     train, evals, _ = load_examples(data, CLASSIFY)
     assert not {frozenset(t) for t in train.texts} & {frozenset(t) for t in evals["test"].texts}
+
+
+def test_many_small_classes_are_held_out_from_too(tmp_path):
+    rows = [(f"text {n} {label}", f"class{label}") for label in range(30) for n in range(5)]
+    train, evals, _ = single(tmp_path, rows)
+    assert (len(train), len(evals["test"])) == (135, 15)
+    assert np.bincount(train.labels).min() == 4
 
 
 def test_too_few_rows_to_split(tmp_path):

@@ -242,6 +242,21 @@ def test_folder_of_another_run_is_refused(run):
     assert json.loads((Path(settings.workdir) / "settings.json").read_text())["seed"] == 0
 
 
+def test_a_run_is_not_taken_up_on_other_data(run, tmp_path):
+    settings = dataclasses.replace(run[0], workdir=str(tmp_path / "again"))
+    shutil.copytree(run[0].workdir, settings.workdir)
+    data = tmp_path / "data.csv"
+    shutil.copy(settings.data.path, data)
+    file = Path(settings.data.path)
+    try:
+        file.write_text(file.read_text().replace("good", "bad", 3))
+        with pytest.raises(SettingsError, match="training data are not those"):
+            training.train(settings)
+    finally:
+        shutil.copy(data, file)
+    assert tiny.same_params(params_of(settings.workdir), params_of(run[0].workdir))
+
+
 def test_the_folder_of_a_run_may_be_moved_or_spelled_otherwise(run, tmp_path):
     settings, _ = run
     shutil.copytree(settings.workdir, tmp_path / "moved")
@@ -265,6 +280,18 @@ def test_tokens_that_the_model_does_not_know_are_refused(tmp_path):
 def test_label_beyond_the_head_is_refused(tmp_path):
     settings = tiny_run.settings(tmp_path, data={"labels": ("good", "fine")})
     with pytest.raises(ValueError, match="'bad' is not one of good"):
+        training.train(settings)
+
+
+def test_a_head_of_the_same_classes_in_another_order_is_refused(run, tmp_path):
+    """Its answers would be taken for those of the other class."""
+    source = str(Path(run[0].workdir) / "model")
+    labels = latadj_jax.from_pretrained(source)[0].config.labels
+    settings = tiny_run.settings(tmp_path, data={"labels": labels[::-1]})
+    settings = dataclasses.replace(
+        settings, model=dataclasses.replace(settings.model, source=source)
+    )
+    with pytest.raises(SettingsError, match=r"set config\.data\.labels to the former"):
         training.train(settings)
 
 
