@@ -185,7 +185,8 @@ def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None
         )
     if num_values is None:
         return
-    dtype = getattr(array, "dtype", None) or np.asarray(array).dtype
+    dtype = getattr(array, "dtype", None)
+    dtype = dtype if isinstance(dtype, np.dtype) else np.asarray(array).dtype  # of lists, of torch
     if not jnp.issubdtype(dtype, jnp.integer):
         raise ValueError(f"{key} must be integers; they are {dtype}.")
     if is_concrete(array):

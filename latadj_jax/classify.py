@@ -20,6 +20,7 @@ from latadj_jax.api import from_pretrained
 from latadj_jax.engine import Engine
 from latadj_jax.model import Model
 from latadj_jax.plan import solve_alpha
+from latadj_jax.requests import TextError
 from latadj_jax.sources import resolve
 from latadj_jax.text import load_tokenizer
 
@@ -27,14 +28,24 @@ LATENCIES = "latencies.json"  # beside the model
 
 
 def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Iterator[str]:
-    """The answers to `lines`, `at_once` at a time; `asked` is as the engine has it."""
-    lines = iter(lines)
+    """The answers to `lines`, `at_once` at a time; `asked` is as the engine has it.
+
+    Raises:
+      ValueError: a line that cannot be answered, by its number (from 1).
+    """
+    lines, before = iter(lines), 0
     while some := [line.strip() for line in islice(lines, at_once)]:
         full = [n for n, line in enumerate(some) if line]
         answers = [""] * len(some)
-        for n, logits_C in zip(full, engine([some[n] for n in full], **asked), strict=True):
+        try:
+            logits_NC = engine([some[n] for n in full], **asked)
+        except TextError as error:
+            line = before + full[error.number] + 1
+            raise ValueError(f"line {line} {error.what}") from None
+        for n, logits_C in zip(full, logits_NC, strict=True):
             answers[n] = _answer(engine.model, logits_C)
         yield from answers
+        before += len(some)
 
 
 def _answer(model, logits_C: np.ndarray) -> str:

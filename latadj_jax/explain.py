@@ -42,6 +42,8 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
       ValueError: no text, one that is empty or longer than the model reads, or an alpha that
         cannot work.
     """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts; it is one string.")
     if not texts:
         raise ValueError("there is no text to explain.")
     if not getattr(tokenizer, "is_fast", False):

@@ -80,7 +80,7 @@ def export_programs(
         wanted = [(length, alpha) for length in buckets for alpha in alphas]
         for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
             plan = model.plan(alpha, length)
-            file = f"length{length}_{'dense' if alpha is None else f'alpha{alpha:g}'}.jax"
+            file = f"length{length}_{'dense' if alpha is None else f'alpha{_short(alpha)}'}.jax"
             (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
             about["programs"].append(
                 {"file": file, "length": length, "alpha": alpha,
@@ -88,6 +88,11 @@ def export_programs(
             )  # fmt: skip
         (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")  # last
     return about
+
+
+def _short(alpha: float) -> str:
+    """ "0.9" and "1", but all digits where fewer would name another alpha."""
+    return f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(float(alpha))
 
 
 @contextlib.contextmanager

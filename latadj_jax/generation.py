@@ -88,7 +88,7 @@ def generate(
             tokens_BS = search(model.module, beams, params, start, limit)
         else:
             tokens_BS = _generate(model.module, params, start, limit)
-    if is_concrete(tokens_BS):  # sliced on the host: nothing to compile for each number
+    if _is_here(tokens_BS):  # sliced on the host: nothing to compile for each number
         return jax.device_put(np.asarray(tokens_BS)[:, :max_new_tokens])
     return tokens_BS[:, :max_new_tokens]
 
@@ -108,7 +108,7 @@ def stream(
     Args:
       options: as `generate` has them, but for beams, whose tokens are known at the end only.
     """
-    if "num_beams" in options:
+    if options.pop("num_beams", 1) != 1:
         raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
     start = _prepare(model, batch, alpha, max_new_tokens, **options)
 
@@ -212,7 +212,13 @@ def _prepare(
 
 def _pad(array, wide):
     """On the host where it can be: that compiles nothing for each length."""
-    return np.pad(np.asarray(array), wide) if is_concrete(array) else jnp.pad(array, wide)
+    return np.pad(np.asarray(array), wide) if _is_here(array) else jnp.pad(array, wide)
+
+
+def _is_here(array) -> bool:
+    """Whether it has values, and they are not spread over devices, where they are to stay."""
+    spread = isinstance(array, jax.Array) and is_concrete(array) and len(array.devices()) > 1
+    return is_concrete(array) and not spread
 
 
 def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:

@@ -73,9 +73,16 @@ def read_config(file: str | Path) -> dict[str, Any]:
         "mlp_bias": False,
         "tie_word_embeddings": "output.weight" not in header.tensors,
         "bos_token_id": data.get("tokenizer.ggml.bos_token_id"),
-        "eos_token_id": data.get("tokenizer.ggml.eos_token_id"),
+        "eos_token_id": _ends(data),
         "pad_token_id": data.get("tokenizer.ggml.padding_token_id"),
     }
+
+
+def _ends(data) -> int | list[int] | None:
+    """What ends a text, and what ends a turn of a chat where that is another token."""
+    ids = [data.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot")]
+    ids = list(dict.fromkeys(n for n in ids if n is not None))
+    return ids if len(ids) > 1 else next(iter(ids), None)
 
 
 def read_tensors(file: str | Path) -> dict[str, np.ndarray]:

@@ -224,6 +224,10 @@ class Latadj(TemplateLM):
     def _generate(self, batch, limit: int, options: dict) -> list[str]:
         """New texts up to the first of `until`, which is left out."""
         until = [stop for stop in options["until"] if stop]
+        # A special token is in no decoded text: it stops by its id.
+        special = self.tokenizer.get_added_vocab()
+        ends = [*self.model.config.token_ids("eos_token_id")]
+        ends = list(dict.fromkeys([*ends, *(special[stop] for stop in until if stop in special)]))
         temperature = float(options.get("temperature", 1.0)) if options["do_sample"] else 0.0
         sampling = {}
         if temperature:
@@ -235,22 +239,28 @@ class Latadj(TemplateLM):
         if (beams := int(options.get("num_beams") or 1)) > 1:
             rows = generate(
                 self.model, self.params, batch, self.alpha, limit, num_beams=beams, rngs=rngs,
-                **sampling,
+                stop_tokens=ends, **sampling,
             )  # fmt: skip
-            return [_before(text, until) for text in self._texts(np.asarray(rows))]
+            return [_before(text, until) for text in self._texts(np.asarray(rows), ends)]
         columns, model = [], self.model
-        for column in stream(model, self.params, batch, self.alpha, limit, rngs=rngs, **sampling):
+        for column in stream(
+            model, self.params, batch, self.alpha, limit, rngs=rngs, stop_tokens=ends, **sampling
+        ):
             columns.append(column)
             if len(columns) % 8 == 0 and until:  # no need to go on once every text has ended
                 rows = np.stack(columns, axis=1)
-                ended = np.isin(rows, model.config.token_ids("eos_token_id")).any(axis=1)
-                found = [any(stop in text for stop in until) for text in self._texts(rows)]
+                ended = np.isin(rows, ends).any(axis=1)
+                found = [any(stop in text for stop in until) for text in self._texts(rows, ends)]
                 if (ended | found).all():
                     break
-        return [_before(text, until) for text in self._texts(np.stack(columns, axis=1))]
+        rows = np.stack(columns, axis=1)
+        return [_before(text, until) for text in self._texts(rows, ends)]
 
-    def _texts(self, rows: np.ndarray) -> list[str]:
-        return self.tokenizer.batch_decode(rows.tolist(), skip_special_tokens=True)
+    def _texts(self, rows: np.ndarray, ends: Sequence[int]) -> list[str]:
+        """Each row up to its first end, after which there is padding."""
+        sizes = (~np.isin(rows, ends)).cumprod(axis=1).sum(axis=1)
+        rows = [row[:size].tolist() for row, size in zip(rows, sizes, strict=True)]
+        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
 
     def _batches(self, contexts: list[tuple[int, ...]]):
         """(indices, batch) of all contexts, in few shapes."""

@@ -9,6 +9,14 @@ from latadj_jax.batch import bucket_of, check_ids
 from latadj_jax.text import encode
 
 
+class TextError(ValueError):
+    """A text that cannot be answered: its number (from 0) and what is wrong."""
+
+    def __init__(self, number: int, what: str):
+        super().__init__(f"text {number} {what}")
+        self.number, self.what = number, what
+
+
 def encode_requests(
     tokenizer,
     texts: Sequence,
@@ -30,6 +38,7 @@ def encode_requests(
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of texts; it is one string.")
+    texts = list(texts)  # a column of a table may be indexed by names
     examples: list = [None] * len(texts)
     numbers_of: dict[int, list[int]] = {1: [], 2: []}  # by how many strings a text has
     for n, text in enumerate(texts):
@@ -40,16 +49,19 @@ def encode_requests(
             examples[n] = _from_ids(text, n, keys, max_length if truncate else None)
     at_most = max_length if truncate else sys.maxsize  # what is longer is refused below, by number
     for numbers in numbers_of.values():
-        encoded = encode(tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate)
+        encoded = encode(
+            tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate, numbers=numbers
+        )
         for n, example in zip(numbers, encoded, strict=True):
             examples[n] = {key: example[key] for key in keys}
     check_ids(examples, ranges)  # before they are int32, which would wrap
     examples = [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
     for n, example in enumerate(examples):
         if (length := len(example["input_ids"])) > max_length:
-            raise ValueError(
-                f"text {n} has {length} tokens, the largest bucket {max_length}: add a larger "
-                f"bucket, or truncate=True to cut such texts."
+            raise TextError(
+                n,
+                f"has {length} tokens, the largest bucket {max_length}: add a larger bucket, or "
+                f"truncate=True to cut such texts.",
             )
     return examples
 
@@ -86,6 +98,6 @@ def _strings(text) -> tuple[str, ...]:
 def _from_ids(text, n: int, keys, cut: int | None) -> dict[str, np.ndarray]:
     ids = np.asarray(text)
     if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
-        raise ValueError(f"text {n} must be a string, a pair of strings or a row of token ids.")
+        raise TextError(n, "must be a string, a pair of strings or a row of token ids.")
     ids = ids[:cut]
     return {key: ids if key == "input_ids" else np.zeros_like(ids) for key in keys}

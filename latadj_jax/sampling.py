@@ -30,10 +30,16 @@ class Sampling:
             if isinstance(value, bool) or not isinstance(value, numbers.Real) or not ok(value):
                 raise ValueError(f"{name} must be {rule}; it is {value!r}.")
 
-        need(lambda t: math.isfinite(t) and t >= 0, "temperature", "0 (greedy) or greater")
+        warm = "0 (greedy) or a finite number of at least 1e-6"
+        need(lambda t: t == 0 or 1e-6 <= t < math.inf, "temperature", warm)
         whole = "an integer, 0 (all tokens) or greater"
         need(lambda k: 0 <= k < math.inf and k == int(k), "top_k", whole)
         need(lambda p: 0 < p <= 1, "top_p", "greater than 0 and at most 1")
+        if self.kind == "greedy" and (self.top_k, self.top_p) != (0, 1):
+            raise ValueError(
+                "top_k and top_p change nothing at temperature 0, which takes the most likely "
+                "token: pass temperature=1.0 to draw one."
+            )
 
     @property
     def kind(self) -> str:

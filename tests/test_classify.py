@@ -80,3 +80,14 @@ def test_a_budget_for_a_model_that_can_hardly_be_faster(monkeypatch, capsys, tmp
 def test_bad_input_gets_one_sentence(monkeypatch, capsys, folder, flags, message):
     with pytest.raises(SystemExit, match=message):
         answers(monkeypatch, capsys, folder, *flags)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_a_line_that_is_too_long_is_named_by_its_place_in_the_file(folder, at_once):
+    engine = latadj_jax.Engine(
+        *latadj_jax.from_pretrained(folder), load_tokenizer(str(folder)), buckets=(8,)
+    )
+    engine.warmup(repeats=1)
+    lines = ["good", "", "bad", "", "", "word1 " * 9, "good"]
+    with pytest.raises(ValueError, match=r"^line 6 has 11 tokens, the largest bucket 8"):
+        list(classify.classify(engine, lines, at_once))

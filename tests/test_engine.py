@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import tiny_run
@@ -73,6 +74,12 @@ def test_pairs_and_token_ids_are_texts_too(parts, engine):
     expected = one_by_one(parts, texts, 0.6)
     ids = parts[2]("word3 good")["input_ids"]
     np.testing.assert_allclose(engine([texts[0], ids], alpha=0.6), expected, atol=2e-5)
+
+
+def test_texts_may_be_a_column_of_a_table(engine):
+    column = pd.Series(TEXTS, index=range(len(TEXTS), 0, -1))
+    np.testing.assert_array_equal(engine(column), engine(TEXTS))
+    np.testing.assert_array_equal(engine(iter(TEXTS)), engine(TEXTS))
 
 
 def test_each_alpha_gives_other_logits(engine):

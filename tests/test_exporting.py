@@ -96,6 +96,12 @@ def test_programs_run_without_this_library(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["logits"], expected.logits, atol=1e-2)
 
 
+def test_programs_of_alphas_that_are_nearly_equal_have_names_of_their_own():
+    alphas = (0.9, 1.0, 0.870551, 0.8705505632)
+    names = [exporting._short(alpha) for alpha in alphas]
+    assert names == ["0.9", "1", "0.870551", "0.8705505632"]
+
+
 @pytest.mark.parametrize("made", [False, True])
 def test_an_export_that_fails_leaves_nothing_behind(tmp_path, monkeypatch, made):
     model = tiny.make_model("bert", "classification", num_hidden_layers=1)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from jax.sharding import NamedSharding, PartitionSpec
 
 import latadj_jax
 from latadj_jax.text import load_tokenizer
@@ -302,3 +303,16 @@ def test_a_real_llama_speaks_as_transformers_lets_it_speak(tmp_path):
         model, params, {"input_ids": ids}, None, 50, stop_tokens=(), buckets=ids.shape[1:]
     )
     np.testing.assert_array_equal(tokens, spoken[:, ids.shape[1] :].numpy())
+
+
+def test_prompts_that_are_spread_over_devices_stay_spread():
+    model, params = make("gpt2")
+    batch = {key: np.concatenate([value, value])[:4] for key, value in prompts().items()}
+    mesh = jax.make_mesh((2,), ("data",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:2])
+    rows = NamedSharding(mesh, PartitionSpec("data"))
+    spread = latadj_jax.generate(
+        model, jax.device_put(params, NamedSharding(mesh, PartitionSpec())),
+        jax.device_put(batch, rows), 0.8, 5,
+    )  # fmt: skip
+    assert spread.sharding.is_equivalent_to(rows, 2)
+    np.testing.assert_array_equal(spread, latadj_jax.generate(model, params, batch, 0.8, 5))

@@ -35,6 +35,7 @@ BAD = {
     "temperature": (prompt_of(4), {"temperature": -1.0}, "temperature must be 0"),
     "top_p": (prompt_of(4), {"temperature": 1.0, "top_p": 0.0}, "top_p must be greater than 0"),
     "top_k": (prompt_of(4), {"temperature": 1.0, "top_k": -2}, "top_k must be an integer"),
+    "greedy top_k": (prompt_of(4), {"top_k": 5}, "top_k and top_p change nothing at temperature 0"),
     "no key": (prompt_of(4), {"temperature": 1.0}, "sampling needs a key"),
     "alpha": (prompt_of(4), {"alpha": 0.0}, "alpha must be finite and greater than 0"),
 }  # fmt: skip

@@ -172,6 +172,14 @@ def test_tensors_come_back_by_torch_name(tmp_path, kind, error):
         np.testing.assert_allclose(read[name], tensors[ours], atol=error, err_msg=name)
 
 
+@pytest.mark.parametrize(("ends", "expected"), [((2, 1), [2, 1]), ((2, 2), 2), ((None, 1), 1)])
+def test_a_turn_of_a_chat_ends_a_text_too(tmp_path, ends, expected):
+    names = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+    metadata = {name: n for name, n in zip(names, ends, strict=True) if n is not None}
+    config = read_config(write(tmp_path / "m", metadata))
+    assert config["eos_token_id"] == expected
+
+
 def test_real_smollm2_config():
     config = read_config(smollm2())
     expected = {"vocab_size": 49152, "hidden_size": 576, "num_hidden_layers": 30,

@@ -139,6 +139,22 @@ def test_texts_are_generated_up_to_a_stop(folder):
     assert got == [text.split(stop)[0] for text in whole]
 
 
+@pytest.mark.parametrize("beams", [1, 2])
+def test_a_special_token_stops_though_no_text_shows_it(folder, monkeypatch, beams):
+    lm = harness.Latadj(str(folder), alpha=0.6)
+    model, params = latadj_jax.from_pretrained(folder)
+    ids = np.array([lm.tok_encode(CONTEXT)], np.int32)
+    rows = np.asarray(latadj_jax.generate(model, params, {"input_ids": ids}, 0.6, 6))
+    stop = int(rows[0, 3])
+    monkeypatch.setattr(lm.tokenizer, "get_added_vocab", lambda: {"<|end|>": stop})
+    options = {"until": ["<|end|>"], "max_gen_toks": 6, "num_beams": beams}
+    (got,) = lm.generate_until(requests_of("generate_until", (CONTEXT, options)), disable_tqdm=True)
+    if beams == 1:
+        first = rows[0].tolist().index(stop)
+        assert got == lm.tokenizer.decode(rows[0, :first], skip_special_tokens=True)
+    assert lm.tokenizer.decode([stop]) not in got or not lm.tokenizer.decode([stop])
+
+
 def test_texts_of_beams_are_those_of_generate(folder):
     lm = harness.Latadj(str(folder), alpha=0.6, batch_size="auto:4")
     model, params = latadj_jax.from_pretrained(folder)

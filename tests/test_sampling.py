@@ -94,7 +94,8 @@ def test_settings_of_one_kind_are_one_program(count_compilations):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"temperature": -0.1}, r"temperature must be 0 \(greedy\) or greater; it is -0.1"),
+        ({"temperature": -0.1}, r"temperature must be 0 \(greedy\) or .*; it is -0.1"),
+        ({"temperature": 1e-38}, "temperature.*at least 1e-6; it is 1e-38"),
         ({"temperature": float("nan")}, "temperature.*nan"),
         ({"temperature": float("inf")}, "temperature.*inf"),
         ({"temperature": True}, "temperature.*True"),
@@ -104,6 +105,8 @@ def test_settings_of_one_kind_are_one_program(count_compilations):
         ({"top_k": float("inf")}, "top_k.*inf"),
         ({"top_p": 0}, "top_p must be greater than 0 and at most 1; it is 0"),
         ({"top_p": 1.1}, "top_p.*1.1"),
+        ({"top_k": 5}, "change nothing at temperature 0.*pass temperature=1.0"),
+        ({"top_p": 0.9}, "change nothing at temperature 0"),
     ],
     ids=str,
 )
