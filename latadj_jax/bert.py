@@ -126,7 +126,7 @@ class Bert(nn.Module):
         self.pooler = Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
         if self.task != "features":
             self.head_dropout = Dropout(cfg.head_dropout)
-            self.classifier = Dense(len(cfg.labels), dtype=self.dtype, kernel_init=init)
+            self.classifier = Dense(len(cfg.labels), wide=True, dtype=self.dtype, kernel_init=init)
 
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
@@ -174,7 +174,7 @@ class Bert(nn.Module):
         pooled_BD = by_rows(jnp.tanh(self.pooler(cls_BD)))
         logits = None
         if self.task != "features":
-            logits = self.classifier(self.head_dropout(pooled_BD, train)).astype(jnp.float32)
+            logits = self.classifier(self.head_dropout(pooled_BD, train))
 
         if not plan.is_dense:
             if restore:

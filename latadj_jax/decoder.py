@@ -22,13 +22,12 @@ def run(decoder, inputs, plan: Plan, restore: bool, train: bool) -> Output:
         return out.replace(logits=token_logits(decoder, out.hidden))
     if decoder.task == "features":
         return out
-    return out.replace(logits=decoder.classifier(last_hidden(out)).astype(jnp.float32))
+    return out.replace(logits=decoder.classifier(last_hidden(out)))
 
 
 def token_logits(decoder, hidden_BLD: jax.Array) -> jax.Array:
     """Scores of the next token, float32 [B, L, V]."""
-    head = decoder.word.attend if decoder.cfg.tied else decoder.head
-    return head(hidden_BLD).astype(jnp.float32)
+    return (decoder.word.attend if decoder.cfg.tied else decoder.head)(hidden_BLD)
 
 
 def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_only=False):

@@ -115,10 +115,11 @@ def attend(weights_BHIJ: jax.Array, totals_BHI1: jax.Array, values_BGJC: jax.Arr
 
 
 class Dense(nn.Module):
-    """x W + b in `dtype`, summed in float32."""
+    """x W + b of `dtype`, summed in float32; given so, too, where it is `wide` (logits)."""
 
     features: int
     use_bias: bool = True
+    wide: bool = False
     dtype: jnp.dtype = jnp.float32
     kernel_init: nn.initializers.Initializer = nn.initializers.lecun_normal()
 
@@ -133,7 +134,7 @@ class Dense(nn.Module):
         if self.use_bias:
             bias_F = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
             out_BLF += _wide(bias_F.astype(jnp.float32), out_BLF)
-        return out_BLF.astype(self.dtype)
+        return out_BLF if self.wide else out_BLF.astype(self.dtype)
 
 
 class Embed(nn.Embed):
@@ -142,6 +143,12 @@ class Embed(nn.Embed):
     def __call__(self, ids: jax.Array) -> jax.Array:
         (table_VD,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
         return jnp.take(gathered(table_VD), ids, axis=0)
+
+    def attend(self, x_BLD: jax.Array) -> jax.Array:
+        """The product of each row with the whole table, float32: logits over the vocabulary."""
+        rows = "BLMN"[: x_BLD.ndim - 1]
+        table_VD = self.embedding.astype(self.dtype)
+        return product(f"{rows}D,VD->{rows}V", x_BLD.astype(self.dtype), table_VD)
 
 
 def layer_class(of, remat: bool, *static: int):
@@ -165,8 +172,8 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         width = x_BLD.shape[-1:]
-        scale_D = self.param("scale", nn.initializers.ones, width).astype(jnp.float32)
-        bias_D = self.param("bias", nn.initializers.zeros, width).astype(jnp.float32)
+        scale_D = self.param("scale", nn.initializers.ones, width, jnp.float32).astype(jnp.float32)
+        bias_D = self.param("bias", nn.initializers.zeros, width, jnp.float32).astype(jnp.float32)
         wide_BLD = x_BLD.astype(jnp.float32)
         centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
         variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
@@ -184,7 +191,8 @@ class RMSNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        scale_D = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:]).astype(jnp.float32)
+        scale_D = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:], jnp.float32)
+        scale_D = scale_D.astype(jnp.float32)
         wide_BLD = x_BLD.astype(jnp.float32)
         square_BL1 = jnp.square(wide_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = wide_BLD * jax.lax.rsqrt(square_BL1 + self.eps)

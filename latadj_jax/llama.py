@@ -94,10 +94,11 @@ class Llama(nn.Module):
         layer = layer_class(LlamaLayer, self.remat, 6)
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = RMSNorm(cfg.norm_eps)
+        logits = partial(Dense, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init)
         if self.task == "lm" and not cfg.tied:
-            self.head = Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+            self.head = logits(cfg.vocab_size)
         if self.task in ("classification", "regression"):
-            self.classifier = Dense(len(cfg.labels), False, dtype=self.dtype, kernel_init=init)
+            self.classifier = logits(len(cfg.labels))
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         return self.word(ids_BL)

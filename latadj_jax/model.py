@@ -117,7 +117,7 @@ def random_params(model: Model, key: jax.Array):
     """Parameters drawn before any training, from the distributions that Hugging Face draws from.
 
     But T5's relative bias has standard deviation 1, not one over the root of the width, with which
-    a small one learned less (docs/results.md); and its norms start at 1 whatever initializer_factor.
+    a small one learned less (docs/results.md), and its norms start at 1 whatever the config says.
     """
     ids = jnp.zeros((1, 2), jnp.int32)
     inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}

@@ -50,7 +50,7 @@ class RelativeBias(nn.Module):
     def setup(self):
         init = nn.initializers.normal(1.0)  # wider than Hugging Face's, see `model.random_params`
         shape = (self.num_buckets, self.num_heads)
-        self.embedding = self.param("embedding", init, shape)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
 
     def __call__(self, queries_BI: jax.Array, keys_BJ: jax.Array, length: int) -> jax.Array:
         """Bias [B, H, I, J]; positions under 0 (empty slots) get one without meaning.

@@ -64,7 +64,9 @@ class T5(nn.Module):
             ]
             self.decoder_norm = RMSNorm(cfg.norm_eps)
             if not cfg.tied:
-                self.head = Dense(cfg.vocab_size, False, dtype=self.dtype, kernel_init=init)
+                self.head = Dense(
+                    cfg.vocab_size, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init
+                )
 
     @nn.nowrap
     def input_ranges(self, cfg: T5Config) -> dict[str, int]:
@@ -185,7 +187,7 @@ class T5(nn.Module):
         if self.cfg.scaled:
             x_BSD = x_BSD * self.cfg.hidden_size**-0.5
         logits_BSV = (self.shared.attend if self.cfg.tied else self.head)(x_BSD)
-        return logits_BSV.astype(jnp.float32), tuple(written)
+        return logits_BSV, tuple(written)
 
     def _finish(self, x_BLD, positions_BL, plan: Plan, train: bool) -> jax.Array:
         x_BLD = self.dropout(self.encoder_norm(x_BLD), train)

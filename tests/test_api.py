@@ -7,6 +7,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import Model, Profile, from_pretrained, init_params, make_plan
+from latadj_jax.model import param_shapes
 
 # Public names
 
@@ -59,6 +60,13 @@ def test_a_model_without_profile_keeps_everything_at_alpha_one():
 def test_impossible_models_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         tiny.make_model().replace(**changes)
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_parameters_are_float32_under_x64_too(family):
+    with jax.enable_x64(True):
+        shapes = param_shapes(tiny.make_model(family))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(shapes)} == {"float32"}
 
 
 def test_random_parameters_follow_their_seed():
@@ -237,3 +245,12 @@ def test_several_labels_at_once_are_refused_where_no_task_is_named(tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         from_pretrained(tmp_path / "nowhere")
+
+
+def test_what_a_tokenizer_makes_for_torch_is_read_too():
+    torch = pytest.importorskip("torch")
+    model, params = tiny.make("bert", "classification")
+    batch, _ = tiny.mixed_batch()
+    of_torch = {key: torch.from_numpy(np.asarray(value)) for key, value in batch.items()}
+    out, expected = (latadj_jax.apply(model, params, b, 0.8) for b in (of_torch, batch))
+    np.testing.assert_array_equal(out.logits, expected.logits)

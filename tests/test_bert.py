@@ -202,5 +202,7 @@ def test_half_precision_is_close_and_keeps_its_dtype():
     exact = latadj_jax.apply(model, params, batch, return_scores=True)
     assert out.hidden.dtype == out.pooled.dtype == jnp.bfloat16
     assert out.logits.dtype == out.scores[0].dtype == jnp.float32
+    rounded = out.logits.astype(jnp.bfloat16).astype(jnp.float32)
+    assert (out.logits != rounded).any()
     np.testing.assert_allclose(out.pooled.astype(jnp.float32), exact.pooled, atol=0.15)
     np.testing.assert_allclose(out.scores[0], exact.scores[0], atol=0.15)

@@ -192,6 +192,8 @@ def test_half_precision_is_close_and_keeps_its_dtype(family):
     exact = latadj_jax.apply(model, params, batch, return_scores=True)
     assert out.hidden.dtype == jnp.bfloat16
     assert out.logits.dtype == out.scores[0].dtype == jnp.float32
+    rounded = out.logits.astype(jnp.bfloat16).astype(jnp.float32)
+    assert (out.logits != rounded).mean() > 0.5  # padding is 0
     np.testing.assert_allclose(out.scores[0], exact.scores[0], atol=0.05)
     np.testing.assert_allclose(out.hidden.astype(jnp.float32), exact.hidden, atol=0.3)
     shapes = jax.eval_shape(
