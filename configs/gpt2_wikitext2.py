@@ -12,8 +12,8 @@ latency-adjustable transformer paper (arXiv 2201.03327): batch 8, stride 128, 3 
 alpha 0.9 (its range is 0.9 to 1.2). Removed word-vectors are restored for the training loss;
 perplexity is that of tokens after a pruned context, so nothing leaks.
 
-The first command takes 46 minutes on 2 shared CPU cores beside other work, and ends at perplexity
-158 on valid.txt, dense and at alpha 0.9 (docs/results.md); the second was not run.
+The first command takes an hour on a shared CPU core, and ends at perplexity 152 on valid.txt, dense
+and at alpha 0.9 (docs/results.md); the second was not run.
 """
 
 from ml_collections import ConfigDict
