@@ -255,7 +255,6 @@ def main() -> None:
             runs, [*sorted({m for _, m in runs if m.startswith("all")}), "dense_longer"]
         ),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
-        "eased": side_by_side(runs, ["at2.9", "at2.9_eased", "all"]),
         "profiles": profiles(runs),
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
         "found": found_profiles(),
