@@ -4,7 +4,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
-from runs import NAMES, SPEEDS, knob, mean, tasks_of
+from runs import NAMES, SPEEDS, knob, mean, paired, tasks_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -52,13 +52,14 @@ def speed_figure(runs) -> None:
     """Metric against expected speedup, counted by valid length."""
     fig, axes = panels(len(tasks_of(runs)))
     for ax, task in zip(axes, tasks_of(runs), strict=True):
+        found = paired(runs, task, dict.fromkeys(method for method, _ in CURVES.values()))
         for number, (label, (method, strategy)) in enumerate(CURVES.items()):
             points = defaultdict(list)
-            for run in runs.get((task, method), []):
-                for found in run["rows"]:
-                    asked = found["asked"]
-                    if asked == "1" or (found["strategy"], found["count"]) == (strategy, "valid"):
-                        points[asked].append(next(iter(found["metrics"].values())))
+            for run in found.get(method, []):
+                for row in run["rows"]:
+                    asked = row["asked"]
+                    if asked == "1" or (row["strategy"], row["count"]) == (strategy, "valid"):
+                        points[asked].append(next(iter(row["metrics"].values())))
             values = {float(s): 100 * mean(points[s]) for s in ("1", *SPEEDS) if points[s]}
             if len(values) > 1:
                 ax.plot(values.keys(), values.values(), "o-", color=f"C{number}", label=label)

@@ -18,20 +18,16 @@ from unittest import mock
 
 import jax
 import numpy as np
+from scoring import alpha_of_speed, expected, predict, scored_texts
 
-from latadj_jax import labelled, metrics, tasks, training
+from latadj_jax import labelled, metrics, training
 from latadj_jax.api import from_pretrained
-from latadj_jax.batch import default_buckets
-from latadj_jax.evaluation import Encoded, encoded
 from latadj_jax.job import Job
 from latadj_jax.model import Model
-from latadj_jax.plan import Plan
 from latadj_jax.profile import Profile
 from latadj_jax.runs import claimed_workdir
 from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import Settings, from_config
-from latadj_jax.simulate import simulate
-from latadj_jax.text import load_examples, load_tokenizer
 from latadj_jax.training import calibrated, fine_tune
 
 ROOT = Path(__file__).parent
@@ -209,44 +205,6 @@ def settings_of(task: str, method: Method, seed: int, args, source: str) -> Sett
     return from_config(config.to_dict())
 
 
-# ---- scoring ------------------------------------------------------------------------------------
-
-
-def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int = 0) -> float:
-    """The alpha at which texts of these lengths are expected to be `speed` times as fast.
-
-    Args:
-      padded: the length that counts follow, as in the paper; 0: each text's own.
-    """
-    return largest_alpha(lambda alpha: expected(model, lengths, alpha, padded) >= speed)
-
-
-def largest_alpha(fast: Callable[[float], bool]) -> float:
-    """The largest alpha that is fast enough, where smaller ones are, too."""
-    low, high = 1e-3, 1e3
-    for _ in range(60):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if fast(middle) else (low, middle)
-    return low
-
-
-def expected(model: Model, lengths: np.ndarray, alpha: float | None, padded: int = 0) -> float:
-    """Expected speedup over dense, all texts together.
-
-    The last layer leaves CLS alone whatever the profile, as in training and in the engine.
-    """
-    if padded:
-        lengths = np.array([padded])
-    return speedup_of(model.plan(alpha, int(lengths.max())).for_head(), lengths)
-
-
-def speedup_of(plan: Plan, lengths: np.ndarray) -> float:
-    """Expected speedup of a plan over dense, all texts together."""
-    after = plan.table[lengths]
-    into = np.concatenate([lengths[:, None], after[:, :-1]], axis=1)
-    return float(plan.num_layers * lengths.sum() / (into / 4 + 3 * after / 4).sum())
-
-
 def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     """Metrics at each speed, counted both ways.
 
@@ -284,35 +242,6 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
         for padded in (0, data.max_length):
             add(f"alpha {alpha:g}", alpha, padded)
     return rows
-
-
-def scored_texts(model: Model, settings: Settings) -> tuple[str, Encoded, np.ndarray]:
-    """The part of the data that models are scored on: its name, its texts, their lengths."""
-    examples = load_examples(settings.data, model.task, settings.seed)[1]
-    name, of = next(iter(examples.items()))
-    part = encoded(load_tokenizer(settings.model.source), of, settings.data)
-    return name, part, np.array([len(example["input_ids"]) for example in part.examples])
-
-
-def predict(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> np.ndarray:
-    """Predictions with the counts of a plan, whatever each batch is padded to."""
-    buckets = default_buckets(plan.length)
-    logits = logits_of(model, params, part, plan, strategy, buckets, 64)
-    return tasks.predictions(model.task, logits).astype(np.asarray(part.labels).dtype)
-
-
-def logits_of(
-    model: Model, params, part: Encoded, plan: Plan, strategy: str, buckets, batch_size: int
-) -> np.ndarray:
-    """Logits [N, labels] of every text, in order, with the counts of a plan."""
-    logits = np.zeros((len(part.examples), len(model.config.labels)), np.float32)
-    for indices, batch in part.batches(buckets, batch_size):
-        valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
-        counts_BL = np.asarray(plan.example_counts(valid_B))
-        inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
-        out = simulate(model, params, inputs, counts_BL, strategy)
-        logits[indices] = np.asarray(out.logits)[: len(indices)]
-    return logits
 
 
 def again(args: argparse.Namespace) -> None:

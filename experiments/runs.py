@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,14 @@ def headline(run: dict, asked: str, count: str = "valid", strategy: str = "") ->
 
 def tasks_of(runs) -> list[str]:
     return [task for task in NAMES if (task, "dense") in runs]
+
+
+def paired(runs, task: str, methods: Iterable[str]) -> dict[str, list[dict]]:
+    """By method, where it was run at all, the runs of the seeds that all of them have."""
+    present = {method: runs[task, method] for method in methods if (task, method) in runs}
+    seeds = [{run["seed"] for run in found} for found in present.values()]
+    common = set.intersection(*seeds) if seeds else ()
+    return {m: [run for run in found if run["seed"] in common] for m, found in present.items()}
 
 
 def mean(values) -> float:

@@ -17,6 +17,7 @@ import time
 import finetune
 import jax
 import numpy as np
+import scoring
 from scipy.optimize import differential_evolution
 from scipy.special import log_softmax, softmax
 
@@ -51,11 +52,11 @@ class Texts:
     def logits(self, plan: Plan) -> np.ndarray:
         """Of each text, [N, labels]; in small batches, as these are few texts."""
         buckets = (16, *range(32, 513, 32))
-        return finetune.logits_of(self.model, self.params, self.part, plan, "merge", buckets, 16)
+        return scoring.logits_of(self.model, self.params, self.part, plan, "merge", buckets, 16)
 
     def alpha(self, profile: Profile, speed: float) -> float:
         """The alpha at which these texts are expected to be so many times as fast."""
-        return finetune.alpha_of_speed(self.model.replace(profile=profile), self.lengths, speed)
+        return scoring.alpha_of_speed(self.model.replace(profile=profile), self.lengths, speed)
 
     def distance(self, profile: Profile, alpha: float) -> float:
         """Mean squared difference of a regression; Kullback-Leibler divergence of classes."""

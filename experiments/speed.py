@@ -11,6 +11,7 @@ import argparse
 
 import finetune
 import jax
+import scoring
 
 from latadj_jax.api import from_pretrained
 from latadj_jax.evaluation import buckets_of, evaluate
@@ -22,11 +23,11 @@ def measure(task: str, args: argparse.Namespace) -> dict:
     settings = finetune.settings_of(task, finetune.METHODS[args.method], 0, args, str(folder))
     model, params = from_pretrained(folder)
     model = model.replace(dtype=args.dtype)
-    name, part, lengths = finetune.scored_texts(model, settings)
+    name, part, lengths = scoring.scored_texts(model, settings)
     rows = []
     for count in ("valid", "padded"):
         padded = settings.data.max_length if count == "padded" else 0
-        alphas = {finetune.alpha_of_speed(model, lengths, s, padded): s for s in finetune.SPEEDS}
+        alphas = {scoring.alpha_of_speed(model, lengths, s, padded): s for s in finetune.SPEEDS}
         found = evaluate(
             model, params, {name: part}, list(alphas), settings.eval,
             buckets_of(settings.data, count), count, score=lambda *_: {},

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from figures import DOCS, acc_figure, offline_figure, speed_figure
-from runs import NAMES, RESULTS, SPEEDS, headline, knob, load, mean, tasks_of
+from runs import NAMES, RESULTS, SPEEDS, headline, knob, load, mean, paired, tasks_of
 
 ROOT = Path(__file__).parent
 DECODERS = {
@@ -108,14 +108,6 @@ def side_by_side(runs, methods: list[str], strategy: str = "") -> str:
             ]
             rows.append([NAMES[task], method, len(found), *(f"{v:.1f}" for v in values)])
     return table(["task", "method", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
-
-
-def paired(runs, task: str, methods: list[str]) -> dict[str, list[dict]]:
-    """By method, where it was run at all, the runs of the seeds that all of them have."""
-    present = {method: runs[task, method] for method in methods if (task, method) in runs}
-    seeds = [{run["seed"] for run in found} for found in present.values()]
-    common = set.intersection(*seeds) if seeds else ()
-    return {m: [run for run in found if run["seed"] in common] for m, found in present.items()}
 
 
 def profiles(runs) -> str:
@@ -225,14 +217,11 @@ def offline(runs) -> str:
 
 
 def cost(runs) -> str:
-    """Minutes of training, mean over seeds, and the dtype of the computation."""
+    """Minutes of training of the first seed, and the dtype of the computation."""
     methods = list(dict.fromkeys(m for (_, m), of in runs.items() if of[0]["epochs"]))
 
     def cell(found: list[dict]) -> str:
-        if not found:
-            return ""
-        dtypes = ", ".join(sorted({run["dtype"] for run in found}))
-        return f"{mean(run['minutes'] for run in found):.1f} ({dtypes})"
+        return f"{found[0]['minutes']:.1f} ({found[0]['dtype']})" if found else ""
 
     rows = [[NAMES[task], *(cell(runs.get((task, m), [])) for m in methods)]
             for task in tasks_of(runs)]  # fmt: skip

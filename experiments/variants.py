@@ -19,6 +19,7 @@ import finetune
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scoring
 from runs import RESULTS
 
 from latadj_jax import bert, labelled, metrics
@@ -35,7 +36,7 @@ SEPARATOR = 102  # BERT's
 
 
 class SparingSeparators(bert.Bert):
-    """A BERT that removes no separator before anything else but CLS."""
+    """A BERT that removes separators last, but for CLS, which it never does."""
 
     def __call__(self, inputs, plan, restore=False, train=False):
         separator_BT = inputs["attention_mask"] & (inputs["input_ids"] == SEPARATOR)
@@ -68,9 +69,9 @@ def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, floor: int) 
 
     def fast(alpha: float) -> bool:
         plan = floored(model, alpha, int(lengths.max()), floor)
-        return finetune.speedup_of(plan, lengths) >= speed
+        return scoring.speedup_of(plan, lengths) >= speed
 
-    alpha = finetune.largest_alpha(fast)
+    alpha = scoring.largest_alpha(fast)
     return alpha if fast(alpha) else None
 
 
@@ -109,7 +110,7 @@ def measure(task: str, args: argparse.Namespace) -> None:
         "floor 10": (falling, 10, as_it_is),
         "separators spared": (falling, 1, sparing),
     }
-    _, part, lengths = finetune.scored_texts(model, settings)
+    _, part, lengths = scoring.scored_texts(model, settings)
     found = {"task": task, "method": args.method, "dtype": args.dtype, "jax": jax.__version__,
              "profiles": {}, "rows": []}  # fmt: skip
     if file.exists():
@@ -125,14 +126,14 @@ def measure(task: str, args: argparse.Namespace) -> None:
                 continue
             plan = floored(model, alpha, int(lengths.max()), floor)
             with change:
-                predicted = finetune.predict(model, params, part, plan, "merge")
+                predicted = scoring.predict(model, params, part, plan, "merge")
                 alive = separators_alive(model, params, part, plan)
             found["rows"].append({
                 "variant": name, "asked": f"{speed:g}", "alpha": alpha,
                 "metrics": metrics.compute(
                     settings.eval.metrics, part.labels, predicted, len(model.config.labels)
                 ),
-                "expected_speedup": finetune.speedup_of(plan, lengths),
+                "expected_speedup": scoring.speedup_of(plan, lengths),
                 "separators_alive": alive,
             })  # fmt: skip
             print(task, found["rows"][-1], flush=True)

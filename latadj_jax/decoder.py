@@ -27,7 +27,8 @@ def run(decoder, inputs, plan: Plan, restore: bool, train: bool) -> Output:
 
 def token_logits(decoder, hidden_BLD: jax.Array) -> jax.Array:
     """Scores of the next token, float32 [B, L, V]."""
-    return (decoder.word.attend if decoder.cfg.tied else decoder.head)(hidden_BLD)
+    head = decoder.word.attend if decoder.cfg.tied else decoder.head
+    return head(hidden_BLD)
 
 
 def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_only=False):

@@ -26,9 +26,8 @@ class Encoded:
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
 
-    @property
     def fingerprint(self) -> str:
-        """The same for the same tokens and labels, and for no others."""
+        """A checksum of all tokens and labels, in their order."""
         digest = hashlib.sha256()
         for example, label in zip(self.examples, self.labels, strict=True):
             for name, ids in sorted(example.items()):

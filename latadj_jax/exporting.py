@@ -91,7 +91,7 @@ def export_programs(
 
 
 def _short(alpha: float) -> str:
-    """ "0.9" and "1", but all digits where fewer would name another alpha."""
+    """As few digits as 0.9 has, but all of them where fewer would name another alpha."""
     return f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(float(alpha))
 
 

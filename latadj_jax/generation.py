@@ -217,8 +217,9 @@ def _pad(array, wide):
 
 def _is_here(array) -> bool:
     """Whether it has values, and they are not spread over devices, where they are to stay."""
-    spread = isinstance(array, jax.Array) and is_concrete(array) and len(array.devices()) > 1
-    return is_concrete(array) and not spread
+    if not is_concrete(array):
+        return False
+    return not isinstance(array, jax.Array) or len(array.devices()) == 1
 
 
 def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:

@@ -123,7 +123,8 @@ def encode(
     """Token ids of each text or pair: `input_ids` and, if the tokenizer has them, `token_type_ids`.
 
     Each is int32 [length], special tokens included, not padded. With `truncate`, texts are cut to
-    `max_length` tokens (the longer one of a pair first). Errors name texts by `numbers`.
+    `max_length` tokens (the longer one of a pair first). Errors call each text by its number in
+    `numbers`, or by its place.
 
     Raises:
       DataError: a text of more than `max_length` tokens without `truncate`, or one of no tokens.

@@ -76,7 +76,7 @@ def _train(settings: Settings) -> dict:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: KINDS[settings.model.task].load(settings))
     check_heads(job.model)
-    fingerprint = job.data.fingerprint  # before a teacher says what each device makes of it
+    fingerprint = job.data.fingerprint()  # before a teacher says what each device makes of it
     if job.teach:
         job = job.teach()
     if job.held_out and not job.held_out.examples:

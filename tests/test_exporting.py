@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -96,10 +97,16 @@ def test_programs_run_without_this_library(tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npz")["logits"], expected.logits, atol=1e-2)
 
 
-def test_programs_of_alphas_that_are_nearly_equal_have_names_of_their_own():
-    alphas = (0.9, 1.0, 0.870551, 0.8705505632)
-    names = [exporting._short(alpha) for alpha in alphas]
-    assert names == ["0.9", "1", "0.870551", "0.8705505632"]
+def test_programs_of_alphas_that_are_nearly_equal_have_names_of_their_own(tmp_path, monkeypatch):
+    model = tiny.make_model("bert", "classification", num_hidden_layers=1)
+    program = SimpleNamespace(serialize=lambda: b"")
+    monkeypatch.setattr(exporting, "_program", lambda *_: program)
+    latadj_jax.export_programs(
+        tmp_path / "export", model, tiny.random_params(model), tiny_run.tokenizer(tmp_path),
+        alphas=(0.9, 1.0, 0.870551, 0.8705505632), buckets=(8,),
+    )  # fmt: skip
+    names = {file.stem.removeprefix("length8_") for file in (tmp_path / "export").glob("*.jax")}
+    assert names == {"dense", "alpha0.9", "alpha1", "alpha0.870551", "alpha0.8705505632"}
 
 
 @pytest.mark.parametrize("made", [False, True])
