@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
         for batch, length in args.shapes:
             ids = np.random.default_rng(0).integers(1000, 30000, (batch, length)).astype(np.int32)
             inputs = {"input_ids": ids, "attention_mask": np.ones((batch, length), bool)}
-            for speedup in (1.0, 3.0):
+            for speedup in args.speedups:
                 alpha = latadj_jax.solve_alpha(model.profile, length, speedup)
                 plan = model.plan(alpha, length)
                 sizes = [rows for rows in (1, 2, 4, 8, 16, 32) if rows <= batch]
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
                 }
                 times = interleaved_ms(runs, args.repeats)
                 cells = ", ".join(f"{rows}: {median(ms):.0f}" for rows, ms in times.items())
-                chosen = rows_at_once(batch, plan)
+                chosen = rows_at_once(batch, length)
                 print(
                     f"| {dtype} | {batch}x{length} | {speedup:g} | {cells} | {chosen} |", flush=True
                 )
@@ -60,9 +60,14 @@ def shapes(text: str) -> list[tuple[int, int]]:
     return [tuple(int(n) for n in shape.split("x")) for shape in text.split(",")]
 
 
+def numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", type=shapes, default="32x128,8x512,8x256,32x64")
+    parser.add_argument("--speedups", type=numbers, default="1,3")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=7)
     main(parser.parse_args())

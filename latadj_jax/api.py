@@ -145,7 +145,7 @@ def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
         out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
         return out if return_scores else out.replace(scores=None, entered=None)
 
-    return run(inputs) if rngs else in_parts(run, inputs, plan)
+    return run(inputs) if rngs else in_parts(run, inputs)
 
 
 def _task_of(hf: Mapping) -> str:

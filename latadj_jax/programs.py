@@ -52,7 +52,7 @@ class Programs:
             def run(inputs):
                 return module.apply({"params": params}, inputs, plan).logits
 
-            return in_parts(run, inputs, plan)
+            return in_parts(run, inputs)
 
         size = (shape.batch_size, shape.length)
         inputs = {key: jax.ShapeDtypeStruct(size, jnp.int32) for key in self.keys}

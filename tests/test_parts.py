@@ -10,20 +10,11 @@ from latadj_jax import parts
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "length", "rates", "rows"),
-    [
-        (32, 128, (1.0,), 8),
-        (8, 512, (1.0,), 2),
-        (1, 2048, (1.0,), 1),
-        (6, 300, (1.0,), 3),
-        (7, 512, (1.0,), 7),
-        (5, 8, (1.0,), 5),
-        (4, 1500, (1.0,), 1),
-        (32, 128, (1 / 3,), 16),  # 64 word-vectors, on average
-    ],
+    ("batch_size", "length", "rows"),
+    [(32, 128, 8), (8, 512, 2), (1, 2048, 1), (6, 300, 3), (7, 512, 7), (5, 8, 5), (4, 1500, 1)],
 )
-def test_a_part_is_the_least_divisor_of_enough_tokens(batch_size, length, rates, rows):
-    assert parts.rows_at_once(batch_size, latadj_jax.Plan(length, rates)) == rows
+def test_a_part_is_the_least_divisor_of_enough_tokens(batch_size, length, rows):
+    assert parts.rows_at_once(batch_size, length) == rows
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)
@@ -34,8 +25,7 @@ def test_parts_change_nothing(monkeypatch, family, alpha):
     batch, _ = tiny.mixed_batch(family)
     whole = latadj_jax.apply(model, params, batch, alpha, return_scores=True)
     jax.clear_caches()
-    of_a_row = 16 / latadj_jax.expected_speedup(model.plan(alpha, 16))
-    monkeypatch.setattr(parts, "TOKENS", 1.5 * of_a_row)
+    monkeypatch.setattr(parts, "TOKENS", 1.5 * 16)
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     mapped = []
     monkeypatch.setattr(jax.lax, "map", lambda f, x, own=jax.lax.map: mapped.append(x) or own(f, x))
