@@ -71,13 +71,13 @@ def placed_params(model):
     )
 
 
-def run(family: str, sizes, **options):
-    """(losses, final state) of 20 steps; inside of the mesh of `sizes`."""
+def run(family: str, sizes, steps: int = STEPS, **options):
+    """(losses, final state) of so many steps; inside of the mesh of `sizes`."""
     with on_mesh(sizes):
         what = step_of(family, **options)
         state = first_state(what.model, what.optimizer, placed_params(what.model))
         key, losses, own = jax.random.key(0, impl="threefry2x32"), [], own_rows(BATCH)
-        for n in range(STEPS):
+        for n in range(steps):
             rows = {name: array[own] for name, array in batch_of(family, n).items()}
             state, loss = train_step(what, state, spread(rows, BATCH), key)
             losses.append(float(fetch(loss)))

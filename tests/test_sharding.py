@@ -52,11 +52,15 @@ def test_losses_equal_those_of_one_device(family, sizes):
 
 
 def test_merging_on_a_mesh():
-    """What is merged into what is decided from whole keys, though heads are on two devices."""
-    losses, _ = sharded_run.run("bert", (2, 2, 2), strategy="merge")
-    expected, _ = sharded_run.run("bert", sharded_run.ONE_DEVICE, strategy="merge")
+    """What is merged into what is decided from whole keys, though heads are on two devices.
+
+    Of few steps: between keys that are nearly as near, rounding decides at some step.
+    """
+    steps = 8
+    losses, _ = sharded_run.run("bert", (2, 2, 2), steps, strategy="merge")
+    expected, _ = sharded_run.run("bert", sharded_run.ONE_DEVICE, steps, strategy="merge")
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
-    assert np.abs(np.subtract(expected, on_one_device("bert")[0])).max() > 1e-3
+    assert np.abs(np.subtract(expected, on_one_device("bert")[0][:steps])).max() > 1e-3
     assert not gathered_shapes(compiled_step("bert", (8, 1, 1), strategy="merge"))
 
 
