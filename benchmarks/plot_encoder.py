@@ -3,7 +3,8 @@
     python benchmarks/plot_encoder.py FILE.json ... --out PICTURE.png
 
 Prints two tables for docs: milliseconds of every variant at every shape, and measured over expected
-speedup with the bound. The picture shows measured against expected speedup over our own dense pass.
+speedup with the bound. Of what several files have the last counts. The picture shows measured
+against expected speedup over our own dense pass.
 """
 
 import argparse
@@ -36,8 +37,9 @@ def main(args: argparse.Namespace) -> None:
                 )
                 row["reading_ms"] *= result["machine"]["bytes_per_s"] / bandwidth
                 row["of_the_bound"] = (row["arithmetic_ms"] + row["reading_ms"]) / row["ms"]
-    shapes = list(dict.fromkeys(f"{row['batch']}x{row['length']}" for row in rows))
     by = {(f"{r['batch']}x{r['length']}", r["runtime"], r["name"]): r for r in rows}
+    rows = list(by.values())
+    shapes = list(dict.fromkeys(f"{row['batch']}x{row['length']}" for row in rows))
     variants = list(dict.fromkeys((row["runtime"], row["name"]) for row in rows))
 
     print(f"| ms | {' | '.join(shapes)} |\n{'|---' * (len(shapes) + 1)}|")
@@ -49,6 +51,9 @@ def main(args: argparse.Namespace) -> None:
     print("\n| ours | shape | expected | measured | of it | reading / arithmetic | of the bound |")
     print("|---" * 7 + "|")
     pruned = [row for row in rows if row["runtime"] == "ours" and row["speedup_asked"] > 1]
+    pruned.sort(
+        key=lambda r: (r["batch"] * r["length"], r["batch"], r["dtype"], r["speedup_asked"])
+    )
     for row in pruned:
         share = row["reading_ms"] / row["arithmetic_ms"]
         print(
