@@ -43,6 +43,11 @@ def test_losses_equal_those_of_one_device(family, sizes):
     losses, state = sharded_run.run(family, sizes)
     expected, expected_state = on_one_device(family)
     assert np.ptp(expected) > 0.1  # dropout and data change it, and learning
+    assert_same_training(losses, state, expected, expected_state)
+
+
+def assert_same_training(losses, state, expected, expected_state):
+    """Losses of each step, and parameters after the last."""
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     ours, theirs = (jax.tree.leaves_with_path(s.params) for s in (state, expected_state))
     for (path, leaf), (_, other) in zip(ours, theirs, strict=True):
@@ -57,9 +62,9 @@ def test_merging_on_a_mesh():
     Of few steps: between keys that are nearly as near, rounding decides at some step.
     """
     steps = 8
-    losses, _ = sharded_run.run("bert", (2, 2, 2), steps, strategy="merge")
-    expected, _ = sharded_run.run("bert", sharded_run.ONE_DEVICE, steps, strategy="merge")
-    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    losses, state = sharded_run.run("bert", (2, 2, 2), steps, strategy="merge")
+    expected, one = sharded_run.run("bert", sharded_run.ONE_DEVICE, steps, strategy="merge")
+    assert_same_training(losses, state, expected, one)
     assert np.abs(np.subtract(expected, on_one_device("bert")[0][:steps])).max() > 1e-3
     assert not gathered_shapes(compiled_step("bert", (8, 1, 1), strategy="merge"))
 
