@@ -13,6 +13,7 @@ MODEL is a folder, a hub id, a .gguf file, or package:NAME/path inside an instal
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,10 +23,11 @@ from absl import app, flags
 from latadj_jax.api import from_pretrained
 from latadj_jax.explain import explain, write_page
 from latadj_jax.exporting import export_programs
+from latadj_jax.files import read_text
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
 from latadj_jax.report import how, remaining, table
-from latadj_jax.runs import model_of, newest_run
+from latadj_jax.runs import load_settings, model_of, newest_run
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
 from latadj_jax.text import load_tokenizer
 
@@ -71,6 +73,9 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
         alphas = [parse_alpha(text) for text in _ALPHA.value]
         check_flags()
+        for flag in (_WORKDIR, _TEXT, _LAST_WORDS, _EXPORT, _HTML):
+            if flag.value:  # a shell leaves --flag=~/... as it is
+                flags.FLAGS[flag.name].value = os.path.expanduser(flag.value)
         if _EXPORT.value is not None:
             return export_given(alphas)
         if _EXPLAIN.value is not None:
@@ -78,7 +83,7 @@ def main(argv: list[str]) -> None:
         if _TEXT.value is not None or _LAST_WORDS.value is not None:
             source, results = evaluate_given(alphas)
         else:
-            source = Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
+            source = given_run()
             results = evaluate_run(source, alphas, _DTYPE.value, _STRATEGY.value)
     except (ValueError, OSError) as error:
         sys.exit(f"eval.py: {error}")
@@ -127,7 +132,7 @@ def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
         settings=EvalSettings(batch_size=_BATCH_SIZE.value),
         strategy=_STRATEGY.value,
         layers=layers,
-        dtype=_DTYPE.value or "float32",
+        dtype=given_dtype(),
     )
     return source, results
 
@@ -151,7 +156,9 @@ def explain_given(alphas: list[float]) -> None:
         raise SettingsError(
             f"--explain takes a text or a file with one in each line; {given} is a folder."
         )
-    lines = Path(given).read_text("utf-8-sig").split("\n") if os.path.isfile(given) else [given]
+    if not os.path.isfile(given) and re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl?)", given):
+        raise SettingsError(f"--explain: there is no file {given!r}.")
+    lines = read_text(given).split("\n") if os.path.isfile(given) else [given]
     texts = [line for line in lines if line.strip()]
     if not Path(_HTML.value).absolute().parent.is_dir() or Path(_HTML.value).is_dir():
         raise SettingsError(
@@ -163,14 +170,21 @@ def explain_given(alphas: list[float]) -> None:
     print(_HTML.value)
 
 
+def given_run() -> Path:
+    return Path(_WORKDIR.value) if _WORKDIR.value else newest_run()
+
+
 def given_model() -> str:
-    run = Path(_WORKDIR.value) if _WORKDIR.value else None
-    return _MODEL.value or str(model_of(run or newest_run()))
+    return _MODEL.value or str(model_of(given_run()))
+
+
+def given_dtype() -> str:
+    return _DTYPE.value or ("float32" if _MODEL.value else load_settings(given_run()).model.dtype)
 
 
 def loaded(source: str):
     """Model and parameters, with the flags' dtype and strategy."""
-    model, params = from_pretrained(source, dtype=_DTYPE.value or "float32")
+    model, params = from_pretrained(source, dtype=given_dtype())
     return model.replace(strategy=_STRATEGY.value or model.strategy), params
 
 

@@ -9,9 +9,12 @@ between; an empty line for an empty one. MODEL is a folder, a hub id, or package
 
 import argparse
 import contextlib
+import io
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import TextIO
 
 import numpy as np
 from scipy.special import softmax
@@ -69,15 +72,26 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
         engine.warmup(progress=True, repeats=20 if timed else 1)
         at_once = 1 if timed else 512  # a budget is for one line
-        with open(args.input, encoding="utf-8") if args.input else sys.stdin as lines:
+        with _lines(args.input) as lines:
             for answer in classify(engine, lines, at_once, **asked):
                 print(answer, flush=timed)
     except (ValueError, OSError) as error:
         sys.exit(f"latadj_jax.classify: {error}")
 
 
+def _lines(path: str | None) -> TextIO:
+    """Of the file, or of standard input; a broken byte becomes U+FFFD, as in training."""
+    if path:
+        return open(path, encoding="utf-8-sig", errors="replace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
+    return sys.stdin
+
+
 def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
     """The model and its alpha, other alphas to compile, and what to ask of the engine."""
+    if args.infeasible and args.latency_ms is None:
+        raise ValueError("--infeasible needs --latency_ms.")
     longest = max(args.buckets or (128,))
     protected = model.plan(None, longest).floor
     alpha = model.alpha
@@ -86,7 +100,7 @@ def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
         with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
             for speed in (1.5, 2.0, 3.0, 4.0):
                 alphas.append(solve_alpha(model.profile, longest, speed, protected=protected))
-        asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible}
+        asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible or "raise"}
         return model.replace(alpha=None), tuple(alphas), asked
     if args.speedup is not None:
         alpha = solve_alpha(model.profile, longest, args.speedup, protected=protected)
@@ -105,12 +119,16 @@ def parse_alpha(text: str) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--input", help="a file of lines; standard input without one")
+    parser.add_argument(
+        "--input", type=os.path.expanduser, help="a file of lines; standard input without one"
+    )
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument("--alpha", help="a number, or dense; the model's own without one")
     speed.add_argument("--speedup", type=float, help="over dense, expected at the largest bucket")
     speed.add_argument("--latency_ms", type=float, help="for each line, by measured times")
-    parser.add_argument("--infeasible", choices=("raise", "fastest"), default="raise")
+    parser.add_argument(
+        "--infeasible", choices=("raise", "fastest"), help="where --latency_ms cannot be met"
+    )
     parser.add_argument("--buckets", type=_numbers, default=(), help="padded lengths, e.g. 32,64")
     parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")

@@ -19,6 +19,7 @@ from latadj_jax.model import Model
 from latadj_jax.outputs import Output
 from latadj_jax.plan import check_alpha, expected_speedup, solve_alpha
 from latadj_jax.simulate import simulate
+from latadj_jax.writing import write_whole
 
 SPEEDUPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 AT_ONCE = 8  # texts of one pass
@@ -78,9 +79,7 @@ def write_page(path: str | os.PathLike, explained: dict, title: str) -> None:
     data = json.dumps(explained).replace("<", "\\u003c")  # no text of a user's ends the script
     filled = {"TITLE": html.escape(title), "DATA": data}
     page = re.sub("TITLE|DATA", lambda match: filled[match[0]], TEMPLATE.read_text("utf-8"))
-    temporary = Path(f"{os.fspath(path)}.part")
-    temporary.write_text(page, "utf-8")
-    temporary.replace(path)
+    write_whole(path, page)
 
 
 def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]:

@@ -1,6 +1,7 @@
 """The kind of run that each task is; and a run evaluated again."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from latadj_jax.api import from_pretrained
 from latadj_jax.plan import check_alpha
 from latadj_jax.runs import load_settings, model_of
 from latadj_jax.text import load_tokenizer
+from latadj_jax.writing import write_whole
+
+log = logging.getLogger(__name__)
 
 # Modules with `load(settings)`, `evaluation_data(settings, model)` and `evaluator(settings, model,
 # tokenizer, data)`.
@@ -18,7 +22,7 @@ KINDS = {"classification": labelled, "regression": labelled, "lm": lm, "seq2seq"
 def evaluate_run(
     workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
 ) -> dict:
-    """Evaluates the model of a run on its evaluation data; writes eval.json beside it.
+    """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
 
     Args:
       alphas: by default the one that the model carries.
@@ -38,5 +42,8 @@ def evaluate_run(
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
     alphas = alphas or (() if model.alpha is None else (model.alpha,))
     results = evaluate(model, params, alphas=alphas)
-    (workdir / "eval.json").write_text(json.dumps(results, indent=2) + "\n")
+    try:
+        write_whole(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+    except OSError as error:  # of somebody else's run
+        log.warning("The results were not kept: %s", error)
     return results

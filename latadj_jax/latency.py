@@ -12,6 +12,7 @@ import numpy as np
 
 from latadj_jax.measure import interleaved_ms
 from latadj_jax.programs import Programs, Shape
+from latadj_jax.writing import write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +63,7 @@ def machine_of(programs: Programs) -> dict[str, str]:
 def save_latencies(file: Path, machine: dict[str, str], table: dict[Shape, Latency]) -> None:
     """Writes the whole file or, where that fails, none of it."""
     rows = [dataclasses.asdict(shape) | dataclasses.asdict(ms) for shape, ms in table.items()]
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"machine": machine, "programs": rows}, indent=1) + "\n")
-    part.replace(file)
+    write_whole(file, json.dumps({"machine": machine, "programs": rows}, indent=1) + "\n")
 
 
 def load_latencies(file: Path, machine: dict[str, str]) -> dict[Shape, Latency]:

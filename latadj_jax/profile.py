@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
+from latadj_jax.writing import write_whole
+
 DEFAULT_FIT = "quadratic"
 
 
@@ -42,6 +44,8 @@ class Profile:
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")
         every = range(1, self.num_layers + 1)
+        if not np.iterable(self.layers):
+            raise ValueError(f"layers must be a list of layers, from 1; it is {self.layers!r}.")
         if wrong := [n for n in self.layers if isinstance(n, bool) or n not in every]:
             raise ValueError(f"layers must be of 1..{self.num_layers}; {wrong[0]!r} is not.")
         object.__setattr__(self, "layers", tuple(sorted(int(n) for n in self.layers)))
@@ -58,7 +62,7 @@ class Profile:
     @classmethod
     def at_layers(cls, num_layers: int, layers: Sequence[int]) -> "Profile":
         """Removal in these layers only (from 1): alpha is the share that each of them keeps."""
-        return cls(rates=(1.0,) * num_layers, layers=tuple(layers))
+        return cls(rates=(1.0,) * num_layers, layers=layers)
 
     @classmethod
     def falling(cls, num_layers: int) -> "Profile":
@@ -102,19 +106,21 @@ class Profile:
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the profile as JSON."""
-        temporary = Path(f"{os.fspath(path)}.tmp")
-        temporary.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-        temporary.replace(path)
+        write_whole(path, json.dumps(self.to_dict(), indent=2) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Profile":
         """Reads a profile that `save` wrote; ValueError says what is wrong with any other file."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text()))
+            values = json.loads(Path(path).read_text())
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a profile: it is not JSON ({error}).") from None
+        try:
+            return cls.from_dict(values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
     def to_dict(self) -> dict:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}

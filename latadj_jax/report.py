@@ -5,12 +5,13 @@ from pathlib import Path
 
 from latadj_jax.model import Model
 from latadj_jax.plots import plot_run
+from latadj_jax.writing import write_whole
 
 
 def write_report(workdir: Path, results: dict, model: Model) -> None:
     """Writes results.json, and from it report.md, speed.png and acc.png."""
     results = {**results, "training_alpha": model.alpha, "profile": model.profile.to_dict()}
-    (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    write_whole(workdir / "results.json", json.dumps(results, indent=2) + "\n")
     plot_run(workdir)
     pictures = ["![quality against speed](speed.png)"]
     if model.profile.acc:
@@ -24,7 +25,7 @@ def write_report(workdir: Path, results: dict, model: Model) -> None:
         *pictures,
         remaining(results),
     ]
-    (workdir / "report.md").write_text("\n\n".join(text) + "\n")
+    write_whole(workdir / "report.md", "\n\n".join(text) + "\n")
 
 
 def table(results: dict) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from latadj_jax.processes import first_alone
 from latadj_jax.settings import Settings, SettingsError, from_config
+from latadj_jax.writing import write_whole
 
 SETTINGS_FILE = "settings.json"
 PROFILE_FILE = "profile.json"
@@ -59,7 +61,7 @@ def check_data(workdir: Path, fingerprint: str) -> None:
                 f"another folder with --config.workdir, or delete it."
             )
         (workdir / PROFILE_FILE).unlink(missing_ok=True)  # of the other data
-    file.write_text(fingerprint + "\n")
+    write_whole(file, fingerprint + "\n")
 
 
 @contextlib.contextmanager
@@ -83,10 +85,9 @@ def _claim(workdir: Path, settings: Settings, held: contextlib.ExitStack) -> Non
         held.enter_context(FileLock(workdir / LOCK_FILE, blocking=False))
         if check_workdir(settings):
             (workdir / PROFILE_FILE).unlink(missing_ok=True)
-        file = workdir / SETTINGS_FILE
-        temporary = file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(_as_json(settings), indent=2) + "\n")
-        temporary.replace(file)
+        for left in workdir.glob("model/.saving-*"):  # by a run that was killed while it saved
+            shutil.rmtree(left, ignore_errors=True)
+        write_whole(workdir / SETTINGS_FILE, json.dumps(_as_json(settings), indent=2) + "\n")
     except Timeout:
         raise SettingsError(
             f"config.workdir {workdir} is in use by another run; wait for its end, or name "
@@ -123,7 +124,7 @@ def model_of(workdir: Path) -> Path:
       SettingsError: it is not the folder of a run, or the run has not finished.
     """
     load_settings(workdir)
-    if not (workdir / "model").is_dir():
+    if not (workdir / "model/elimination.json").exists():
         raise SettingsError(
             f"{workdir} has no model yet: its run has not finished; give the command that began it "
             f"again, and it goes on."
@@ -179,7 +180,7 @@ class MetricsLog:
                 with contextlib.suppress(ValueError):  # a line cut short by the interruption
                     if line and json.loads(line)["step"] <= start_step:
                         lines.append(line + "\n")
-        file.write_text("".join(lines))
+        write_whole(file, "".join(lines))
         self._file = file.open("a")
         self._tensorboard = _tensorboard(workdir) if tensorboard else None
 

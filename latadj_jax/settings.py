@@ -5,6 +5,7 @@ impossible values raise here, in one sentence, before anything is loaded.
 """
 
 import dataclasses
+import os
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -116,7 +117,7 @@ class EliminationSettings:
     strategy: str = ""
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
     fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
-    calibration_examples: int = 512  # 0 = not calibrated, profile 1 everywhere
+    calibration_examples: int = 512  # to measure ACC on; 0 = none, and profile 1 everywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,6 +195,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
       SettingsError: a key that no setting has, or a value that cannot work.
     """
     settings = _build(Settings, dict(config), "config")
+    settings = dataclasses.replace(settings, workdir=os.path.expanduser(settings.workdir))
     check(settings)
     return settings
 

@@ -147,6 +147,8 @@ def _pick(
             names = [f.strip() for f in fields] if header else [str(i) for i in range(len(fields))]
             _check_columns(name, columns, names, "local_")
             picks = [names.index(column) for column in columns]
+            if twice := [column for column in columns if names.count(column) > 1]:
+                raise DataError(f"{name} has more than one column {twice[0]!r}; rename the others.")
             if header:
                 continue
         if len(fields) != len(names):
@@ -171,6 +173,8 @@ def _table(name: str, rows: Sequence[int], values: Iterable[Sequence], labelled:
         if not any(text.strip() for text in texts):  # one side of a pair may be empty, as in QQP
             raise DataError(f"{name}, row {row}: the text is empty; remove the row.")
         table.texts.append(texts)
+        if labelled and isinstance(columns[-1], (list, dict)):
+            raise DataError(f"{name}, row {row}: label {columns[-1]!r} is not one value.")
         if labelled:
             table.labels.append(columns[-1])
     if not table.texts:

@@ -142,11 +142,13 @@ def encode(
     numbers = range(len(texts)) if numbers is None else numbers
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
-        first = numbers[too_long[0]]
+        first = too_long[0]
+        begins = next(filter(None, (text.strip()[:40] for text in texts[first])), "")
         raise DataError(
             f"{len(too_long)} of {len(texts)} texts are longer than config.data.{setting} "
             f"({max_length} tokens): the longest has {lengths.max()}, the first is example "
-            f"{first} (from 0); raise it, or set config.data.truncate=True to cut them."
+            f"{numbers[first]} (from 0), which begins with {begins!r}; raise it, or set "
+            f"config.data.truncate=True to cut them."
         )
     if not lengths.all():
         raise DataError(f"Example {numbers[lengths.argmin()]} (from 0) has no tokens.")
@@ -162,10 +164,9 @@ def _label_names(table: Table) -> tuple[str, ...]:
         raise DataError(f"{table.name}, row {row}: the label is empty.")
     if len(names) < 2:
         raise DataError(f"{table.name}: every label is {names.pop()!r}; two or more are needed.")
-    try:
+    if all(_is_number(name) for name in names):
         return tuple(sorted(names, key=lambda name: (float(name), name)))
-    except ValueError:
-        return tuple(sorted(names))
+    return tuple(sorted(names))
 
 
 def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
@@ -174,8 +175,11 @@ def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
     if table.ids or not any(_is_number(name) for name in names):
         ids |= {str(i): i for i in range(len(names))}
     labels = np.empty(len(table.labels), np.int32)
+    of_bool = {name.casefold(): _label_key(name) for name in names}
     for i, value in enumerate(table.labels):
         key = _label_key(value)
+        if isinstance(value, bool):  # the class of that name, if there is one, before that id
+            key = of_bool.get(str(value).casefold(), key)
         if key not in ids:
             allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(names))
             hint = "; splits without labels hold -1" if key == "-1" else ""

@@ -75,11 +75,18 @@ def test_a_budget_for_a_model_that_can_hardly_be_faster(monkeypatch, capsys, tmp
         (("--alpha", "fast"), "'fast' is neither"),
         (("--speedup", "50"), "out of reach"),
         (("--input", "nowhere.txt"), "nowhere.txt"),
+        (("--speedup", "1.1", "--infeasible", "fastest"), "--infeasible needs --latency_ms"),
     ],
 )
 def test_bad_input_gets_one_sentence(monkeypatch, capsys, folder, flags, message):
     with pytest.raises(SystemExit, match=message):
         answers(monkeypatch, capsys, folder, *flags)
+
+
+def test_a_broken_byte_is_one_character_of_its_line(monkeypatch, capsys, tmp_path, folder):
+    (tmp_path / "lines.txt").write_bytes(b"good\ncaf\xe9 word1\n")
+    got = answers(monkeypatch, capsys, folder, "--input", str(tmp_path / "lines.txt"))
+    assert len(got) == 2
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])

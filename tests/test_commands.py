@@ -77,6 +77,7 @@ def test_train_then_eval(tmp_path):
             "each name a model; give one",
         ),
         (["--text", "a", "--last_words", "b"], "--text and --last_words are different things"),
+        (["--model", "a", "--explain", "lins.txt"], "--explain: there is no file 'lins.txt'"),
     ],
 )
 def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
@@ -88,7 +89,7 @@ def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
 
 def test_eval_of_an_unfinished_run_says_so(tmp_path):
     """Of the folder "myrun" it asked the hub for "myrun/model"."""
-    (tmp_path / "myrun").mkdir()
+    (tmp_path / "myrun/model").mkdir(parents=True)
     (tmp_path / "myrun" / "settings.json").write_text(
         '{"workdir": "myrun", "data": {"path": "a.csv"}}'
     )

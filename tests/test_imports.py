@@ -13,6 +13,7 @@ PACKAGE = Path(latadj_jax.__file__).parent
 # A module may import only those before it.
 ORDER = [
     "processes",
+    "writing",
     "mesh",
     "score",
     "eliminate",

@@ -121,6 +121,7 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile.at_layers(3, [0]), "layers must be of 1..3; 0 is not"),
         (lambda: Profile.at_layers(3, [2, 4]), "layers must be of 1..3; 4 is not"),
         (lambda: Profile.at_layers(3, ["2"]), "layers must be of 1..3; '2' is not"),
+        (lambda: Profile.at_layers(3, 2), "layers must be a list of layers, from 1; it is 2"),
         (lambda: Profile.from_acc([]), "acc"),
         (lambda: Profile.from_acc([0.5, 0.0]), "acc.*greater than 0"),
         (lambda: Profile.from_acc([0.5, float("inf")]), "acc"),
@@ -146,7 +147,7 @@ def test_impossible_profiles_are_refused(make, message):
 )
 def test_loading_what_is_no_profile_raises_value_error(text, tmp_path):
     (tmp_path / "profile.json").write_text(text)
-    with pytest.raises(ValueError, match=r"profile|rates"):
+    with pytest.raises(ValueError, match=r"profile\.json.*(profile|rates)"):
         Profile.load(tmp_path / "profile.json")
 
 

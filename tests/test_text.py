@@ -131,6 +131,8 @@ def test_a_broken_file_names_the_place(tmp_path, train, message):
         ("a.jsonl", "[1]\n", "row 1: not a JSON object"),
         ("a.jsonl", '{"text": "a", "labels": 1}\n', "no column 'label'; it has: text, labels"),
         ("a.jsonl", '{"text": null, "label": 1}\n', "row 1: a text is not a string"),
+        ("a.jsonl", '{"text": "a", "label": ["x"]}\n', r"row 1: label \['x'\] is not one value"),
+        ("a.csv", "text,text,label\na,b,1\n", "more than one column 'text'"),
         ("a.xlsx", "", r"must end in \.tsv, \.csv or \.jsonl"),
     ],
 )
@@ -186,6 +188,27 @@ def test_labels_that_are_read_alike_as_numbers_stay_apart(tmp_path):
     )
     assert set(names) == {*labels} - {"2.0"}
     assert [names[i] for i in train.labels] == [*labels[:-2], "2", "2"]
+
+
+def test_true_and_false_are_the_classes_of_that_name_and_else_ids(tmp_path):
+    rows = [f'{{"text": "text {n}", "label": {str(n % 2 == 0).lower()}}}\n' for n in range(40)]
+    path = write(tmp_path / "a.jsonl", "".join(rows))
+    for labels, of_true in (
+        (("True", "False"), 0),
+        (("false", "true"), 1),
+        (("no", "yes"), 1),
+        ((), 1),
+    ):
+        train = train_of(path, labels=labels)
+        assert len(train) == 36
+        for (text,), y in pairs_of(train):
+            assert y == (of_true if int(text.split()[1]) % 2 == 0 else 1 - of_true), labels
+
+
+def test_labels_of_which_one_is_no_number_are_sorted_as_texts(tmp_path):
+    rows = "".join(f"t{n}\t{label}\n" for n, label in enumerate(["2", "nan", "10", "1"]))
+    path = folder(tmp_path, f"text\tlabel\n{rows}", "text\tlabel\na\t1\n")
+    assert load_examples(DataSettings(path=path), CLASSIFY)[2] == ("1", "10", "2", "nan")
 
 
 def test_numbers_that_are_names_are_never_ids(tmp_path):
