@@ -2,6 +2,7 @@
 
 import functools
 import json
+import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,11 +57,12 @@ def from_pretrained(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
-    if num_labels is not None and (not isinstance(num_labels, int) or num_labels < 1):
-        raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels}.")
+    whole = isinstance(num_labels, numbers.Integral)
+    if num_labels is not None and (not whole or num_labels < 1):
+        raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels!r}.")
     path = resolve(os.fspath(source))
     is_gguf = path.suffix == ".gguf"
-    hf = gguf.read_config(path) if is_gguf else _read_json(path / "config.json")
+    hf = gguf.read_config(path) if is_gguf else _read_config(path)
     config = config_from_hf(hf)
     own_task = _task_of(hf)
     task = task or own_task
@@ -78,6 +80,8 @@ def from_pretrained(
     elimination = _read_elimination(path, config.num_layers)
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
+    if config.tied:
+        tensors = convert.with_embedding(config.model_type, tensors)
     model = Model(config.fitted(tensors), task, dtype=dtype, **elimination)
     if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
         head = convert.RENAMES[config.model_type]["classifier"]
@@ -160,6 +164,14 @@ def _task_of(hf: Mapping) -> str:
     return "regression" if regression else "classification"
 
 
+def _read_config(folder: Path) -> dict:
+    """config.json; the special tokens of generation_config.json, as Hugging Face prefers them."""
+    hf, file = _read_json(folder / "config.json"), folder / "generation_config.json"
+    generation = _read_json(file) if file.exists() else {}
+    keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
+    return hf | {key: generation[key] for key in keys if generation.get(key) is not None}
+
+
 def _read_elimination(folder: Path, num_layers: int) -> dict:
     file = folder / "elimination.json"
     if not file.exists():
@@ -182,7 +194,7 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
 def _read_json(file: Path) -> dict:
     try:
         values = json.loads(file.read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{file} is not there; is {file.parent} a model folder?") from None
     except (ValueError, OSError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from None

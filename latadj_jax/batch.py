@@ -1,5 +1,6 @@
 """Batches: buckets, padding, and the checks that come before any compilation."""
 
+import numbers
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -14,6 +15,15 @@ def default_buckets(max_length: int) -> tuple[int, ...]:
     powers = [2**k for k in range(4, max(5, max_length.bit_length() + 1))]
     steps = sorted(powers + [3 * p // 2 for p in powers])
     return (*(s for s in steps if s < max_length), max_length)
+
+
+def sizes_of(name: str, values: Sequence[int]) -> tuple[int, ...]:
+    """`values`, ascending, each once; ValueError unless they are integers of at least 1."""
+    found = list(values) if np.iterable(values) else [values]
+    whole = [isinstance(n, numbers.Integral) and not isinstance(n, bool) and n > 0 for n in found]
+    if not np.iterable(values) or not all(whole):
+        raise ValueError(f"{name} must be a list of integers of at least 1; it is {values!r}.")
+    return tuple(sorted({int(n) for n in found}))
 
 
 def bucket_of(length: int, buckets: Sequence[int]) -> int:
@@ -123,7 +133,7 @@ def check_inputs(
         raise ValueError(f"batch has an unknown key {unknown[0]!r}; it may have {known}.")
     if "input_ids" not in batch:
         raise ValueError("batch has no 'input_ids'.")
-    shape = np.shape(batch["input_ids"])
+    shape = shape_of("input_ids", batch["input_ids"])
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"input_ids must be [B, T] with B and T at least 1; it is {list(shape)}.")
     if shape[1] > max_positions:
@@ -145,6 +155,17 @@ def check_inputs(
             raise ValueError(f"attention_mask has no valid token in row {row}; drop that row.")
 
 
+def shape_of(key: str, array) -> tuple[int, ...]:
+    """The shape of an array, or of lists; ValueError where these have different lengths."""
+    try:
+        return np.shape(array)
+    except ValueError:
+        raise ValueError(
+            f"{key} has rows of different lengths; pad them, with an attention_mask, as a "
+            f"tokenizer does with padding=True."
+        ) from None
+
+
 def check_ids(examples: Sequence[Mapping[str, np.ndarray]], ranges: Mapping[str, int]) -> None:
     """Refuses texts with ids that the model does not know, which an embedding would make NaN.
 
@@ -162,7 +183,7 @@ def check_ids(examples: Sequence[Mapping[str, np.ndarray]], ranges: Mapping[str,
 
 
 def _target_shape(ids, batch_size: int) -> tuple[int, ...]:
-    shape = np.shape(ids)
+    shape = shape_of("decoder_input_ids", ids)
     if len(shape) != 2 or shape[0] != batch_size or shape[1] < 1:
         raise ValueError(
             f"decoder_input_ids must be [B, S] with B = {batch_size} as input_ids has it and S at "
@@ -174,12 +195,17 @@ def _target_shape(ids, batch_size: int) -> tuple[int, ...]:
 def cast_inputs(batch: Mapping[str, jax.Array], ranges: Mapping[str, int]) -> dict[str, jax.Array]:
     """The inputs that the model reads: int32, and a bool mask."""
     inputs = {key: _cast(batch[key], jnp.int32) for key in ranges if key in batch}
-    mask = batch.get("attention_mask", np.ones(np.shape(batch["input_ids"]), bool))
+    mask = batch.get("attention_mask")
+    if mask is None:
+        shape = np.shape(batch["input_ids"])
+        # Of NumPy, which compiles nothing; but it knows no symbolic sizes, as jax.export has them.
+        concrete = all(isinstance(n, int) for n in shape)
+        mask = np.ones(shape, bool) if concrete else jnp.ones(shape, bool)
     return {**inputs, "attention_mask": _cast(mask, bool)}
 
 
 def _check_array(key: str, array, shape: tuple[int, ...], num_values: int | None) -> None:
-    if np.shape(array) != shape:
+    if shape_of(key, array) != shape:
         raise ValueError(
             f"{key} must have the shape of input_ids, {list(shape)}; it is {list(np.shape(array))}."
         )

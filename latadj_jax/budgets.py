@@ -3,6 +3,7 @@
 Alphas come slowest first, as an engine sorts them; dense (None) before any other.
 """
 
+import numbers
 from collections.abc import Mapping, Sequence
 
 from latadj_jax.latency import Latency
@@ -11,6 +12,12 @@ from latadj_jax.plan import expected_speedup
 from latadj_jax.programs import Shape
 
 INFEASIBLE = ("raise", "fastest")
+
+
+def check_asked(name: str, value: float | None) -> None:
+    """Raises ValueError unless it is None or a number greater than 0."""
+    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
+        raise ValueError(f"{name} must be a number greater than 0; it is {value!r}.")
 
 
 def alpha_of_speedup(

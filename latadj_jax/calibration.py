@@ -40,10 +40,15 @@ def calibrate(
 
 def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     """ACC of each example and layer of one batch: [B, number of layers]."""
+    if not isinstance(batch, Mapping):
+        raise ValueError(f"each batch must be a dict of arrays; one is a {type(batch).__name__}.")
     inputs = {key: array for key, array in batch.items() if key != "decoder_input_ids"}
     out = apply(model.encoder, params, on_devices(inputs), return_scores=True)
     acc_BL = np.stack([fetch(_median(scores, out.positions)) for scores in out.scores], axis=1)
-    return acc_BL[np.asarray(batch.get("weights", np.ones(len(acc_BL)))) > 0]
+    weights_B = np.asarray(batch.get("weights", np.ones(len(acc_BL))))
+    if weights_B.shape != (len(acc_BL),):
+        raise ValueError(f"weights must be [{len(acc_BL)}]; it is {list(weights_B.shape)}.")
+    return acc_BL[weights_B > 0]
 
 
 @jax.jit

@@ -28,6 +28,7 @@ class BertConfig(HfConfig):
     head_dropout: float = field("classifier_dropout", number, 0.1)
 
     model_type = "bert"
+    pad_token_id = 0
     dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
 
     @staticmethod
@@ -72,6 +73,7 @@ class GPT2Config(HfConfig):
     tied: bool = field("tie_word_embeddings", flag, True)
 
     model_type = "gpt2"
+    eos_token_id = 50256
     dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
 
     @staticmethod
@@ -111,6 +113,7 @@ class LlamaConfig(HfConfig):
     tied: bool = field("tie_word_embeddings", flag, False)
 
     model_type = "llama"
+    eos_token_id = 2
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
 
@@ -188,6 +191,7 @@ class T5Config(HfConfig):
     decoder_start: int | None = field("decoder_start_token_id", optional_id, None)
 
     model_type = "t5"
+    eos_token_id, pad_token_id = 1, 0
     dropouts = ("dropout",)
     max_positions = 2**31 - 1  # distances have no limit
 
@@ -225,6 +229,11 @@ class T5Config(HfConfig):
         return self.replace(tied=not has_own_head(tensors, "shared.weight"))
 
     def __post_init__(self):  # heads may be of any width
+        if self.decoder_start is not None and self.decoder_start >= self.vocab_size:
+            raise ConfigError(
+                f"decoder_start_token_id {self.decoder_start} is outside of the vocabulary: "
+                f"0..{self.vocab_size - 1}."
+            )
         if self.num_buckets % 4 or self.max_distance <= self.num_buckets // 2:
             raise ConfigError(
                 f"relative_attention_num_buckets {self.num_buckets} must be a multiple of 4 and "

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from latadj_jax.batch import cast_inputs, check_inputs, is_concrete
+from latadj_jax.batch import cast_inputs, check_inputs, is_concrete, shape_of
 from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
 from latadj_jax.plan import Plan
 
@@ -43,12 +43,12 @@ def continuation_logits(
       ValueError: input that cannot work, before any compilation.
     """
     plan, rngs = check_prompt(model, prompt, alpha, plan, count, rngs, train)
-    shape = np.shape(continuation)
+    shape = shape_of("continuation", continuation)
     if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
         raise ValueError(
             f"continuation must be [B, S] with the B of the prompt; it is {list(shape)}."
         )
-    check_positions(model, prompt, shape[1], "the continuation")
+    check_positions(model, prompt, shape[1], "tokens of the continuation")
     if shape[1]:  # else there is nothing to look at
         check_inputs({"input_ids": continuation}, input_ranges(model), model.config.max_positions)
     inputs = cast_inputs(prompt, input_ranges(model))
@@ -98,6 +98,6 @@ def check_positions(model: Model, prompt, more: int, what: str) -> None:
         length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
     if length + more > model.config.max_positions:
         raise ValueError(
-            f"a prompt of {length} tokens and {more} of {what} pass the model's "
+            f"a prompt of {length} tokens and {more} {what} pass the model's "
             f"{model.config.max_positions} positions; shorten one of them."
         )

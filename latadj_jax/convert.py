@@ -118,6 +118,12 @@ DROPPED = {
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
     ),
 }
+# The embedding, and the names of what may be tied to it: files may hold one of them alone.
+TIED = {
+    "gpt2": ("transformer.wte.weight", "lm_head.weight"),
+    "llama": ("model.embed_tokens.weight", "lm_head.weight"),
+    "t5": ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
+}
 # Parts of a checkpoint that a task may do without, as a whole.
 PARTS = {"t5": "decoder."}
 
@@ -172,6 +178,15 @@ def merge(
     if new:
         log.warning("Drawn anew, as the checkpoint lacks them: %s", ", ".join(new))
     return flax.traverse_util.unflatten_dict(flat)
+
+
+def with_embedding(family: str, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """`tensors` of a tied model, with the embedding under its own name too."""
+    own, *others = TIED[family]
+    if own in tensors or own.removeprefix(PREFIXES[family]) in tensors:
+        return tensors
+    found = [tensors[name] for name in others if name in tensors]
+    return {**tensors, own: found[0]} if found else tensors
 
 
 def to_tensors(family: str, task: str, params) -> dict[str, np.ndarray]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.batch import bucket_of, default_buckets
-from latadj_jax.budgets import INFEASIBLE, alpha_of_speedup, alpha_within
+from latadj_jax.batch import bucket_of, default_buckets, sizes_of
+from latadj_jax.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
 from latadj_jax.latency import (
     Latency,
     load_latencies,
@@ -27,8 +27,8 @@ from latadj_jax.latency import (
     save_latencies,
 )
 from latadj_jax.microbatch import MicroBatcher
-from latadj_jax.model import Model
-from latadj_jax.plan import check_alpha
+from latadj_jax.model import Model, check_params
+from latadj_jax.plan import alphas_of
 from latadj_jax.programs import Programs, Shape
 from latadj_jax.requests import batches, encode_requests
 
@@ -75,14 +75,11 @@ class Engine:
             )
         if model.strategy == "random":
             raise ValueError("strategy 'random' gives no answer twice; the engine needs another.")
-        for alpha in alphas:
-            check_alpha(alpha)
-        self.alphas = tuple(sorted({model.alpha, *alphas}, key=_slowest_first))
-        self.buckets = tuple(sorted(set(buckets or default_buckets(min(128, _longest(model))))))
-        self.batch_sizes = tuple(sorted({1, *batch_sizes}))
-        for name, values in (("buckets", self.buckets), ("batch_sizes", self.batch_sizes)):
-            if not all(isinstance(n, int) and n > 0 for n in values):
-                raise ValueError(f"{name} must be integers of at least 1; they are {values}.")
+        check_params(model, params)
+        self.alphas = tuple(sorted({model.alpha, *alphas_of(alphas)}, key=_slowest_first))
+        default = default_buckets(min(128, _longest(model)))
+        self.buckets = sizes_of("buckets", buckets) or default
+        self.batch_sizes = sizes_of("batch_sizes", (1, *sizes_of("batch_sizes", batch_sizes)))
         if self.buckets[-1] > _longest(model):
             raise ValueError(
                 f"a bucket has {self.buckets[-1]} tokens, the model {_longest(model)} positions."
@@ -226,6 +223,8 @@ class Engine:
         """A function from a bucket to the alpha that serves it; `start` is when the call came."""
         if (alpha != OWN) + (speedup is not None) + (latency_ms is not None) > 1:
             raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
+        check_asked("speedup", speedup)
+        check_asked("latency_ms", latency_ms)
         if infeasible not in INFEASIBLE:
             raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
         if speedup is not None:

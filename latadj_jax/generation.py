@@ -2,6 +2,7 @@
 
 import functools
 import numbers
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete
+from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete, sizes_of
 from latadj_jax.beam import BeamSearch, search
 from latadj_jax.continuation import check_positions, check_prompt, input_ranges
 from latadj_jax.model import Model, checked_params, resolve_plan
@@ -50,7 +51,7 @@ def generate(
       max_new_tokens: how many tokens are returned.
       temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
       stop_tokens: ids after which a row ends; by default the end-of-sequence ids of the model's
-        config, () for none.
+        config, which are those of generation_config.json where there is one; () for none.
       pad_token: what fills a row after its end; by default the config's, or the first stop token.
       key: jax.random.key, for a temperature greater than 0.
       num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.
@@ -198,12 +199,13 @@ def _prepare(
             f"max_new_tokens must be an integer of at least 1; it is {max_new_tokens!r}."
         )
     given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
-    check_positions(model, batch, max_new_tokens, "max_new_tokens")
+    check_positions(model, batch, max_new_tokens - 1, "new tokens (the last is never read)")
     ends = _ends(model, stop_tokens, pad_token)
     inputs = cast_inputs(batch, input_ranges(model))
     every = default_buckets(model.config.max_positions)
     if plan is None and count == "valid":  # else counts are those of the length that was given
-        length = bucket_of(given.length, buckets or every)
+        own = () if buckets is None else sizes_of("buckets", buckets)
+        length = bucket_of(given.length, own or every)
         wide = ((0, 0), (0, length - given.length))
         inputs = {name: _pad(array, wide) for name, array in inputs.items()}
         given = resolve_plan(model, alpha, None, count, length)
@@ -224,14 +226,13 @@ def _is_here(array) -> bool:
 
 def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:
     vocab_size = model.config.vocab_size
-    own = [n for n in model.config.token_ids("eos_token_id") if 0 <= n < vocab_size]
+    own = model.config.eos_tokens
     if stop_tokens is not None and not np.iterable(stop_tokens):
         raise ValueError(f"stop_tokens must be a list of ids; it is {stop_tokens!r}.")
-    stops = own if stop_tokens is None else list(stop_tokens)
-    pad = pad_token
+    stops = own if stop_tokens is None else [_as_int(token) for token in stop_tokens]
+    pad = _as_int(pad_token)
     if pad is None:
-        known = [n for n in model.config.token_ids("pad_token_id") if 0 <= n < vocab_size]
-        pad = [*known, *stops, *own, 0][0]
+        pad = [*model.config.pad_tokens, *stops, *own, 0][0]
     for name, token in (*(("stop_tokens", stop) for stop in stops), ("pad_token", pad)):
         if not isinstance(token, numbers.Integral) or not 0 <= token < vocab_size:
             raise ValueError(
@@ -240,6 +241,14 @@ def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None
     # A round number of them: another list of stop tokens compiles nothing.
     stops = [*stops, *[-1] * (-len(stops) % 8 or 8 * (not stops))]
     return Ends(jnp.asarray(stops, jnp.int32), jnp.int32(pad))
+
+
+def _as_int(token):
+    """A Python integer of any that stands for one, of JAX's too; what is none as it is."""
+    try:
+        return operator.index(token)
+    except TypeError:
+        return token
 
 
 @functools.partial(jax.jit, static_argnums=0)

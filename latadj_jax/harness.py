@@ -226,7 +226,7 @@ class Latadj(TemplateLM):
         until = [stop for stop in options["until"] if stop]
         # A special token is in no decoded text: it stops by its id.
         special = self.tokenizer.get_added_vocab()
-        ends = [*self.model.config.token_ids("eos_token_id")]
+        ends = [*self.model.config.eos_tokens]
         ends = list(dict.fromkeys([*ends, *(special[stop] for stop in until if stop in special)]))
         temperature = float(options.get("temperature", 1.0)) if options["do_sample"] else 0.0
         sampling = {}

@@ -50,13 +50,17 @@ def field(name: str, read, default: Any = dataclasses.MISSING) -> Any:
 class HfConfig:
     """What the families' configs share: labels, and the way from and to config.json.
 
-    `hf` is the JSON text that it was read from: keys that are not used here survive saving.
+    `eos_tokens` end a text, `pad_tokens` fill it up: the ids of the vocabulary that config.json
+    names. `hf` is the JSON text that it was read from: keys that are not used here survive saving.
     """
 
     initializer_range: float = field("initializer_range", number, 0.02)
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    eos_tokens: tuple[int, ...] = ()
+    pad_tokens: tuple[int, ...] = ()
     hf: str = dataclasses.field(default="{}", repr=False, compare=False)
 
+    eos_token_id = pad_token_id = None  # where config.json has not the key
     dropouts = ()  # the fields that a training's dropout rate sets
 
     @classmethod
@@ -67,7 +71,20 @@ class HfConfig:
             name, default = f.metadata["hf"], f.default
             fallback = None if default is dataclasses.MISSING else default
             values[f.name] = f.metadata["read"](filled.get(name, fallback), name)
-        return cls(**values, labels=_labels(hf), hf=json.dumps(hf, sort_keys=True))
+        return cls(
+            **values,
+            labels=_labels(hf),
+            eos_tokens=cls.token_ids(hf, "eos_token_id"),
+            pad_tokens=cls.token_ids(hf, "pad_token_id"),
+            hf=json.dumps(hf, sort_keys=True),
+        )
+
+    @classmethod
+    def token_ids(cls, hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
+        """Ids of the vocabulary under `key`: one, several or none; GPT-2's or -1 may be outside."""
+        value = hf.get(key, getattr(cls, key))
+        ids = value if isinstance(value, list) else [value]
+        return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +95,9 @@ class HfConfig:
         """The Hugging Face config of this model: what was read, with this config's values."""
         read = json.loads(self.hf)
         read.pop("num_labels", None)  # id2label says it
+        for key, ids in (("eos_token_id", self.eos_tokens), ("pad_token_id", self.pad_tokens)):
+            if ids != self.token_ids(read, key):
+                read[key] = ids[0] if len(ids) == 1 else list(ids) or None
         own = {f.metadata["hf"]: f.name for f in dataclasses.fields(self) if f.metadata}
         return {
             **read,
@@ -112,11 +132,7 @@ class HfConfig:
         return self.hidden_size
 
     ff_matrices = 2  # of a feed-forward block
-
-    def token_ids(self, key: str) -> tuple[int, ...]:
-        """Ids that config.json has under `key`, e.g. "eos_token_id": one, several or none."""
-        ids = json.loads(self.hf).get(key)
-        return () if ids is None else tuple(ids) if isinstance(ids, list) else (ids,)
+    tied = False  # whether the head of a language model is its embedding
 
     def with_dropout(self, rate: float) -> "HfConfig":
         """Every dropout that the family has, at one rate."""

@@ -53,9 +53,13 @@ def _processes() -> str:
 
 
 def current_mesh():
-    """The mesh that `jax.set_mesh` has set, or None where there is none or it is one device."""
+    """The mesh that `jax.set_mesh` has set, or None where there is none or it is one device.
+
+    None, too, where the axes are not the compiler's to use: inside `jax.shard_map`.
+    """
     mesh = jax.sharding.get_abstract_mesh()
-    return None if mesh.empty or mesh.size == 1 or set(mesh.axis_names) != set(AXES) else mesh
+    ours = set(mesh.axis_names) == set(AXES) and set(mesh.axis_types) == {AxisType.Auto}
+    return mesh if ours and mesh.size > 1 else None
 
 
 def num_devices() -> int:

@@ -13,7 +13,7 @@ from latadj_jax.config import ARCHITECTURES
 from latadj_jax.gpt2 import GPT2
 from latadj_jax.hf_config import HfConfig
 from latadj_jax.llama import Llama
-from latadj_jax.plan import Plan, check_alpha, check_strategy, make_plan
+from latadj_jax.plan import Plan, check_alpha, check_profile, check_strategy, make_plan
 from latadj_jax.profile import Profile
 from latadj_jax.t5 import T5
 
@@ -55,6 +55,7 @@ class Model:
             raise ValueError("a classification needs two labels or more; pass num_labels.")
         if self.profile is None:
             object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
+        check_profile(self.profile)
         if self.profile.num_layers != self.config.num_layers:
             raise ValueError(
                 f"the profile has {self.profile.num_layers} layers, the model "
@@ -159,12 +160,23 @@ def resolve_plan(
 
 def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) -> dict:
     """The keys of a call; ValueError names one that it needs and has not."""
+    if rngs is not None and not isinstance(rngs, Mapping):
+        raise ValueError(f"rngs must be a dict of keys, e.g. {{'dropout': key}}; it is {rngs!r}.")
     rngs = dict(rngs or {})
+    for name, key in rngs.items():
+        check_key(f"rngs[{name!r}]", key)
     draws = plan.strategy == "random" and not plan.is_dense
     for name, needed in (("dropout", train), ("eliminate", draws)):
         if needed and name not in rngs:
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
     return rngs
+
+
+def check_key(name: str, key) -> None:
+    """Raises ValueError unless it is a key, as jax.random.key or jax.random.PRNGKey makes it."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise ValueError(f"{name} must be a key, as jax.random.key(0) makes it; it is {key!r}.")
 
 
 def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
@@ -177,6 +189,12 @@ def checked_params(model: Model, params) -> Iterator[None]:
     """Says in one sentence what is wrong with parameters that flax could not use."""
     try:
         yield
-    except (flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError):
+    except (
+        flax.errors.ScopeParamNotFoundError,
+        flax.errors.ScopeParamShapeError,
+        flax.errors.ScopeCollectionNotFound,
+        flax.errors.ApplyScopeInvalidVariablesTypeError,
+        flax.errors.ApplyScopeInvalidVariablesStructureError,
+    ):
         check_params(model, params)
         raise

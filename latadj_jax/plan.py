@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 import numbers
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -126,6 +127,7 @@ def make_plan(
 
     Source: arXiv 2201.03327, section 3.
     """
+    check_profile(profile)
     check_alpha(alpha)
     for name, value, least in (
         ("length", length, 1),
@@ -158,6 +160,12 @@ def check_strategy(strategy: str) -> None:
         raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
 
 
+def check_profile(profile: Profile) -> None:
+    """Raises ValueError unless it is a Profile."""
+    if not isinstance(profile, Profile):
+        raise ValueError(f"profile must be a Profile, such as model.profile; it is {profile!r}.")
+
+
 def check_alpha(alpha: float | None) -> None:
     """Raises ValueError unless alpha is None or a finite number greater than 0."""
     if alpha is None:
@@ -168,6 +176,15 @@ def check_alpha(alpha: float | None) -> None:
         )
     if not (math.isfinite(alpha) and alpha > 0):
         raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {alpha}.")
+
+
+def alphas_of(alphas: Sequence[float | None]) -> tuple[float | None, ...]:
+    """`alphas` as Python numbers; ValueError unless it is a sequence of what an alpha can be."""
+    if isinstance(alphas, str) or not np.iterable(alphas):
+        raise ValueError(f"alphas must be a list of numbers (None is dense); it is {alphas!r}.")
+    for alpha in alphas:
+        check_alpha(alpha)
+    return tuple(None if alpha is None else float(alpha) for alpha in alphas)
 
 
 def expected_speedup(plan: Plan) -> float:
@@ -194,6 +211,8 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
         R (q N_{l-1} + (2 q + d) N_l)
     """
     c = model.config
+    if plan.num_layers != c.num_layers:
+        raise ValueError(f"the plan is for {plan.num_layers} layers, the model has {c.num_layers}.")
     strategy = plan.strategy or model.strategy
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
 
@@ -226,6 +245,7 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
     def at(alpha: float) -> float:
         return expected_speedup(make_plan(profile, alpha, length, protected=protected))
 
+    check_profile(profile)
     if not isinstance(speedup, numbers.Real) or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
     logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from latadj_jax.model import check_key
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
@@ -63,6 +65,8 @@ class Draw:
     def of(cls, sampling: Sampling, key: jax.Array | None) -> "Draw":
         if key is None and sampling.kind != "greedy":
             raise ValueError("sampling needs a key: pass key=jax.random.key(0).")
+        if key is not None:
+            check_key("key", key)
         return cls(  # of NumPy: making them compiles nothing
             np.float32(sampling.temperature),
             np.int32(sampling.top_k),

@@ -54,12 +54,13 @@ def _shards(folder: Path, name: str) -> list[Path]:
         return []
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = [folder / name for name in names]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise WeightsError(f"{index} is no weight index: it has no 'weight_map'.") from None
-    for shard in names:
-        if not (folder / shard).exists():
+    for shard, file in zip(names, shards, strict=True):
+        if not file.exists():
             raise WeightsError(f"{folder} lacks the shard {shard} that {index.name} names.")
-    return [folder / shard for shard in names]
+    return shards
 
 
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
@@ -112,5 +113,14 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip raise many kinds
         raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+    if not isinstance(state, dict):
+        raise WeightsError(f"{file} holds a {type(state).__name__}; save model.state_dict().")
+    for name, value in state.items():
+        if not torch.is_tensor(value) or value.layout != torch.strided:
+            raise WeightsError(
+                f"{file} holds {name!r}, which is no dense tensor but of type "
+                f"{type(value).__name__}; save model.state_dict()."
+            )
     # NumPy knows no bfloat16, and float32 holds every half-precision value exactly.
-    return {k: (v.float() if v.is_floating_point() else v).numpy() for k, v in state.items()}
+    wide = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return {name: tensor.detach().numpy() for name, tensor in wide.items()}

@@ -1,4 +1,5 @@
 import inspect
+import json
 
 import jax
 import numpy as np
@@ -97,6 +98,9 @@ ids = np.ones((2, 8), np.int32)
         ({"batch": {"input_ids": ids, "mask": ids}}, "unknown key 'mask'"),
         ({"batch": {"input_ids": ids[:0]}}, "at least 1"),
         ({"batch": {"input_ids": ids[0]}}, r"\[B, T\]"),
+        ({"batch": {"input_ids": [[1, 2], [1]]}}, "input_ids has rows of different.*padding=True"),
+        ({"rngs": jax.random.key(0)}, "rngs must be a dict of keys"),
+        ({"train": True, "rngs": {"dropout": 0}}, r"rngs\['dropout'\] must be a key.*it is 0"),
         ({"batch": {"input_ids": ids * 100}}, "input_ids holds 100"),
         ({"batch": {"input_ids": np.ones((1, 41), np.int32)}}, "41 tokens.*40 positions"),
         ({"batch": {"input_ids": ids, "attention_mask": ids[:, :5]}}, r"attention_mask.*\[2, 8\]"),
@@ -230,6 +234,7 @@ def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
         ({"num_labels": 0}, "num_labels.*at least 1"),
         ({"dtype": "int8"}, "dtype.*int8"),
         ({"task": "features", "num_labels": 3}, "num_labels is of a classification"),
+        ({"num_labels": "3"}, "num_labels must be.*it is '3'"),
     ],
 )
 def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
@@ -240,6 +245,56 @@ def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
 def test_several_labels_at_once_are_refused_where_no_task_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"multi_label_classification.*name another task"):
         from_pretrained(tiny.save(tmp_path / "m", "classification", **MULTI_LABEL))
+
+
+def test_special_tokens_come_from_generation_config_first_as_in_hugging_face(tmp_path):
+    """Chat models name their end of turn there alone; what is saved has it in config.json."""
+    folder = tiny.save(tmp_path / "m", "features")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "eos_token_id": 2, "pad_token_id": 3})
+    )
+    (folder / "generation_config.json").write_text('{"eos_token_id": [2, 17], "top_k": 5}')
+    model, params = from_pretrained(folder)
+    assert (model.config.eos_tokens, model.config.pad_tokens) == ((2, 17), (3,))
+    latadj_jax.save_pretrained(tmp_path / "again", model, params)
+    saved = json.loads((tmp_path / "again/config.json").read_text())
+    assert (saved["eos_token_id"], saved["pad_token_id"]) == ([2, 17], 3)
+    assert from_pretrained(tmp_path / "again")[0] == model
+    (folder / "generation_config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"generation_config\.json cannot be read"):
+        from_pretrained(folder)
+
+
+def test_a_file_of_a_model_is_no_model(tmp_path):
+    file = tiny.save(tmp_path / "m", "features") / "model.safetensors"
+    with pytest.raises(
+        ValueError, match=r"config\.json is not there; is .*safetensors a model fol"
+    ):
+        from_pretrained(file)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda p: None, lambda p: {}, lambda p: [p], lambda p: {"params": p}]
+)
+def test_what_are_no_parameters_is_one_sentence(wrap):
+    model, params = tiny.make()
+    with pytest.raises(ValueError, match="params are not this model's"):
+        latadj_jax.apply(model, wrap(params), {"input_ids": ids})
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_a_program_of_any_number_of_rows(family):
+    """`apply` under jax.export with a symbolic batch size, with and without a mask."""
+    model, params = tiny.make(family, num_hidden_layers=1)
+    (rows,) = jax.export.symbolic_shape("B")
+    shape = jax.ShapeDtypeStruct((rows, 8), np.int32)
+    run = jax.jit(lambda p, batch: latadj_jax.apply(model, p, batch, 0.6).hidden)
+    for keys in (("input_ids",), ("input_ids", "attention_mask")):
+        exported = jax.export.export(run)(params, dict.fromkeys(keys, shape))
+        assert str(exported.out_avals[0].shape[0]) == "B"
+    batch = {"input_ids": ids, "attention_mask": ids}
+    np.testing.assert_allclose(exported.call(params, batch), run(params, batch), atol=1e-6)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):

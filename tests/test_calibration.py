@@ -37,6 +37,22 @@ def test_fillers_of_weight_0_are_left_out():
     np.testing.assert_allclose(profile.acc, acc_of(model, params, examples[:2]), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        (np.ones((2, 5), np.int32), "each batch must be a dict of arrays; one is a ndarray"),
+        (
+            {"input_ids": np.ones((2, 5), np.int32), "weights": np.ones(3)},
+            r"weights must be \[2\]; it is \[3\]",
+        ),
+    ],
+)
+def test_what_is_no_batch_is_refused(batch, message):
+    model, params = tiny.make()
+    with pytest.raises(ValueError, match=message):
+        latadj_jax.calibrate(model, params, [batch])
+
+
 def test_no_batches_is_refused():
     with pytest.raises(ValueError, match="at least one batch"):
         latadj_jax.calibrate(*tiny.make(), [])

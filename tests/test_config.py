@@ -42,6 +42,7 @@ def test_every_setting_is_read_from_its_own_key():
         head_dropout=0.4,
         initializer_range=0.05,
         labels=("bad", "good", "neither"),
+        pad_tokens=(0,),  # where config.json says nothing
     )
     assert config_from_hf(HF) == expected
 
@@ -213,6 +214,7 @@ def test_every_setting_of_llama_is_read_from_its_own_key():
         mlp_bias=True,
         attention_dropout=0.2,
         tied=True,
+        eos_tokens=(2,),  # where config.json says nothing
     )
 
 
@@ -322,7 +324,7 @@ def test_writing_and_reading_gives_the_same_causal_config(hf):
     ("value", "ids"), [(None, ()), (7, (7,)), ([7, 8], (7, 8)), (0, (0,)), ([], ())]
 )
 def test_ids_of_special_tokens_may_be_one_or_several(value, ids):
-    assert config_from_hf({**GPT2, "eos_token_id": value}).token_ids("eos_token_id") == ids
+    assert config_from_hf({**GPT2, "eos_token_id": value}).eos_tokens == ids
 
 
 def test_one_rate_sets_every_dropout_of_a_family():

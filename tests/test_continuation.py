@@ -175,5 +175,5 @@ def test_positions_count_from_the_first_token_whatever_the_padding():
     prompt = {"input_ids": np.ones((1, 40), np.int32), "attention_mask": mask}
     ids = np.ones((1, 35), np.int32)
     assert np.isfinite(latadj_jax.continuation_logits(model, params, prompt, ids)).all()
-    with pytest.raises(ValueError, match="5 tokens and 36 of"):
+    with pytest.raises(ValueError, match="5 tokens and 36 tokens of"):
         latadj_jax.continuation_logits(model, {}, prompt, np.ones((1, 36), np.int32))

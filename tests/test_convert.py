@@ -223,7 +223,9 @@ def test_a_missing_shard_is_named(folder, name):
         latadj_jax.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"weight_map": []}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}']
+)
 def test_a_broken_index_is_named(folder, text):
     (folder / "model.safetensors.index.json").write_text(text)
     with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json.*weight_map"):
@@ -239,6 +241,32 @@ def test_reading_a_torch_file_without_torch_says_how_to_go_on(folder, monkeypatc
     (folder / "pytorch_model.bin").write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(WeightsError, match=r"needs torch.*pip install torch.*safetensors"):
+        latadj_jax.from_pretrained(folder)
+
+
+def test_a_torch_file_of_parameters_is_read(folder):
+    torch = pytest.importorskip("torch")
+    tensors = state()
+    parameters = {name: torch.nn.Parameter(torch.tensor(t)) for name, t in tensors.items()}
+    torch.save(parameters, folder / "pytorch_model.bin")
+    params = latadj_jax.from_pretrained(folder)[1]
+    assert_equal(params, load(folder, tensors))
+
+
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [
+        (
+            {"state_dict": {}, "epoch": 3},
+            "holds 'state_dict', which is no dense tensor but .* dict",
+        ),
+        ([1, 2], "holds a list; save"),
+    ],
+)
+def test_a_torch_file_of_something_else_says_what_to_save(folder, saved, message):
+    torch = pytest.importorskip("torch")
+    torch.save(saved, folder / "pytorch_model.bin")
+    with pytest.raises(WeightsError, match=rf"pytorch_model\.bin {message}"):
         latadj_jax.from_pretrained(folder)
 
 

@@ -221,6 +221,18 @@ def test_a_tied_head_is_the_embedding_and_a_copy_of_it_is_left_out(tmp_path, fam
 
 
 @each_family
+def test_a_tied_embedding_may_be_there_as_the_head_alone(tmp_path, family):
+    """So safetensors.torch.save_model writes shared tensors."""
+    tensors = STATES[family]()
+    embedding = next(n for n in tensors if n.endswith(("wte.weight", "embed_tokens.weight")))
+    expected = load(tmp_path, family, tensors, "lm", tie_word_embeddings=True)
+    tensors["lm_head.weight"] = tensors.pop(embedding)
+    assert_equal(load(tmp_path, family, tensors, "lm", tie_word_embeddings=True), expected)
+    with pytest.raises(WeightsError, match=f"missing: {embedding.split('.', 1)[1]}"):
+        load(tmp_path, family, tensors, "lm", tie_word_embeddings=False)
+
+
+@each_family
 def test_a_head_that_is_not_the_embedding_is_used_whatever_the_config_says(tmp_path, family):
     """transformers 5 does not tie them then; dropping the head would change every logit."""
     tensors = STATES[family](head=LM_HEAD)

@@ -281,6 +281,9 @@ def test_nothing_asked_is_nothing_answered(engine):
         (["good"], {"alpha": 0.5}, "alpha 0.5 was not compiled"),
         (["good"], {"alpha": 0.9, "speedup": 2}, "exclude each other"),
         (["good"], {"speedup": 2, "infeasible": "no"}, "infeasible must be"),
+        (["good"], {"speedup": "2"}, "speedup must be a number greater than 0; it is '2'"),
+        (["good"], {"speedup": -2}, "speedup must be"),
+        (["good"], {"latency_ms": "5"}, "latency_ms must be a number"),
     ],
 )
 def test_bad_requests_get_one_sentence(engine, texts, options, message):
@@ -294,11 +297,30 @@ def test_bad_requests_get_one_sentence(engine, texts, options, message):
         ({"alphas": (0.0,)}, "alpha must be finite"),
         ({"buckets": (8, 400)}, "bucket has 400 tokens"),
         ({"batch_sizes": (0,)}, "batch_sizes must be"),
+        ({"batch_sizes": 8}, "batch_sizes must be a list.*it is 8"),
+        ({"buckets": 16}, "buckets must be a list.*it is 16"),
+        ({"alphas": 0.9}, "alphas must be a list.*it is 0.9"),
     ],
 )
 def test_bad_engines_get_one_sentence(parts, options, message):
     with pytest.raises(ValueError, match=message):
         make(parts, **options)
+
+
+def test_parameters_of_another_model_are_refused_at_once(parts):
+    model, params, tokenizer = parts
+    with pytest.raises(ValueError, match="params are not this model's"):
+        latadj_jax.Engine(model, {**params, "layer_0": {}}, tokenizer)
+
+
+def test_numbers_of_numpy_are_numbers(parts, tmp_path):
+    """The file of latencies holds them too."""
+    engine = make(
+        parts, alphas=np.float32([0.5]), buckets=np.array([8]), batch_sizes=[np.int64(1)],
+        latency_file=tmp_path / "latencies.json",
+    ).warmup(repeats=1)  # fmt: skip
+    assert engine.alphas[-1] == 0.5
+    assert engine(["good"], alpha=0.5).shape == (1, 3)
 
 
 def test_an_engine_serves_classifiers_only(parts):

@@ -103,7 +103,7 @@ def test_programs_of_alphas_that_are_nearly_equal_have_names_of_their_own(tmp_pa
     monkeypatch.setattr(exporting, "_program", lambda *_: program)
     latadj_jax.export_programs(
         tmp_path / "export", model, tiny.random_params(model), tiny_run.tokenizer(tmp_path),
-        alphas=(0.9, 1.0, 0.870551, 0.8705505632), buckets=(8,),
+        alphas=(np.float64(0.9), 1.0, 0.870551, 0.8705505632), buckets=np.array([8]),
     )  # fmt: skip
     names = {file.stem.removeprefix("length8_") for file in (tmp_path / "export").glob("*.jax")}
     assert names == {"dense", "alpha0.9", "alpha1", "alpha0.870551", "alpha0.8705505632"}
@@ -138,8 +138,8 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path):
             latadj_jax.export_programs(folder, model, params, tokenizer, **options)
 
     refused("alpha must be finite", alphas=(0,))
-    refused(r"buckets must have 1 to 40 tokens; they are \[8, 41\]", buckets=(41, 8))
-    refused(r"buckets must have 1 to 40 tokens; they are \[0\]", buckets=(0,))
+    refused(r"buckets must have 1 to 40 tokens; they are \(8, 41\)", buckets=(41, 8))
+    refused(r"buckets must be a list of integers of at least 1; it is \(0,\)", buckets=(0,))
     refused("needs a key at each call", model=model.replace(strategy="random"))
     refused("params are not this model's", params={})
     refused("the model is for 'lm'", model=tiny.make_model("gpt2", "lm"))

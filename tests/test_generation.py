@@ -10,6 +10,7 @@ import tiny
 from jax.sharding import NamedSharding, PartitionSpec
 
 import latadj_jax
+from latadj_jax.config import config_from_hf
 from latadj_jax.text import load_tokenizer
 
 VOCAB = tiny.VOCAB
@@ -145,14 +146,29 @@ def test_all_rows_can_end_before_the_last_step():
     assert (got[:, 3:] == 1).all()
 
 
+def made_with(**ids):
+    """`make` of GPT-2 whose config.json has these, too."""
+    model, params = make("gpt2")
+    hf = {**json.loads(model.config.hf), **ids}
+    return model.replace(config=config_from_hf(hf)), params
+
+
+def test_models_that_differ_in_their_end_alone_are_two_to_a_cache():
+    """The user's own jit, too, compiles one program for each."""
+    speak = jax.jit(latadj_jax.generate, static_argnames=("model", "alpha", "max_new_tokens"))
+    stop = some_stops()[0]
+    for ids, expected in (((), endless()), (stop, ended(endless(), [stop], stop))):
+        model, params = made_with(eos_token_id=ids or None, pad_token_id=None)
+        got = speak(model, params, prompts(), 0.8, 10)
+        np.testing.assert_array_equal(got, expected)
+
+
 @pytest.mark.parametrize("form", ["one id", "a list", "with one outside of the vocabulary"])
 def test_the_models_own_end_of_sequence_stops_by_default(form):
     """GPT-2's config says 50256 even where the vocabulary is smaller; -1 is some configs' none."""
     stops = some_stops()
     ids = {"one id": stops[0], "a list": stops}.get(form, [50256, -1, *stops])
-    model, params = make("gpt2")
-    hf = {**json.loads(model.config.hf), "eos_token_id": ids, "pad_token_id": 98}
-    model = model.replace(config=model.config.replace(hf=json.dumps(hf)))
+    model, params = made_with(eos_token_id=ids, pad_token_id=98)
     expected = ended(endless(), [stops[0]] if form == "one id" else stops, 98)
     got = latadj_jax.generate(model, params, prompts(), 0.8, 10)
     np.testing.assert_array_equal(got, expected)
@@ -164,9 +180,7 @@ def test_the_models_own_end_of_sequence_stops_by_default(form):
 def test_without_a_pad_token_a_row_is_filled_with_its_stop_token(pad):
     """Llama's first configs say -1 for none."""
     stops = some_stops()
-    model, params = make("gpt2")
-    hf = {**json.loads(model.config.hf), "pad_token_id": pad}
-    model = model.replace(config=model.config.replace(hf=json.dumps(hf)))
+    model, params = made_with(pad_token_id=pad)
     got = latadj_jax.generate(model, params, prompts(), 0.8, 10, stop_tokens=stops)
     np.testing.assert_array_equal(got, ended(endless(), stops, stops[0]))
 
@@ -176,6 +190,15 @@ def test_one_new_token_needs_no_loop():
 
 
 # One at a time.
+
+
+@each_family
+def test_the_last_token_needs_no_position(family):
+    """12 tokens and 84 that are read again fill 96 positions; the 85th is read by nobody."""
+    tokens = generate(family, None, 85, stop_tokens=())
+    model, params = make(family)
+    logits = latadj_jax.continuation_logits(model, params, prompts(), tokens[:, :-1])
+    np.testing.assert_array_equal(tokens[:, -1], np.argmax(logits[:, -1], axis=-1))
 
 
 def test_stream_gives_the_columns_of_generate():

@@ -15,7 +15,7 @@ def prompt_of(length, **changes):
 
 BAD = {
     "prompt too long": (prompt_of(97), {}, "97 tokens long.*96 positions"),
-    "all too long": (prompt_of(90), {}, "90 tokens and 7 of max_new_tokens.*96 positions"),
+    "all too long": (prompt_of(91), {}, "91 tokens and 6 new tokens.*96 positions"),
     "empty prompt": (prompt_of(0), {}, r"input_ids must be \[B, T\].*\[2, 0\]"),
     "empty batch": ({"input_ids": np.ones((0, 4), np.int32)}, {}, r"input_ids.*\[0, 4\]"),
     "empty row": (
@@ -31,6 +31,8 @@ BAD = {
     "stop token below": (prompt_of(4), {"stop_tokens": [-1]}, "stop_tokens holds -1"),
     "stop token no id": (prompt_of(4), {"stop_tokens": ["a"]}, "stop_tokens holds 'a'"),
     "stop tokens no list": (prompt_of(4), {"stop_tokens": 5}, "stop_tokens"),
+    "ragged": ({"input_ids": [[1, 2], [1]]}, {}, "rows of different lengths.*padding=True"),
+    "no keys": (prompt_of(4), {"temperature": 1.0, "key": 3}, "key must be a key"),
     "pad token outside": (prompt_of(4), {"pad_token": 100}, "pad_token holds 100.*0..99"),
     "temperature": (prompt_of(4), {"temperature": -1.0}, "temperature must be 0"),
     "top_p": (prompt_of(4), {"temperature": 1.0, "top_p": 0.0}, "top_p must be greater than 0"),

@@ -150,7 +150,7 @@ def test_a_special_token_stops_though_no_text_shows_it(folder, monkeypatch, beam
     monkeypatch.setattr(lm.tokenizer, "get_added_vocab", lambda: {"<|end|>": stop})
     options = {"until": ["<|end|>"], "max_gen_toks": 6, "num_beams": beams}
     (got,) = lm.generate_until(requests_of("generate_until", (CONTEXT, options)), disable_tqdm=True)
-    ends = [*model.config.token_ids("eos_token_id"), stop]
+    ends = [*model.config.eos_tokens, stop]
     (row,) = np.asarray(
         latadj_jax.generate(
             model, params, {"input_ids": ids}, 0.6, 6, num_beams=beams, stop_tokens=ends

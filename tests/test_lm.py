@@ -68,7 +68,7 @@ def test_the_artefact_holds_model_and_tokenizer_and_can_be_evaluated_again(run):
     workdir = Path(chosen.workdir)
     model, _ = latadj_jax.from_pretrained(workdir / "model")
     assert (model.task, model.alpha) == ("lm", 0.8)
-    assert model.config.token_ids("eos_token_id") == (0,)
+    assert model.config.eos_tokens == (0,)
     assert len(load_tokenizer(str(workdir / "model"))) == 300
     again = evaluate_run(workdir)
     for row, same in zip(results["rows"], again["rows"], strict=True):

@@ -248,6 +248,7 @@ def test_solve_alpha_refuses_impossible_speedups(speedup):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"profile": [0.9, 0.9]}, "profile must be a Profile"),
         ({"alpha": 0.0}, "alpha.*greater than 0"),
         ({"alpha": -0.5}, "alpha.*greater than 0"),
         ({"alpha": math.nan}, "alpha.*finite"),
@@ -269,6 +270,16 @@ def test_solve_alpha_refuses_impossible_speedups(speedup):
 def test_impossible_plans_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make_plan(**{"profile": Profile.constant(2), "alpha": 0.9, "length": 10, **changes})
+
+
+def test_what_is_no_profile_or_of_other_layers_is_refused():
+    model = tiny.make_model()
+    with pytest.raises(ValueError, match="profile must be a Profile, such as model"):
+        solve_alpha(model, 10, 2.0)
+    with pytest.raises(ValueError, match="profile must be a Profile"):
+        model.replace(profile=[0.9, 0.9, 0.9])
+    with pytest.raises(ValueError, match="the plan is for 2 layers, the model has 3"):
+        macs(model, make_plan(Profile.constant(2), 0.9, 10))
 
 
 def test_model_plan_uses_its_profile_and_protects_cls():

@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 import sharded_run
 import tiny
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 import latadj_jax
 from latadj_jax import sharding
 from latadj_jax.checkpoint import Checkpoints
 from latadj_jax.config import ARCHITECTURES
 from latadj_jax.evaluation import Encoded, predict
-from latadj_jax.mesh import make_mesh, own_rows, spread
+from latadj_jax.mesh import AXES, make_mesh, own_rows, spread
 from latadj_jax.steps import abstract_state, first_state, train_step
 
 MESHES = [(8, 1, 1), (2, 4, 1), (2, 2, 2)]
@@ -231,6 +233,32 @@ def test_a_checkpoint_folder_loads_in_parts(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     again = (Path(tmp_path) / "again" / "model.safetensors").read_bytes()
     assert again == (tmp_path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("axes", [("data",), AXES], ids=str)
+@pytest.mark.parametrize("family", ["gpt2", "llama", "t5"])
+def test_gradients_inside_shard_map(family, axes):
+    """Of bfloat16 models, whose products have gradients of their own; each device has its rows."""
+    model, params = tiny.make(family, num_hidden_layers=1)
+    model = model.replace(dtype="bfloat16")
+    params = jax.tree.map(lambda x: x.astype("bfloat16"), params)
+    batch = {"input_ids": np.array([tiny.example(8, n, family)["input_ids"] for n in range(4)])}
+
+    def gradient(params, batch, mean=lambda loss: loss):
+        def loss(params):
+            out = latadj_jax.apply(model, params, batch, 0.6)
+            return mean((out.hidden.astype("float32") ** 2).mean())
+
+        return jax.grad(loss)(params)
+
+    averaged = functools.partial(gradient, mean=lambda loss: jax.lax.pmean(loss, "data"))
+    shape = (2,) + (1,) * (len(axes) - 1)
+    mesh = jax.make_mesh(shape, axes, (AxisType.Auto,) * len(axes), devices=jax.devices()[:2])
+    split = jax.shard_map(averaged, mesh=mesh, in_specs=(P(), P("data")), out_specs=P())
+    got, expected = jax.jit(split)(params, batch), gradient(params, batch)
+    for (path, a), b in zip(jax.tree.leaves_with_path(got), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
+        np.testing.assert_allclose(a, b, atol=0.03 * max(np.abs(b).max(), 0.05), err_msg=str(path))
 
 
 def test_a_mesh_that_does_not_fit_is_one_sentence():

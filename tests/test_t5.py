@@ -212,6 +212,8 @@ def test_targets_that_cannot_be_read_are_refused(changes, message, count_compila
 
 def test_a_model_without_a_start_token_cannot_generate():
     model = tiny.make_model("t5", "seq2seq", decoder_start_token_id=None)
+    with pytest.raises(ValueError, match=r"decoder_start_token_id 100 is outside.*0\.\.99"):
+        tiny.make_model("t5", "seq2seq", decoder_start_token_id=100)
     with pytest.raises(ValueError, match="no decoder_start_token_id"):
         latadj_jax.generate(model, {}, {"input_ids": np.ones((1, 4), np.int32)})
 
