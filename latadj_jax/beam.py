@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from latadj_jax.mesh import varying_alike
+
 NOTHING = -1e9  # the score of a beam that is not there
 
 
@@ -88,7 +90,7 @@ def _first(module, how: BeamSearch, start) -> Beams:
     width, (batch, vocab) = how.num_beams, logits_BV.shape
     nothing_BW = jnp.full((batch, width), NOTHING, jnp.float32)
     tokens_BWS = jnp.full((batch, width, start.room), start.ends.pad_token, jnp.int32)
-    return Beams(
+    beams = Beams(
         step=jnp.zeros((), jnp.int32),
         logits_BWV=jnp.broadcast_to(logits_BV[:, None], (batch, width, vocab)),
         tokens_BWS=tokens_BWS,
@@ -99,6 +101,8 @@ def _first(module, how: BeamSearch, start) -> Beams:
         hopeful_B1=jnp.ones((batch, 1), bool),
         memory=jax.tree.map(lambda x: jnp.repeat(x, width, axis=0), memory),
     )
+    # As the loop makes them, inside `jax.shard_map`.
+    return jax.tree.map(lambda x: varying_alike(x, logits_BV)[0], beams)
 
 
 def _advance(module, how: BeamSearch, start, max_new_tokens, beams: Beams) -> Beams:

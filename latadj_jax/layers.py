@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from latadj_jax.mesh import gathered
+from latadj_jax.mesh import gathered, varying_alike
 
 
 def gelu(x: jax.Array) -> jax.Array:
@@ -42,17 +42,7 @@ def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """
     if a.dtype == jnp.float32:
         return jnp.einsum(spec, a, b)
-    return _narrow_product(spec, *_varying_alike(a, b))
-
-
-def _varying_alike(*arrays: jax.Array) -> list[jax.Array]:
-    """Inside `jax.shard_map`: arrays that vary over the same axes, so that gradients are summed."""
-    own = [jax.typeof(array).manual_axis_type.varying for array in arrays]
-    missing = [tuple(frozenset().union(*own) - varying) for varying in own]
-    return [
-        jax.lax.pcast(array, axes, to="varying") if axes else array
-        for array, axes in zip(arrays, missing, strict=True)
-    ]
+    return _narrow_product(spec, *varying_alike(a, b))  # or gradients would not be summed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

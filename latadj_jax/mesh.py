@@ -86,6 +86,16 @@ def gathered(x: jax.Array) -> jax.Array:
     return x if current_mesh() is None else jax.lax.with_sharding_constraint(x, P())
 
 
+def varying_alike(*arrays: jax.Array) -> list[jax.Array]:
+    """Inside `jax.shard_map` the arrays as varying over the same axes; elsewhere as they are."""
+    own = [jax.typeof(array).manual_axis_type.varying for array in arrays]
+    missing = [tuple(frozenset().union(*own) - varying) for varying in own]
+    return [
+        jax.lax.pcast(array, axes, to="varying") if axes else array
+        for array, axes in zip(arrays, missing, strict=True)
+    ]
+
+
 def own_rows(batch_size: int) -> np.ndarray:
     """The rows of a batch that this process's devices hold, ascending; all without a mesh."""
     every = np.arange(batch_size)

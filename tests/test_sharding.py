@@ -261,6 +261,19 @@ def test_gradients_inside_shard_map(family, axes):
         np.testing.assert_allclose(a, b, atol=0.03 * max(np.abs(b).max(), 0.05), err_msg=str(path))
 
 
+@pytest.mark.parametrize("num_beams", [1, 2])
+def test_text_is_generated_inside_shard_map(num_beams):
+    model, params = tiny.make("gpt2", "lm", num_hidden_layers=1)
+    prompts = {"input_ids": np.array([tiny.example(8, n, "gpt2")["input_ids"] for n in range(4)])}
+
+    def tokens(params, prompts):
+        return latadj_jax.generate(model, params, prompts, 0.6, 5, num_beams=num_beams)
+
+    mesh = jax.make_mesh((2,), ("data",), (AxisType.Auto,), devices=jax.devices()[:2])
+    split = jax.shard_map(tokens, mesh=mesh, in_specs=(P(), P("data")), out_specs=P("data"))
+    np.testing.assert_array_equal(jax.jit(split)(params, prompts), tokens(params, prompts))
+
+
 def test_a_mesh_that_does_not_fit_is_one_sentence():
     for sizes, message in (
         ((3, -1, 1), "mesh data 3 x fsdp -1 x tensor 1 does not fit the 8 devices"),
