@@ -33,6 +33,9 @@ ACTIVATIONS = {
 def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """`einsum` of two arrays of one dtype, summed and returned in float32.
 
+    float32 ones are multiplied with all their bits, on a TPU or GPU too, where JAX would by default
+    round them to bfloat16 or TF32; unless `jax_default_matmul_precision` is set, which then holds.
+
     Its gradients are products in the arrays' own dtype: of bfloat16 ones, autodiff's would be of a
     float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU. (So jax.jvp
     knows float32 models only.)
@@ -41,7 +44,8 @@ def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
       spec: without an ellipsis; each index stands in two of the three terms at least.
     """
     if a.dtype == jnp.float32:
-        return jnp.einsum(spec, a, b)
+        precision = None if jax.config.jax_default_matmul_precision else jax.lax.Precision.HIGHEST
+        return jnp.einsum(spec, a, b, precision=precision)
     return _narrow_product(spec, *varying_alike(a, b))  # or gradients would not be summed
 
 

@@ -36,7 +36,7 @@ def attention_received(weights_BHIJ: jax.Array, valid_BI: jax.Array, totals_BHI1
     votes_BHI1 = valid_BI.astype(jnp.float32)[:, None, :, None] / (heads * totals_BHI1)
     votes_BN = jnp.broadcast_to(votes_BHI1, (batch, heads, queries, 1)).reshape(batch, -1)
     weights_BNJ = weights_BHIJ.astype(jnp.float32).reshape(batch, -1, keys)
-    return jnp.einsum("BNJ,BN->BJ", weights_BNJ, votes_BN)
+    return jnp.einsum("BNJ,BN->BJ", weights_BNJ, votes_BN, precision=jax.lax.Precision.HIGHEST)
 
 
 def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:

@@ -57,6 +57,31 @@ def test_a_cut_that_removes_nothing_changes_nothing(family):
         np.testing.assert_allclose(kept.hidden[row, : len(at)], dense.hidden[row, at], atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("family", "task", "strategy"),
+    [*((*kind, "score") for kind in KINDS), ("bert", "classification", "merge")],
+)
+def test_float32_products_have_all_their_bits_on_every_device(family, task, strategy):
+    """A TPU's or GPU's default would round them, and dense would not be exact. Gradients, too."""
+    model, params = make(family, task)
+    batch, _ = tiny.mixed_batch(family)
+    plan = model.plan(0.5, batch["input_ids"].shape[1], strategy=strategy)
+
+    def loss(params):
+        out = latadj_jax.apply(model, params, batch, plan=plan)
+        return out.hidden.sum() + (0 if out.logits is None else out.logits.sum())
+
+    def products() -> list[str]:
+        lowered = jax.jit(jax.grad(loss)).lower(params).as_text()
+        return [line for line in lowered.split("\n") if "stablehlo.dot_general" in line]
+
+    assert len(products()) > 20
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products())
+    with jax.default_matmul_precision("bfloat16"):  # for whoever wants it; scores stay exact
+        exact = sum("HIGHEST" in line for line in products())
+        assert exact <= model.config.num_layers < len(products()) / 10
+
+
 # 2. Batch invariance.
 
 
