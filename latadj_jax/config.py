@@ -28,7 +28,6 @@ class BertConfig(HfConfig):
     head_dropout: float = field("classifier_dropout", number, 0.1)
 
     model_type = "bert"
-    pad_token_id = 0
     dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
 
     @staticmethod
@@ -73,7 +72,6 @@ class GPT2Config(HfConfig):
     tied: bool = field("tie_word_embeddings", flag, True)
 
     model_type = "gpt2"
-    eos_token_id = 50256
     dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
 
     @staticmethod
@@ -113,7 +111,6 @@ class LlamaConfig(HfConfig):
     tied: bool = field("tie_word_embeddings", flag, False)
 
     model_type = "llama"
-    eos_token_id = 2
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
 
@@ -191,7 +188,6 @@ class T5Config(HfConfig):
     decoder_start: int | None = field("decoder_start_token_id", optional_id, None)
 
     model_type = "t5"
-    eos_token_id, pad_token_id = 1, 0
     dropouts = ("dropout",)
     max_positions = 2**31 - 1  # distances have no limit
 

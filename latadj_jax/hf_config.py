@@ -60,7 +60,6 @@ class HfConfig:
     pad_tokens: tuple[int, ...] = ()
     hf: str = dataclasses.field(default="{}", repr=False, compare=False)
 
-    eos_token_id = pad_token_id = None  # where config.json has not the key
     dropouts = ()  # the fields that a training's dropout rate sets
 
     @classmethod
@@ -74,17 +73,10 @@ class HfConfig:
         return cls(
             **values,
             labels=_labels(hf),
-            eos_tokens=cls.token_ids(hf, "eos_token_id"),
-            pad_tokens=cls.token_ids(hf, "pad_token_id"),
+            eos_tokens=_token_ids(hf, "eos_token_id"),
+            pad_tokens=_token_ids(hf, "pad_token_id"),
             hf=json.dumps(hf, sort_keys=True),
         )
-
-    @classmethod
-    def token_ids(cls, hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
-        """Ids of the vocabulary under `key`: one, several or none; GPT-2's or -1 may be outside."""
-        value = hf.get(key, getattr(cls, key))
-        ids = value if isinstance(value, list) else [value]
-        return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,17 +87,18 @@ class HfConfig:
         """The Hugging Face config of this model: what was read, with this config's values."""
         read = json.loads(self.hf)
         read.pop("num_labels", None)  # id2label says it
-        for key, ids in (("eos_token_id", self.eos_tokens), ("pad_token_id", self.pad_tokens)):
-            if ids != self.token_ids(read, key):
-                read[key] = ids[0] if len(ids) == 1 else list(ids) or None
         own = {f.metadata["hf"]: f.name for f in dataclasses.fields(self) if f.metadata}
-        return {
+        hf = {
             **read,
             "model_type": self.model_type,
             **{key: getattr(self, name) for key, name in own.items()},
             "id2label": {str(i): name for i, name in enumerate(self.labels)},
             "label2id": {name: i for i, name in enumerate(self.labels)},
         }
+        for key, ids in (("eos_token_id", self.eos_tokens), ("pad_token_id", self.pad_tokens)):
+            if ids != _token_ids(hf, key):
+                hf[key] = ids[0] if len(ids) == 1 else list(ids) or None
+        return hf
 
     def __post_init__(self):
         if self.hidden_size % self.num_heads:
@@ -137,6 +130,15 @@ class HfConfig:
     def with_dropout(self, rate: float) -> "HfConfig":
         """Every dropout that the family has, at one rate."""
         return self.replace(**dict.fromkeys(self.dropouts, rate))
+
+
+def _token_ids(hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """Ids of the vocabulary under `key`: one, several or none; 50256 or -1 may be outside of it.
+
+    A key that is not there is none, as for transformers 5, whatever its config classes say.
+    """
+    ids = hf.get(key) if isinstance(hf.get(key), list) else [hf.get(key)]
+    return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
 
 
 def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:

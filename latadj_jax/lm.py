@@ -78,7 +78,6 @@ def from_scratch(settings: Settings, train_text: str):
     """A GPT-2 of the settings' sizes with random weights, and a tokenizer of the training text."""
     s = settings.model.scratch
     tokenizer = train_tokenizer(train_text, s.vocab_size)
-    ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = GPT2Config(
         vocab_size=s.vocab_size,
         hidden_size=s.hidden_size,
@@ -86,7 +85,8 @@ def from_scratch(settings: Settings, train_text: str):
         num_heads=s.num_heads,
         intermediate_size=4 * s.hidden_size,
         max_positions=s.max_positions,
-        hf=json.dumps(ids),
+        eos_tokens=(tokenizer.eos_token_id,),
+        hf=json.dumps({"bos_token_id": tokenizer.bos_token_id}),
     )
     model = Model(config, "lm")
     return model, init_params(model, settings.seed), tokenizer

@@ -1,7 +1,6 @@
 """A training run on pairs of texts: a T5 learns to write the second after the first."""
 
 import functools
-import json
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -98,7 +97,6 @@ def from_scratch(settings: Settings, examples: Examples):
     texts = (text for pair, target in zip(examples.texts, examples.labels, strict=True)
              for text in (*pair, target))  # fmt: skip
     tokenizer = train_tokenizer(texts, s.vocab_size)
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     config = T5Config(
         vocab_size=s.vocab_size,
         hidden_size=s.hidden_size,
@@ -108,7 +106,8 @@ def from_scratch(settings: Settings, examples: Examples):
         head_size=s.hidden_size // s.num_heads,
         intermediate_size=2 * s.hidden_size,
         decoder_start=tokenizer.pad_token_id,
-        hf=json.dumps(ids),
+        eos_tokens=(tokenizer.eos_token_id,),
+        pad_tokens=(tokenizer.pad_token_id,),
     )
     model = Model(config, "seq2seq")
     return model, init_params(model, settings.seed), tokenizer

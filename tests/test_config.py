@@ -42,7 +42,6 @@ def test_every_setting_is_read_from_its_own_key():
         head_dropout=0.4,
         initializer_range=0.05,
         labels=("bad", "good", "neither"),
-        pad_tokens=(0,),  # where config.json says nothing
     )
     assert config_from_hf(HF) == expected
 
@@ -53,7 +52,12 @@ def test_optional_keys_have_hugging_face_defaults():
     required = (*FAMILY_SIZES, "model_type")
     ours = config_from_hf({key: HF[key] for key in required})
     theirs = transformers.BertConfig(**{key: HF[key] for key in required})
-    assert ours == config_from_hf(theirs.to_dict())
+    assert ours == without_ids(config_from_hf(theirs.to_dict()))
+
+
+def without_ids(config):
+    """A file that names no special tokens has none, for transformers' `generate`, too."""
+    return config.replace(eos_tokens=(), pad_tokens=())
 
 
 FAMILY_SIZES = (
@@ -214,7 +218,6 @@ def test_every_setting_of_llama_is_read_from_its_own_key():
         mlp_bias=True,
         attention_dropout=0.2,
         tied=True,
-        eos_tokens=(2,),  # where config.json says nothing
     )
 
 
@@ -235,7 +238,7 @@ def test_optional_keys_of_causal_families_have_hugging_face_defaults(family):
     hf, sizes = SIZES[family]
     hf = {"model_type": family, **{key: hf[key] for key in sizes}}
     theirs = transformers.AutoConfig.for_model(**hf).to_dict()
-    assert config_from_hf(hf) == config_from_hf(theirs)
+    assert config_from_hf(hf) == without_ids(config_from_hf(theirs))
 
 
 @pytest.mark.parametrize(("family", "key"), [(f, key) for f in SIZES for key in SIZES[f][1]])

@@ -37,7 +37,6 @@ FAMILIES = {
         "n_inner": 48,
         "n_positions": 40,
         "pad_token_id": 0,
-        "eos_token_id": None,
     },
     # Two query heads to a key-value head, heads wider than hidden_size / heads, fast rotation.
     "llama": {
@@ -52,7 +51,6 @@ FAMILIES = {
         "max_position_embeddings": 40,
         "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
         "pad_token_id": 0,
-        "eos_token_id": None,
     },
     # Heads wider than d_model / num_heads; the last bucket of distances begins within a batch.
     "t5": {
