@@ -98,6 +98,7 @@ METHODS = {
     "acc2": Method((2.0,), profile="acc"),
     "merge2": Method((2.0,), strategy="merge"),
     "all": ALL,
+    "all_longer": dataclasses.replace(ALL, epochs=1.5),
     "dense_searched": Method((), "dense", "searched", "merge", epochs=0.0),
     "all_searched": dataclasses.replace(ALL, profile="searched"),
     # What each part of it is worth, and what as many more steps do to the dense model alone.

@@ -70,11 +70,11 @@ def differences(runs, method_of, count: str, strategy: str = "") -> str:
     return table(["task", "metric", "seeds", "dense", *(f"{s}x" for s in SPEEDS)], rows)
 
 
-def against(runs) -> str:
-    """The one checkpoint beside the specialists: at each speed, what it has more."""
+def against(runs, method: str) -> str:
+    """One checkpoint for all speeds beside the specialists: at each speed, what it has more."""
     rows, every = [], defaultdict(list)
     for task in tasks_of(runs):
-        one = {run["seed"]: run for run in runs.get((task, "all"), [])}
+        one = {run["seed"]: run for run in runs.get((task, method), [])}
         for trained in SPEEDS:
             pairs = [(one[run["seed"]], run) for run in runs.get((task, f"at{trained}"), [])
                      if run["seed"] in one]  # fmt: skip
@@ -230,6 +230,7 @@ def cost(runs) -> str:
 
 def main() -> None:
     runs = load()
+    parts = [*sorted({m for _, m in runs if m.startswith("all")} - {"all_longer"}), "dense_longer"]
     made = {
         "specialists_valid": differences(runs, lambda speed: f"at{speed}", "valid"),
         "specialists_padded": differences(runs, lambda speed: f"at{speed}", "padded"),
@@ -239,10 +240,12 @@ def main() -> None:
         "dense_padded": differences(runs, lambda speed: "dense", "padded"),
         "merged_valid": differences(runs, lambda speed: "dense", "valid", "merge"),
         "merged_padded": differences(runs, lambda speed: "dense", "padded", "merge"),
-        "against": against(runs),
-        "parts": side_by_side(
-            runs, [*sorted({m for _, m in runs if m.startswith("all")}), "dense_longer"]
-        ),
+        "longer": side_by_side(runs, ["all", "all_longer"]),
+        "longer_valid": differences(runs, lambda speed: "all_longer", "valid"),
+        "longer_padded": differences(runs, lambda speed: "all_longer", "padded"),
+        "against": against(runs, "all"),
+        "longer_against": against(runs, "all_longer"),
+        "parts": side_by_side(runs, parts),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
         "profiles": profiles(runs),
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
