@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
     cfg.elimination.fit = "falling"
     cfg.elimination.strategy = "merge"
     cfg.train.batch_size = 32
-    cfg.train.epochs = 1.0  # longer is better: docs/quality.md
+    cfg.train.epochs = 1.0  # more may be better: docs/quality.md
     cfg.train.learning_rate = 2e-5
     cfg.eval.alphas = (1.15, 0.97, 0.8)
     cfg.eval.metrics = ("accuracy",)
