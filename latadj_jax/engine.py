@@ -79,7 +79,7 @@ class Engine:
         self.alphas = tuple(sorted({model.alpha, *alphas_of(alphas)}, key=_slowest_first))
         default = default_buckets(min(128, _longest(model)))
         self.buckets = sizes_of("buckets", buckets) or default
-        self.batch_sizes = sizes_of("batch_sizes", (1, *sizes_of("batch_sizes", batch_sizes)))
+        self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
         if self.buckets[-1] > _longest(model):
             raise ValueError(
                 f"a bucket has {self.buckets[-1]} tokens, the model {_longest(model)} positions."

@@ -1,125 +1,21 @@
-"""Reading weights: every format gives the same parameters, and nothing is lost in silence."""
+"""Tensors become parameters: each in its own place, and nothing is lost in silence."""
 
-import json
 import re
-import sys
-from pathlib import Path
 
-import flax
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
-import safetensors.numpy
 import tiny
+from tiny_weights import assert_equal, load, state, without_weights
 
 import latadj_jax
 from latadj_jax.weights import WeightsError, read_tensors
 
 
-def layer_tensors(n: int, d: int = 32, f: int = 48) -> dict[str, tuple[int, ...]]:
-    layer = f"encoder.layer.{n}"
-    return {
-        **{f"{layer}.attention.self.{name}.weight": (d, d) for name in ("query", "key", "value")},
-        **{f"{layer}.attention.self.{name}.bias": (d,) for name in ("query", "key", "value")},
-        f"{layer}.attention.output.dense.weight": (d, d),
-        f"{layer}.attention.output.dense.bias": (d,),
-        f"{layer}.attention.output.LayerNorm.weight": (d,),
-        f"{layer}.attention.output.LayerNorm.bias": (d,),
-        f"{layer}.intermediate.dense.weight": (f, d),
-        f"{layer}.intermediate.dense.bias": (f,),
-        f"{layer}.output.dense.weight": (d, f),
-        f"{layer}.output.dense.bias": (d,),
-        f"{layer}.output.LayerNorm.weight": (d,),
-        f"{layer}.output.LayerNorm.bias": (d,),
-    }
-
-
-def state(prefix: str = "bert.", num_labels: int = 3) -> dict[str, np.ndarray]:
-    """A BERT classifier as Hugging Face names and shapes it, written down independently."""
-    shapes = {
-        "embeddings.word_embeddings.weight": (tiny.VOCAB, 32),
-        "embeddings.position_embeddings.weight": (40, 32),
-        "embeddings.token_type_embeddings.weight": (2, 32),
-        "embeddings.LayerNorm.weight": (32,),
-        "embeddings.LayerNorm.bias": (32,),
-        **layer_tensors(0),
-        **layer_tensors(1),
-        **layer_tensors(2),
-        "pooler.dense.weight": (32, 32),
-        "pooler.dense.bias": (32,),
-    }
-    shapes = {prefix + name: shape for name, shape in shapes.items()}
-    if num_labels:
-        shapes |= {"classifier.weight": (num_labels, 32), "classifier.bias": (num_labels,)}
-    rng = np.random.default_rng(0)
-    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
-
-
-def flax_tree(tensors, separator="."):
-    """The same weights as Hugging Face's Flax models stored them."""
-    flat = {}
-    for name, array in tensors.items():
-        *module, leaf = name.split(separator)
-        if leaf == "weight" and module[-1] == "LayerNorm":
-            leaf = "scale"
-        elif leaf == "weight" and module[-1].endswith("embeddings"):
-            leaf = "embedding"
-        elif leaf == "weight":
-            leaf, array = "kernel", array.T
-        flat[(*module, leaf)] = array
-    return flax.traverse_util.unflatten_dict(flat)
-
-
-def write_safetensors(tensors, file):
-    safetensors.numpy.save_file(tensors, file)
-
-
-def write_msgpack(tensors, file):
-    file.write_bytes(flax.serialization.msgpack_serialize(flax_tree(tensors)))
-
-
-def write_torch(tensors, file):
-    torch = pytest.importorskip("torch")
-    torch.save({name: torch.from_numpy(array.copy()) for name, array in tensors.items()}, file)
-
-
-WRITERS = {
-    "model.safetensors": write_safetensors,
-    "flax_model.msgpack": write_msgpack,
-    "pytorch_model.bin": write_torch,
-}
-
-
-def write_shards(tensors, folder, name):
-    """Two shards and their index."""
-    stem, suffix = name.rsplit(".", 1)
-    names = sorted(tensors)
-    weight_map = {}
-    for n, part in enumerate((names[::2], names[1::2]), 1):
-        shard = f"{stem}-{n:05}-of-00002.{suffix}"
-        WRITERS[name]({key: tensors[key] for key in part}, folder / shard)
-        weight_map |= dict.fromkeys(part, shard)
-    index = {"metadata": {"total_size": 1}, "weight_map": weight_map}
-    (folder / f"{name}.index.json").write_text(json.dumps(index))
-
-
 @pytest.fixture
 def folder(tmp_path):
-    """A model folder that still lacks its weights."""
-    config = tiny.hf_config("bert", "classification")
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
-
-
-def load(folder, tensors, **kwargs):
-    write_safetensors(tensors, folder / "model.safetensors")
-    return latadj_jax.from_pretrained(folder, **kwargs)[1]
-
-
-def assert_equal(params, other):
-    assert jax.tree.structure(params) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, params, other)
+    return without_weights(tmp_path)
 
 
 def test_every_tensor_goes_to_its_own_place(folder):
@@ -154,19 +50,6 @@ def test_every_tensor_goes_to_its_own_place(folder):
     assert len(jax.tree.leaves(params)) == len(tensors)
 
 
-@pytest.mark.parametrize("sharded", [False, True], ids=["single", "sharded"])
-@pytest.mark.parametrize("name", WRITERS)
-def test_every_format_gives_the_same_parameters(folder, name, sharded):
-    tensors = state()
-    if sharded:
-        write_shards(tensors, folder, name)
-    else:
-        WRITERS[name](tensors, folder / name)
-    read = latadj_jax.from_pretrained(folder)[1]
-    (folder / "model.safetensors.index.json").unlink(missing_ok=True)
-    assert_equal(read, load(folder, tensors))
-
-
 @pytest.mark.parametrize("prefix", ["bert.", ""])
 def test_weights_load_with_and_without_the_prefix_of_a_task_model(folder, prefix):
     assert_equal(load(folder, state(prefix)), load(folder, state()))
@@ -182,92 +65,9 @@ def test_old_names_of_norm_weights_are_read(folder):
     assert_equal(load(folder, old), load(folder, state()))
 
 
-@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("name", WRITERS)
-def test_half_precision_tensors_are_read_exactly(folder, name, dtype):
-    half = {key: array.astype(dtype) for key, array in state().items()}
-    if name == "pytorch_model.bin":
-        torch = pytest.importorskip("torch")
-        kind = torch.float16 if dtype == np.float16 else torch.bfloat16
-        torch.save({k: torch.tensor(v.astype(np.float32)).to(kind) for k, v in half.items()},
-                   folder / name)  # fmt: skip
-    else:
-        WRITERS[name](half, folder / name)
-    read = latadj_jax.from_pretrained(folder)[1]
-    (folder / name).unlink()
-    assert_equal(read, load(folder, {k: v.astype(np.float32) for k, v in half.items()}))
-
-
 def test_parameters_have_the_dtype_asked_for(folder):
     params = load(folder, state(), dtype="bfloat16")
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(ml_dtypes.bfloat16)}
-
-
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.99])
-@pytest.mark.parametrize("name", WRITERS)
-def test_truncated_files_are_refused_by_name(folder, name, share):
-    WRITERS[name](state(), folder / name)
-    whole = (folder / name).read_bytes()
-    (folder / name).write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(WeightsError, match=f"{name} cannot be read"):
-        latadj_jax.from_pretrained(folder)
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_missing_shard_is_named(folder, name):
-    write_shards(state(), folder, name)
-    stem, suffix = name.rsplit(".", 1)
-    shard = f"{stem}-00002-of-00002.{suffix}"
-    (folder / shard).unlink()
-    with pytest.raises(WeightsError, match=f"lacks the shard {shard}"):
-        latadj_jax.from_pretrained(folder)
-
-
-@pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"a": 1}}']
-)
-def test_a_broken_index_is_named(folder, text):
-    (folder / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(WeightsError, match=r"model\.safetensors\.index\.json.*weight_map"):
-        latadj_jax.from_pretrained(folder)
-
-
-def test_a_folder_without_weights_says_what_was_looked_for(folder):
-    with pytest.raises(WeightsError, match=r"no weights.*model\.safetensors.*flax_model\.msgpack"):
-        latadj_jax.from_pretrained(folder)
-
-
-def test_reading_a_torch_file_without_torch_says_how_to_go_on(folder, monkeypatch):
-    (folder / "pytorch_model.bin").write_bytes(b"anything")
-    monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(WeightsError, match=r"needs torch.*pip install torch.*safetensors"):
-        latadj_jax.from_pretrained(folder)
-
-
-def test_a_torch_file_of_parameters_is_read(folder):
-    torch = pytest.importorskip("torch")
-    tensors = state()
-    parameters = {name: torch.nn.Parameter(torch.tensor(t)) for name, t in tensors.items()}
-    torch.save(parameters, folder / "pytorch_model.bin")
-    params = latadj_jax.from_pretrained(folder)[1]
-    assert_equal(params, load(folder, tensors))
-
-
-@pytest.mark.parametrize(
-    ("saved", "message"),
-    [
-        (
-            {"state_dict": {}, "epoch": 3},
-            "holds 'state_dict', which is no dense tensor but .* dict",
-        ),
-        ([1, 2], "holds a list; save"),
-    ],
-)
-def test_a_torch_file_of_something_else_says_what_to_save(folder, saved, message):
-    torch = pytest.importorskip("torch")
-    torch.save(saved, folder / "pytorch_model.bin")
-    with pytest.raises(WeightsError, match=rf"pytorch_model\.bin {message}"):
-        latadj_jax.from_pretrained(folder)
 
 
 def test_all_that_does_not_fit_is_listed_at_once(folder):
@@ -351,15 +151,3 @@ def test_half_precision_parameters_come_back_equal(tmp_path):
     params = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
     latadj_jax.save_pretrained(tmp_path / "model", model, params)
     assert_equal(latadj_jax.from_pretrained(tmp_path / "model", dtype="bfloat16")[1], params)
-
-
-def test_the_tensors_of_a_file_share_one_descriptor(tmp_path):
-    """A Mac grants a process 256 of them."""
-    open_files = Path("/proc/self/fd")
-    if not open_files.is_dir():
-        pytest.skip("this system does not show what is open")
-    folder = tiny.save(tmp_path, "features")
-    before = len(list(open_files.iterdir()))
-    tensors = read_tensors(folder)
-    assert len(tensors) > 20
-    assert len(list(open_files.iterdir())) - before <= 1

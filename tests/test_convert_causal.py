@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tiny
+from tiny_weights import assert_equal
 
 import latadj_jax
 from latadj_jax.weights import WeightsError, read_tensors
@@ -71,11 +72,6 @@ def load(folder, family, tensors, task="features", **changes):
     (folder / "config.json").write_text(json.dumps(config))
     safetensors.numpy.save_file(tensors, folder / "model.safetensors")
     return latadj_jax.from_pretrained(folder)[1]
-
-
-def assert_equal(params, other):
-    assert jax.tree.structure(params) == jax.tree.structure(other)
-    jax.tree.map(np.testing.assert_array_equal, params, other)
 
 
 def test_every_tensor_of_gpt2_goes_to_its_own_place(tmp_path):
