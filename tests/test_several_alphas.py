@@ -9,7 +9,8 @@ import pytest
 import tiny
 import tiny_run
 
-from latadj_jax import tasks, training
+import latadj_jax
+from latadj_jax import steps, tasks, training
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -40,9 +41,42 @@ def test_several_alphas_are_drawn_by_the_step_alone(tmp_path):
     sandwich = dataclasses.replace(one, sandwich=True, distill=0.5)
     dense, largest, smallest, between = training.plans_of_step(model, sandwich, 16, 0, 1)
     assert dense.is_dense
-    assert [plan.rates[0] for plan in (largest, between, smallest)] == sorted(
-        (plan.rates[0] for plan in (largest, between, smallest)), reverse=True
+    rates = [plan.rates[0] for plan in (largest, smallest, between)]
+    assert rates == [model.plan(alpha, 16).rates[0] for alpha in (1.1, 0.7, 0.8)]
+
+
+@pytest.mark.parametrize("distill", [0.0, 0.25, 1.0])
+def test_the_loss_of_a_step_is_that_of_its_passes(distill):
+    """Of the labels, and for the share `distill` the distance from the dense pass's logits."""
+    off = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), 0.0)
+    model = tiny.make_model(task="classification", num_hidden_layers=2, **off)
+    params = tiny.random_params(model)
+    inputs, _ = tiny.mixed_batch()
+    labels = np.array([0, 1, 0, 1], np.int32)
+    batch = {**inputs, "labels": labels, "weights": np.ones(4, np.float32)}
+    plans = tuple(model.plan(alpha, batch["input_ids"].shape[1]) for alpha in (None, 0.4))
+
+    def logits(params, plan):
+        return latadj_jax.apply(model, params, inputs, plan=plan).logits
+
+    def expected(params):
+        log_dense, log_pruned = (jax.nn.log_softmax(logits(params, plan)) for plan in plans)
+        rows = np.arange(4)
+        teacher = jax.lax.stop_gradient(log_dense)
+        distance = (jnp.exp(teacher) * (teacher - log_pruned)).sum()
+        of_labels = -log_pruned[rows, labels].sum()
+        pruned = (1 - distill) * of_labels + distill * distance
+        return (-log_dense[rows, labels].sum() + pruned) / 2
+
+    def found(params):
+        step = steps.Step(model, None, plans, distill)
+        return steps._total_loss(step, params, batch, jax.random.key(0))
+
+    (one, one_slope), (other, other_slope) = (
+        jax.value_and_grad(f)(params) for f in (found, expected)
     )
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), one_slope, other_slope)
 
 
 @pytest.mark.parametrize("distill", [0.0, 0.5])
