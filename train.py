@@ -29,7 +29,7 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", 0, "how many they are")
 _PROCESS_ID = flags.DEFINE_integer("process_id", -1, "which of them this is, from 0")
-_CLUSTER = flags.DEFINE_bool("cluster", False, "Slurm, Cloud TPU or GKE says all of that")
+_CLUSTER = flags.DEFINE_bool("cluster", False, "Slurm, Open MPI, Cloud TPU or GKE says all of that")
 
 
 def main(_) -> None:
