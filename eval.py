@@ -26,12 +26,13 @@ from latadj_jax.exporting import export_programs
 from latadj_jax.files import read_text
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.perplexity import evaluate_file
+from latadj_jax.plan import parse_alpha
 from latadj_jax.report import how, remaining, table
 from latadj_jax.runs import load_settings, model_of, newest_run
 from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
 from latadj_jax.text import load_tokenizer
 
-_ALPHA = flags.DEFINE_list("alpha", [], "speedup coefficients, comma-separated")
+_ALPHA = flags.DEFINE_list("alpha", [], "coefficients, comma-separated; dense is always there")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")
 _MODEL = flags.DEFINE_string(
     "model", None, "a model in place of a run, with --text, --last_words, --export or --explain"
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> None:
     absl.logging.set_verbosity(absl.logging.WARNING)
     try:
         if len(argv) > 1:
-            raise ValueError(f"{argv[1]!r} is no flag; write --alpha {argv[1]}")
+            raise ValueError(f"{argv[1]!r} is no flag; write e.g. --alpha 0.8,0.9 --workdir FOLDER")
         alphas = [parse_alpha(text) for text in _ALPHA.value]
         check_flags()
         for flag in (_WORKDIR, _TEXT, _LAST_WORDS, _EXPORT, _HTML):
@@ -192,13 +193,6 @@ def parse_number(flag: str, text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"--{flag} takes numbers, e.g. 4,19; {text!r} is none.")
     return int(text)
-
-
-def parse_alpha(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--alpha takes numbers, e.g. 0.8,0.9; {text!r} is none.") from None
 
 
 if __name__ == "__main__":

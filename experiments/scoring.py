@@ -74,8 +74,8 @@ def logits_of(
     logits = np.zeros((len(part.examples), len(model.config.labels)), np.float32)
     for indices, batch in part.batches(buckets, batch_size):
         valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
-        counts_BL = np.asarray(plan.example_counts(valid_B))
+        counts_by_layer = np.asarray(plan.example_counts(valid_B))
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
-        out = simulate(model, params, inputs, counts_BL, strategy)
+        out = simulate(model, params, inputs, counts_by_layer, strategy)
         logits[indices] = np.asarray(out.logits)[: len(indices)]
     return logits

@@ -80,8 +80,10 @@ def separators_alive(model: Model, params, part: Encoded, plan: Plan) -> float:
     alive = total = 0
     for indices, batch in part.batches(default_buckets(plan.length), 64):
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
-        counts_BL = np.asarray(plan.example_counts(batch["attention_mask"].sum(axis=1)))
-        entered_BL = np.asarray(simulate(model, params, inputs, counts_BL, "merge").entered[-1])
+        counts_by_layer = np.asarray(plan.example_counts(batch["attention_mask"].sum(axis=1)))
+        entered_BL = np.asarray(
+            simulate(model, params, inputs, counts_by_layer, "merge").entered[-1]
+        )
         ids_BT = np.where(batch["attention_mask"], batch["input_ids"], -1)
         for ids, entered in zip(ids_BT[: len(indices)], entered_BL, strict=False):
             total += (ids == SEPARATOR).sum()

@@ -2,7 +2,8 @@
 
 Axis letters in names of arrays, e.g. `x_BLD`:
   B batch, T tokens of the input, L word-vectors in, K kept, H heads, C head width, D model width,
-  F feed-forward width, V vocabulary, I queries, J keys.
+  F feed-forward width, V vocabulary, I queries, J keys, S tokens of a target or continuation,
+  G key-value heads, E all heads side by side, R removed, N examples (of windows W).
 """
 
 from latadj_jax.api import apply, from_pretrained

@@ -71,7 +71,7 @@ def from_pretrained(
             "problem_type 'multi_label_classification' is not implemented; name another task."
         )
     if num_labels is not None and task not in ("classification", "regression"):
-        raise ValueError(f"num_labels is of a classification or regression; the task is {task!r}.")
+        raise ValueError(f"num_labels is for classification and regression; the task is {task!r}.")
     if num_labels is None and task == "regression" and own_task != "regression":
         num_labels = 1
     new_head = num_labels is not None and num_labels != len(config.labels)

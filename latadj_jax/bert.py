@@ -151,7 +151,7 @@ class Bert(nn.Module):
         places_BL = jnp.maximum(rows_L - start_B1, 0)
         x_BLD = by_rows(self.embeddings(ids_BL, types_BL, places_BL, train))
 
-        counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
+        counts_by_layer = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
         merges = plan.strategy == "merge" and not plan.is_dense
         sizes_BL = jnp.ones(ids_BL.shape, jnp.float32) if merges else None  # tokens stood for
@@ -159,7 +159,7 @@ class Bert(nn.Module):
         for n, layer in enumerate(self.layers):
             cut = None
             if plan.rates[n] < 1:
-                cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy, plan.removed[n])
+                cut = Cut(counts_by_layer[:, n], plan.sizes[n], plan.strategy, plan.removed[n])
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             entered.append(positions_BL)
             protected_BL = positions_BL == start_B1

@@ -36,7 +36,7 @@ def alpha_of_speedup(
     most = expected_speedup(model.plan(alphas[-1], length))
     raise ValueError(
         f"speedup {speedup:g} is out of reach at {length} tokens: {_named(alphas[-1])}, the "
-        f"engine's fastest, gives {most:.2f}."
+        f"engine's fastest, gives {most:.2f}; ask for less, or give it a smaller alpha."
     )
 
 

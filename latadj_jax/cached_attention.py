@@ -13,7 +13,7 @@ from flax import struct
 
 from latadj_jax import layers
 from latadj_jax.eliminate import Cut, select, take, take_positions
-from latadj_jax.ranking import WINDOW, novelty, ranking, window_score, with_recent
+from latadj_jax.ranking import WINDOW, novelty, ranking, with_recent
 from latadj_jax.score import attention_received, per_viewer
 
 BLOCK = 256  # queries at a time, which look only at the keys up to their own block's end
@@ -104,7 +104,8 @@ def choose(cut: Cut, scores_BL, queries, normed_BLD, x_BLD, new: LayerCache, key
         weights_BHWL, totals_BHW1 = layers.attention_weights(
             q_BWHC, new.keys, sees(asking_BW, positions_BL)
         )
-        scores_BL = window_score(weights_BHWL, asked_BW, totals_BHW1)
+        # What the last queries attend to, as in SnapKV (Li et al., arXiv 2404.14469).
+        scores_BL = attention_received(weights_BHWL, asked_BW, totals_BHW1)
         ranking_BL = with_recent(scores_BL, positions_BL, cut.count_B)
     elif cut.strategy == "novelty":
         ranking_BL = with_recent(novelty(x_BLD, valid_BL), positions_BL, cut.count_B)
@@ -128,7 +129,7 @@ def attend(
 
 
 def causal_scores(q_BLHC: jax.Array, new: LayerCache) -> jax.Array:
-    """Score Vector of eq. (8), `score.causal_score_vector` in blocks: float32 [B, L]."""
+    """The Score Vector of a causal layer, computed in blocks of queries: float32 [B, L]."""
     length = q_BLHC.shape[1]
     received_BL = jnp.zeros(new.positions.shape, jnp.float32)
     for rows, num_keys in blocks(length, length, 0):

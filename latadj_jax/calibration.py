@@ -44,11 +44,13 @@ def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
         raise ValueError(f"each batch must be a dict of arrays; one is a {type(batch).__name__}.")
     inputs = {key: array for key, array in batch.items() if key != "decoder_input_ids"}
     out = apply(model.encoder, params, on_devices(inputs), return_scores=True)
-    acc_BL = np.stack([fetch(_median(scores, out.positions)) for scores in out.scores], axis=1)
-    weights_B = np.asarray(batch.get("weights", np.ones(len(acc_BL))))
-    if weights_B.shape != (len(acc_BL),):
-        raise ValueError(f"weights must be [{len(acc_BL)}]; it is {list(weights_B.shape)}.")
-    return acc_BL[weights_B > 0]
+    acc_by_layer = np.stack(
+        [fetch(_median(scores, out.positions)) for scores in out.scores], axis=1
+    )
+    weights_B = np.asarray(batch.get("weights", np.ones(len(acc_by_layer))))
+    if weights_B.shape != (len(acc_by_layer),):
+        raise ValueError(f"weights must be [{len(acc_by_layer)}]; it is {list(weights_B.shape)}.")
+    return acc_by_layer[weights_B > 0]
 
 
 @jax.jit

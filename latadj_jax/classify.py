@@ -22,7 +22,7 @@ from scipy.special import softmax
 from latadj_jax.api import from_pretrained
 from latadj_jax.engine import Engine
 from latadj_jax.model import Model
-from latadj_jax.plan import solve_alpha
+from latadj_jax.plan import parse_alpha, solve_alpha
 from latadj_jax.requests import TextError
 from latadj_jax.sources import resolve
 from latadj_jax.text import load_tokenizer
@@ -105,15 +105,8 @@ def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
     if args.speedup is not None:
         alpha = solve_alpha(model.profile, longest, args.speedup, protected=protected)
     elif args.alpha is not None:
-        alpha = None if args.alpha == "dense" else parse_alpha(args.alpha)
+        alpha = parse_alpha(args.alpha)
     return model.replace(alpha=alpha), (), {}
-
-
-def parse_alpha(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--alpha takes a number, or dense; {text!r} is neither.") from None
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -136,7 +129,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(","))
+    numbers = text.split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise argparse.ArgumentTypeError(f"takes numbers, e.g. 32,64; it is {text!r}.")
+    return tuple(int(number) for number in numbers)
 
 
 if __name__ == "__main__":

@@ -149,7 +149,7 @@ class LlamaConfig(HfConfig):
         super().__post_init__()
         if self.num_heads % self.num_kv_heads:
             raise ConfigError(
-                f"num_attention_heads {self.num_heads} is no multiple of num_key_value_heads "
+                f"num_attention_heads {self.num_heads} is not a multiple of num_key_value_heads "
                 f"{self.num_kv_heads}."
             )
         if self.head_size % 2:
@@ -270,6 +270,6 @@ def config_from_hf(hf: Mapping[str, Any]):
     model_type = hf.get("model_type")
     if model_type not in CONFIGS:
         raise ConfigError(
-            f"model_type {model_type!r} is not implemented; one of {', '.join(CONFIGS)} is."
+            f"model_type {model_type!r} is not implemented; implemented are {', '.join(CONFIGS)}."
         )
     return CONFIGS[model_type].from_hf(hf)

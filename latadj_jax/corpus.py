@@ -125,10 +125,11 @@ def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
 
 
 def _read_file(path: pathlib.Path, data: DataSettings) -> str:
-    if path.suffix in (".tsv", ".csv", ".json"):
+    suffix = path.suffix.lower()
+    if suffix in (".tsv", ".csv", ".json"):
         raise DataError(f"{path} is no running text; make it .txt, or .jsonl with a text column.")
     text = read_text(path)
-    if path.suffix != ".jsonl":
+    if suffix != ".jsonl":
         return text
     column, texts = (data.local_text_columns or data.text_columns)[0], []
     for row, record in json_lines(path.name, text):

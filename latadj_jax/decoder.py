@@ -55,14 +55,14 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     x_BLD = by_rows(decoder.embed(ids_BT, jnp.maximum(positions_BL, 0), train))
     lengths_B = jnp.max(positions_BL, axis=1) + 1
 
-    counts_BL = plan.example_counts(valid_BT.sum(axis=1, dtype=jnp.int32))
+    counts_by_layer = plan.example_counts(valid_BT.sum(axis=1, dtype=jnp.int32))
     by_row_BTD = jnp.zeros_like(x_BLD)
     scores, entered, caches = [], [], []
     for n, layer in enumerate(decoder.layers):
         cut, rows_BL = None, rows_of(positions_BL, start_B1)
         if plan.rates[n] < 1:
             strategy = of_layer(plan.strategy, n, plan.num_layers)
-            cut = Cut(counts_BL[:, n], plan.sizes[n], strategy, plan.removed[n])
+            cut = Cut(counts_by_layer[:, n], plan.sizes[n], strategy, plan.removed[n])
             by_row_BTD = put_back(by_row_BTD, x_BLD, rows_BL)
         if last_only and n == len(decoder.layers) - 1:
             cut = Cut(jnp.ones_like(lengths_B), 1, "recent", positions_BL.shape[1] - 1)

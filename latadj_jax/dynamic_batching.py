@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 
-class MicroBatcher:
+class DynamicBatcher:
     """Collects requests until there are `most`, or `wait_ms` after the first, and runs them.
 
     A request has a key, e.g. the alpha it asks for: those of one key run together.
@@ -19,7 +19,7 @@ class MicroBatcher:
         self._waiting: queue.SimpleQueue = queue.SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._serve, name="micro-batches", daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="dynamic-batching", daemon=True)
         self._thread.start()
 
     def submit(self, key, request) -> Future:

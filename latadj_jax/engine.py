@@ -19,6 +19,7 @@ import numpy as np
 
 from latadj_jax.batch import bucket_of, default_buckets, sizes_of
 from latadj_jax.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
+from latadj_jax.dynamic_batching import DynamicBatcher
 from latadj_jax.latency import (
     Latency,
     load_latencies,
@@ -26,7 +27,6 @@ from latadj_jax.latency import (
     measure_latencies,
     save_latencies,
 )
-from latadj_jax.microbatch import MicroBatcher
 from latadj_jax.model import Model, check_params
 from latadj_jax.plan import alphas_of
 from latadj_jax.programs import Programs, Shape
@@ -82,7 +82,8 @@ class Engine:
         self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
         if self.buckets[-1] > _longest(model):
             raise ValueError(
-                f"a bucket has {self.buckets[-1]} tokens, the model {_longest(model)} positions."
+                f"the bucket {self.buckets[-1]} is longer than the model's {_longest(model)} "
+                "positions; leave it out."
             )
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
@@ -174,7 +175,7 @@ class Engine:
             if self._closed:
                 raise RuntimeError("the engine is closed; it takes no more requests.")
             if self._batcher is None:
-                self._batcher = MicroBatcher(
+                self._batcher = DynamicBatcher(
                     lambda alpha, batch: self._run(lambda _: alpha, batch),
                     self.batch_sizes[-1],
                     self._max_wait_ms,

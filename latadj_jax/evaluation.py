@@ -10,10 +10,9 @@ from tqdm import tqdm
 from latadj_jax import metrics, tasks
 from latadj_jax.api import apply
 from latadj_jax.batch import collate, default_buckets, group
-from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.measure import conditions, interleaved_ms, median
 from latadj_jax.mesh import fetch, on_devices, put
 from latadj_jax.model import Model, rngs_for
-from latadj_jax.perplexity import conditions
 from latadj_jax.plan import Plan, expected_speedup, macs
 from latadj_jax.settings import DataSettings, EvalSettings
 from latadj_jax.text import Examples, encode
@@ -120,7 +119,9 @@ def evaluate(
       unit: what the report says they are.
 
     Returns:
-      {"metrics", "num_layers", "rows"}; a row per alpha (None is dense) with its `metrics` by part,
+      what `report` makes tables and sentences of: the names of the "metrics", the number of
+      "examples" by part and their "unit", what "timing" and "work" are of, `measure.conditions`,
+      and "rows"; a row per alpha (None is dense) with its `metrics` by part,
       `expected_speedup` and `macs` (per example, at its padded length), `measured_speedup` over
       dense and `ms_per_example` (median time of one batch of each bucket, in turns, times the
       number of its batches), and `remaining`: the mean share of an example's own word-vectors
@@ -168,7 +169,9 @@ def evaluate(
         "unit": unit,
         "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
         "length, weighted by the number of batches",
-        **conditions(model, count, settings),
+        "work": "those of the padded length that each example fits into (what is left over may run "
+        "at a longer one)",
+        **conditions(model, count, settings.batch_size),
         "rows": rows,
     }
 

@@ -1,4 +1,5 @@
-"""Examples whose answer lies far back in their context: last words, planted facts."""
+"""Examples whose answer lies far back in their context: last words (LAMBADA), and facts planted in
+a long text (passkey retrieval, the needle in a haystack)."""
 
 import pathlib
 

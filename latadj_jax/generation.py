@@ -1,6 +1,7 @@
 """Text that follows a prompt: a pruned prompt, and a dense continuation on its smaller caches."""
 
 import functools
+import inspect
 import numbers
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,6 +112,8 @@ def stream(
     """
     if options.pop("num_beams", 1) != 1:
         raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
+    if unknown := sorted(set(options) - set(inspect.signature(_prepare).parameters)):
+        raise TypeError(f"stream() has no argument {unknown[0]!r}.")
     start = _prepare(model, batch, alpha, max_new_tokens, **options)
 
     def tokens() -> Iterator[np.ndarray]:

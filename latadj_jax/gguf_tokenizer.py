@@ -77,8 +77,8 @@ def _byte_level(header: Header, tokens: list[str]):
     pre = header.need("tokenizer.ggml.pre")
     if pre not in PRE_TOKENIZERS:
         raise GGUFError(
-            f"{header.file}: pre-tokenizer {pre!r} is not implemented; one of "
-            f"{', '.join(PRE_TOKENIZERS)} is."
+            f"{header.file}: pre-tokenizer {pre!r} is not implemented; implemented are "
+            f"{', '.join(PRE_TOKENIZERS)}."
         )
     split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in LLAMA3)
     if pre == "smollm":

@@ -8,6 +8,7 @@ is scored or generated is read densely.
 """
 
 import functools
+import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from latadj_jax.evaluation import Encoded
 from latadj_jax.generation import generate, stream
 from latadj_jax.likelihood import score_pairs
 from latadj_jax.model import rngs_for
-from latadj_jax.plan import check_alpha
+from latadj_jax.plan import parse_alpha
 from latadj_jax.profile import Profile
 from latadj_jax.text import load_tokenizer
 
@@ -72,7 +73,8 @@ class Latadj(TemplateLM):
         super().__init__()
         unknown = sorted(set(options) - {"max_batch_size", "device"})  # which the harness passes
         if unknown:
-            raise ValueError(f"--model_args has an unknown {unknown[0]!r}.")
+            known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
+            raise ValueError(f"--model_args has an unknown {unknown[0]!r}; it may have {known}.")
         model, self.params = from_pretrained(path, dtype=dtype)
         if model.task not in ("lm", "seq2seq"):
             raise ValueError(f"{path} is a model for {model.task!r}; needed is a language model.")
@@ -82,8 +84,7 @@ class Latadj(TemplateLM):
             numbers = [int(n) for n in str(layers).split("+")]
             model = model.replace(profile=Profile.at_layers(model.config.num_layers, numbers))
         self.model = model.replace(strategy=strategy or model.strategy)
-        self.alpha = model.alpha if alpha is None else None if alpha == "dense" else float(alpha)
-        check_alpha(self.alpha)
+        self.alpha = model.alpha if alpha is None else parse_alpha(str(alpha))
         self.tokenizer = load_tokenizer(path)
         check_vocabulary(self.tokenizer, model.config.vocab_size)
         self.backend = "causal" if model.task == "lm" else "seq2seq"

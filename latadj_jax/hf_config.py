@@ -36,7 +36,7 @@ def flag(value: Any, key: str) -> bool:
 def activation_name(value: Any, key: str) -> str:
     if value not in ACTIVATIONS:
         raise ConfigError(
-            f"{key} {value!r} is not implemented; one of {', '.join(ACTIVATIONS)} is."
+            f"{key} {value!r} is not implemented; implemented are {', '.join(ACTIVATIONS)}."
         )
     return value
 
@@ -102,9 +102,10 @@ class HfConfig:
 
     def __post_init__(self):
         if self.hidden_size % self.num_heads:
+            keys = {f.name: f.metadata["hf"] for f in dataclasses.fields(self) if f.metadata}
             raise ConfigError(
-                f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
-                f"{self.num_heads}."
+                f"{keys['hidden_size']} {self.hidden_size} is not a multiple of "
+                f"{keys['num_heads']} {self.num_heads}."
             )
 
     def fitted(self, tensors: Mapping[str, Any]) -> "HfConfig":

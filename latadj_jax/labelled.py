@@ -42,7 +42,7 @@ def load(settings: Settings) -> Job:
     elif labels != model.config.labels and sorted(labels) == sorted(model.config.labels):
         raise SettingsError(
             f"the head of config.model.source has the classes {model.config.labels}, the data "
-            f"{labels}: set config.data.labels to the former, or what it learned is exchanged."
+            f"{labels}: set config.data.labels to the head's, or its classes would be swapped."
         )
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
     check_ids(train_data.examples, model.module.input_ranges(model.config))

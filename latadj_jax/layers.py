@@ -37,8 +37,8 @@ def product(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     round them to bfloat16 or TF32; unless `jax_default_matmul_precision` is set, which then holds.
 
     Its gradients are products in the arrays' own dtype: of bfloat16 ones, autodiff's would be of a
-    float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU. (So jax.jvp
-    knows float32 models only.)
+    float32 array with a bfloat16 one, at half the rate on a CPU, and less on a TPU. (jax.jvp
+    therefore works for float32 models only.)
 
     Args:
       spec: without an ellipsis; each index stands in two of the three terms at least.

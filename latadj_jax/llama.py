@@ -47,15 +47,14 @@ class LlamaLayer(nn.Module):
             return Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
 
         normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
-        kv_size = cfg.num_kv_heads * cfg.head_size
         k_BLGC, v_BLGC = (
-            split_heads(dense(kv_size, name, cfg.attention_bias)(normed_BLD), cfg.num_kv_heads)
+            split_heads(dense(cfg.kv_size, name, cfg.attention_bias)(normed_BLD), cfg.num_kv_heads)
             for name in ("key", "value")
         )
         frequencies = inverse_frequencies(cfg.rope, cfg.head_size)
         k_BLGC = rotate(k_BLGC, positions_BL, frequencies)
         new = LayerCache(k_BLGC.swapaxes(1, 2), v_BLGC.swapaxes(1, 2), positions_BL)
-        query = dense(cfg.num_heads * cfg.head_size, "query", cfg.attention_bias)
+        query = dense(cfg.query_size, "query", cfg.attention_bias)
 
         def queries(normed_BLD, positions_BL):
             q_BLHC = split_heads(query(normed_BLD), cfg.num_heads)

@@ -1,4 +1,4 @@
-"""Wall-clock time of alternatives, and counting compilations."""
+"""Wall-clock time of alternatives, counting compilations, and what was measured on."""
 
 import contextlib
 import math
@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 import numpy as np
+
+from latadj_jax.mesh import num_devices
+from latadj_jax.model import Model
 
 _COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 
@@ -35,6 +38,19 @@ def interleaved_ms(
 
 def median(times: list[float]) -> float:
     return float(np.median(times))
+
+
+def conditions(model: Model, count: str, batch_size: int) -> dict:
+    """What every report says of how its numbers were made."""
+    return {
+        "num_layers": model.config.num_layers,
+        "count": count,
+        "strategy": model.strategy,
+        "batch_size": batch_size,
+        "device": f"{jax.devices()[0].platform}, {num_devices()} device(s)",
+        "dtype": model.dtype,
+        "jax": jax.__version__,
+    }
 
 
 @contextlib.contextmanager

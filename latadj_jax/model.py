@@ -31,10 +31,10 @@ class Model:
       profile: elimination profile; 1 everywhere when None is given.
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
+      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
       strategy: what word-vectors are ranked by, where no plan says another, see `ranking`; and
         whether those removed are merged into others, see `merging`.
       remat: whether gradients compute each layer's activations again, which saves their memory.
-      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
     """
 
     config: HfConfig
@@ -148,6 +148,8 @@ def resolve_plan(
         raise ValueError(f"plan must be a Plan, as make_plan gives it; it is {plan!r}.")
     if alpha is not None:
         raise ValueError("alpha and plan were both given; a plan already holds its alpha.")
+    if count not in ("valid", plan.count):  # "valid" is what a call says that says nothing
+        raise ValueError(f"count is {count!r}, the plan's is {plan.count!r}; leave count out.")
     if (plan.length, plan.num_layers) != (length, model.config.num_layers):
         raise ValueError(
             f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "

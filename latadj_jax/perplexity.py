@@ -4,7 +4,6 @@ import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from latadj_jax.api import from_pretrained
@@ -13,8 +12,8 @@ from latadj_jax.corpus import check_vocabulary, encode_text
 from latadj_jax.far_back import encode_last_word, load_last_words
 from latadj_jax.files import read_text
 from latadj_jax.likelihood import score_pairs, score_whole, score_windows
-from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.mesh import num_devices, put
+from latadj_jax.measure import conditions, interleaved_ms, median
+from latadj_jax.mesh import put
 from latadj_jax.model import Model, rngs_for
 from latadj_jax.plan import Plan, check_alpha, expected_speedup, macs
 from latadj_jax.profile import Profile
@@ -126,7 +125,8 @@ def evaluate_text(
         "examples": scored,
         "unit": unit,
         "timing": timing,
-        **conditions(model, count, settings),
+        "work": f"those of {pruned} tokens",
+        **conditions(model, count, settings.batch_size),
         "rows": rows,
     }
 
@@ -171,21 +171,9 @@ def evaluate_last_words(
         "metrics": ["accuracy", "perplexity"],
         "examples": {"last_word": len(pairs)},
         "unit": "words, each after its context",
-        **conditions(model, count, settings),
+        "work": "those of the contexts' own lengths, and of the longest one",
+        **conditions(model, count, settings.batch_size),
         "rows": rows,
-    }
-
-
-def conditions(model: Model, count: str, settings: EvalSettings) -> dict:
-    """What every report says of how its numbers were made."""
-    return {
-        "num_layers": model.config.num_layers,
-        "count": count,
-        "strategy": model.strategy,
-        "batch_size": settings.batch_size,
-        "device": f"{jax.devices()[0].platform}, {num_devices()} device(s)",
-        "dtype": model.dtype,
-        "jax": jax.__version__,
     }
 
 

@@ -178,6 +178,18 @@ def check_alpha(alpha: float | None) -> None:
         raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {alpha}.")
 
 
+def parse_alpha(text: str) -> float | None:
+    """An alpha as commands take it: a number, or "dense"."""
+    if text == "dense":
+        return None
+    try:
+        alpha = float(text)
+    except ValueError:
+        raise ValueError(f"alpha takes a number, or dense; {text!r} is neither.") from None
+    check_alpha(alpha)
+    return alpha
+
+
 def alphas_of(alphas: Sequence[float | None]) -> tuple[float | None, ...]:
     """`alphas` as Python numbers; ValueError unless it is a sequence of what an alpha can be."""
     if isinstance(alphas, str) or not np.iterable(alphas):
@@ -209,6 +221,10 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     Merging R = N_{l-1} - N_l rows adds their P V, their likeness to the kept ones, and two means:
 
         R (q N_{l-1} + (2 q + d) N_l)
+
+    So an encoder's layer computes; of a T5 only the encoder is counted. In a decoder's prompt the
+    scores are found in blocks: with "score", Q K^T of the kept rows is computed a second time, and
+    with other strategies only the kept rows become queries. Neither is counted.
     """
     c = model.config
     if plan.num_layers != c.num_layers:

@@ -7,12 +7,10 @@ prompts of causal language models, where nothing ranks as well in every layer.
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.score import attention_received
-
 CAUSAL_STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
 ENCODER_STRATEGIES = ("score", "tail", "random")  # the others favour the end of a prompt
 STRATEGIES = (*CAUSAL_STRATEGIES, "merge")  # which is BERT's
-FIRST = 4  # where attention goes that nothing else wants: always kept by the causal strategies
+FIRST = 4  # attention sinks (Xiao et al., arXiv 2309.17453): always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
 ABOVE = 2.0**21  # any score and any position; a position on top of it is exact in float32
@@ -97,22 +95,6 @@ def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
     after_BL = jnp.concatenate([pairs_BL, nothing_B1], axis=1)
     alike_BL = jnp.where(valid_BL, before_BL + after_BL, 0.0)
     return -_around(alike_BL) / jnp.maximum(_around(valid_BL.astype(jnp.float32)), 1.0)
-
-
-def window_score(weights_BHWJ: jax.Array, asked_BW: jax.Array, totals_BHW1=1.0) -> jax.Array:
-    """Attention that each word-vector receives from the last queries of the prompt.
-
-    Args:
-      weights_BHWJ: attention weights of these queries.
-      asked_BW: bool, which of them exist (a prompt may be shorter).
-      totals_BHW1: the sum of each row; 1 where the weights are probabilities.
-
-    Returns:
-      float32 [B, J].
-
-    Source: Li et al., arXiv 2404.14469 (SnapKV).
-    """
-    return attention_received(weights_BHWJ, asked_BW, totals_BHW1)
 
 
 def _around(x_BL: jax.Array) -> jax.Array:

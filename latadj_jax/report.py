@@ -57,8 +57,7 @@ def how(results: dict) -> str:
     return (
         f"{sizes} {results['unit']}.{measured} Computed in {results['dtype']} on "
         f"{results['device']}, jax {results['jax']}. Expected speedup and "
-        f"multiply-accumulates (MACs) are those of the padded length that each example fits into "
-        f"(what is left over may run at a longer one); counts follow each example's "
+        f"multiply-accumulates (MACs) are {results['work']}; counts follow each example's "
         f"{results['count']} length, strategy {results['strategy']}."
     )
 

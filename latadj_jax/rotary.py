@@ -48,8 +48,8 @@ class Rope:
         kind = values.get("rope_type", values.get("type", "default"))
         if kind not in KEYS:
             raise ConfigError(
-                f"{key}: rope scaling of type {kind!r} is not implemented; one of "
-                f"{', '.join(KEYS)} is."
+                f"{key}: rope scaling of type {kind!r} is not implemented; implemented are "
+                f"{', '.join(KEYS)}."
             )
         if values.get("partial_rotary_factor", 1.0) != 1.0:
             raise ConfigError(f"{key}: a partial_rotary_factor other than 1 is not implemented.")

@@ -39,10 +39,10 @@ def attention_received(weights_BHIJ: jax.Array, valid_BI: jax.Array, totals_BHI1
     return jnp.einsum("BNJ,BN->BJ", weights_BNJ, votes_BN, precision=jax.lax.Precision.HIGHEST)
 
 
-def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
     """The Score Vector where a query sees no later key: each column's mean over who sees it.
 
-        SV[b, j] = sum_i valid[b, i] * mean_h P[b, h, i, j] / |{i >= j : valid[b, i]}|
+        SV[b, j] = received[b, j] / |{i >= j : valid[b, i]}|
 
         P of one head, rows are queries       SV of three valid word-vectors
             1.00
@@ -50,19 +50,13 @@ def causal_score_vector(probs_BHLL: jax.Array, valid_BL: jax.Array) -> jax.Array
             0.70 0.20 0.10
 
     Args:
-      probs_BHLL: as for `score_vector`, 0 above the diagonal, in the order of
-        the text.
+      received_BL: `attention_received` from all valid queries, in the order of the text.
 
     Returns:
       float32 [B, L], 0 where nothing is valid.
 
     Source: arXiv 2201.03327, eq. (8).
     """
-    return per_viewer(attention_received(probs_BHLL, valid_BL), valid_BL)
-
-
-def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
-    """Attention received, over the number of valid queries that can see the word-vector."""
     seen_by_BL = jnp.cumsum(valid_BL[:, ::-1], axis=1, dtype=jnp.int32)[:, ::-1]
     mean_BL = received_BL / jnp.maximum(seen_by_BL, 1).astype(jnp.float32)
     return jnp.where(valid_BL, mean_BL, 0.0)

@@ -23,14 +23,14 @@ from latadj_jax.plan import Plan
 class _Counts:
     """Stands where a `Plan` stands: every layer cuts, to these counts, in a buffer of all slots."""
 
-    counts_BL: jax.Array
+    counts_by_layer: jax.Array
     length: int = struct.field(pytree_node=False)
     strategy: str = struct.field(pytree_node=False)
     is_dense: bool = struct.field(pytree_node=False, default=False)
 
     @property
     def num_layers(self) -> int:
-        return self.counts_BL.shape[1]
+        return self.counts_by_layer.shape[1]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -45,7 +45,7 @@ class _Counts:
         return (self.length,) * self.num_layers
 
     def example_counts(self, valid_B: jax.Array) -> jax.Array:
-        return jnp.minimum(self.counts_BL, valid_B[:, None])
+        return jnp.minimum(self.counts_by_layer, valid_B[:, None])
 
 
 def simulate(
@@ -77,18 +77,20 @@ def simulate(
         strategy = strategy or counts.strategy
         valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
         counts = counts.example_counts(valid_BT.sum(axis=1).astype(np.int32))
-    counts_BL = np.broadcast_to(np.asarray(counts, np.int32), (rows, model.config.num_layers))
-    if (np.diff(counts_BL, axis=1) > 0).any() or counts_BL.min() < model.plan(None, length).floor:
+    shape = (rows, model.config.num_layers)
+    counts_by_layer = np.broadcast_to(np.asarray(counts, np.int32), shape)
+    rising = (np.diff(counts_by_layer, axis=1) > 0).any()
+    if rising or counts_by_layer.min() < model.plan(None, length).floor:
         raise ValueError("counts must not rise along the layers, nor fall under what is protected.")
     strategy = strategy or model.strategy
     model.check_strategy(strategy)
     with checked_params(model, params):
         inputs = cast_inputs(batch, ranges)
-        return _forward(model.module, length, strategy, params, inputs, counts_BL)
+        return _forward(model.module, length, strategy, params, inputs, counts_by_layer)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _forward(module, length, strategy, params, inputs, counts_BL):
+def _forward(module, length, strategy, params, inputs, counts_by_layer):
     rngs = {"eliminate": jax.random.key(0)}
-    plan = _Counts(counts_BL, length, strategy)
+    plan = _Counts(counts_by_layer, length, strategy)
     return module.apply({"params": params}, inputs, plan, rngs=rngs)

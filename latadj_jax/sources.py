@@ -36,7 +36,9 @@ def local_path(source: str) -> pathlib.Path | None:
     if source and path.exists():
         return path
     if not _HUB_ID.fullmatch(source):
-        raise SourceError(f"There is no folder or file {source!r}.")
+        raise SourceError(
+            f"There is no folder or file {source!r}, and it is no hub id or package:NAME/path."
+        )
     return None
 
 

@@ -103,7 +103,7 @@ class T5(nn.Module):
         rows_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
         positions_BL = all_positions_BT = jnp.where(valid_BL, rows_1L, -1)
         x_BLD = by_rows(self.dropout(self.shared(ids_BL), train))
-        counts_BL = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
+        counts_by_layer = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, scores, entered = jnp.zeros_like(x_BLD), [], []
         # Of all rows as long as nothing was removed: one bias for the whole batch.
         bias_BHLL = self.encoder_bias(rows_1L, rows_1L, length)
@@ -111,7 +111,7 @@ class T5(nn.Module):
             cut = None
             entered.append(positions_BL)
             if plan.rates[n] < 1:
-                cut = Cut(counts_BL[:, n], plan.sizes[n], plan.strategy)
+                cut = Cut(counts_by_layer[:, n], plan.sizes[n], plan.strategy)
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, bias_BHLL, cut, train)
             x_BLD = by_rows(x_BLD)

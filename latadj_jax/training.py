@@ -81,7 +81,8 @@ def _train(settings: Settings) -> dict:
         job = job.teach()
     if job.held_out and not job.held_out.examples:
         raise SettingsError(
-            "config.train.evaluate_every needs evaluation data of lm.window tokens."
+            "config.train.evaluate_every needs an evaluation text of at least config.lm.window "
+            "tokens; take a longer one, or set it to 0."
         )
     with claimed_workdir(settings) as workdir:
         first_alone(lambda: check_data(workdir, fingerprint))

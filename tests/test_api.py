@@ -90,6 +90,7 @@ ids = np.ones((2, 8), np.int32)
         ({"alpha": jax.numpy.float32(0.5)}, "alpha must be a Python number"),
         ({"count": "all"}, "count.*valid, padded"),
         ({"alpha": 0.5, "plan": make_plan(Profile.constant(3), 0.5, 8)}, "alpha and plan"),
+        ({"count": "padded", "plan": make_plan(Profile.constant(3), 0.5, 8)}, "the plan's is 'val"),
         ({"plan": make_plan(Profile.constant(3), 0.5, 9)}, "9 tokens.*batch 8 tokens"),
         ({"plan": make_plan(Profile.constant(2), 0.5, 8)}, "2 layers.*has 3 layers"),
         ({"train": True}, "needs a key.*dropout"),
@@ -233,7 +234,7 @@ def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
         ({"task": "lm"}, "task 'lm'"),
         ({"num_labels": 0}, "num_labels.*at least 1"),
         ({"dtype": "int8"}, "dtype.*int8"),
-        ({"task": "features", "num_labels": 3}, "num_labels is of a classification"),
+        ({"task": "features", "num_labels": 3}, "num_labels is for classification"),
         ({"num_labels": "3"}, "num_labels must be.*it is '3'"),
     ],
 )

@@ -83,6 +83,12 @@ def test_bad_input_gets_one_sentence(monkeypatch, capsys, folder, flags, message
         answers(monkeypatch, capsys, folder, *flags)
 
 
+def test_buckets_that_are_no_numbers_are_named(monkeypatch, capsys, folder):
+    with pytest.raises(SystemExit):
+        answers(monkeypatch, capsys, folder, "--buckets", "8,a")
+    assert "takes numbers, e.g. 32,64; it is '8,a'." in capsys.readouterr().err
+
+
 def test_a_broken_byte_is_one_character_of_its_line(monkeypatch, capsys, tmp_path, folder):
     (tmp_path / "lines.txt").write_bytes(b"good\ncaf\xe9 word1\n")
     got = answers(monkeypatch, capsys, folder, "--input", str(tmp_path / "lines.txt"))

@@ -69,6 +69,7 @@ def test_train_then_eval(tmp_path):
     [
         ([], "there is no finished run in runs/"),
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
+        (["runs/a"], "'runs/a' is no flag; write e.g. --alpha 0.8,0.9 --workdir FOLDER"),
         (["--mode", "whole"], "--mode needs --text."),
         (["--text", "a", "--layers", "4-19"], "--layers takes numbers, e.g. 4,19"),
         (["--model", "gpt2"], "--model needs --text, --last_words, --export or --explain."),
@@ -88,7 +89,7 @@ def test_eval_refuses_in_one_sentence(tmp_path, arguments, sentence):
 
 
 def test_eval_of_an_unfinished_run_says_so(tmp_path):
-    """Of the folder "myrun" it asked the hub for "myrun/model"."""
+    """Fails if the folder of an unfinished run is taken for a hub id."""
     (tmp_path / "myrun/model").mkdir(parents=True)
     (tmp_path / "myrun" / "settings.json").write_text(
         '{"workdir": "myrun", "data": {"path": "a.csv"}}'

@@ -63,6 +63,15 @@ def corpus(path, train="train.txt", evals=("valid.txt", "test.raw.txt"), **setti
     return load_corpus(data)
 
 
+def test_the_case_of_a_suffix_says_nothing(tmp_path):
+    write(tmp_path / "A.JSONL", '{"text": "one"}\n{"text": "two"}\n')
+    write(tmp_path / "b.txt", "held out\n")
+    assert corpus(tmp_path, "A.JSONL", ("b.txt",))[0] == "one\n\ntwo"
+    write(tmp_path / "C.CSV", "text\none\n")
+    with pytest.raises(DataError, match=r"C\.CSV is no running text"):
+        corpus(tmp_path, "C.CSV", ("b.txt",))
+
+
 def test_a_folder_of_texts(tmp_path):
     for name in ("train", "valid", "test.raw"):
         write(tmp_path / f"{name}.txt", f"{name}\n")

@@ -53,6 +53,14 @@ def test_what_cannot_be_generated_is_refused(function, batch, options, message, 
     assert count_compilations() == 0
 
 
+def test_a_stream_has_no_beams():
+    model = tiny.make_model("gpt2", "lm")
+    with pytest.raises(ValueError, match="a beam search cannot be streamed"):
+        latadj_jax.stream(model, {}, prompt_of(4), num_beams=2)
+    with pytest.raises(TypeError, match=r"stream\(\) has no argument 'length_penalty'"):
+        latadj_jax.stream(model, {}, prompt_of(4), length_penalty=2.0)
+
+
 @pytest.mark.parametrize(("family", "task"), [("bert", "features"), ("llama", "classification")])
 def test_generation_needs_a_language_model(family, task):
     with pytest.raises(ValueError, match=f"task 'lm', and this one's is '{task}'.*task='lm'"):

@@ -87,7 +87,7 @@ ORDER = [
     "programs",
     "latency",
     "budgets",
-    "microbatch",
+    "dynamic_batching",
     "engine",
     "classify",
 ]

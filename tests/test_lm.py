@@ -77,7 +77,7 @@ def test_the_artefact_holds_model_and_tokenizer_and_can_be_evaluated_again(run):
 
 @pytest.mark.parametrize("mode", ["whole", "sliding"])
 def test_a_window_may_fill_the_positions_and_a_context_be_one_token(run, tmp_path, mode):
-    """They were scored, and then timed as what no model can read, or as no window at all."""
+    """Fails if timing reads more tokens than the model has positions, or none."""
     file = tiny_text.write(tmp_path / "other.txt", tiny_text.story(9, num_lines=60))
     source, fast = str(Path(run[0].workdir) / "model"), EvalSettings(timing_repeats=1)
     filled = latadj_jax.from_pretrained(source)[0].config.max_positions

@@ -10,6 +10,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import Profile, expected_speedup, layer_macs, macs, make_plan, solve_alpha
+from latadj_jax.plan import parse_alpha
 from latadj_jax.simulate import simulate
 
 rates = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=12)
@@ -243,6 +244,13 @@ def test_solve_alpha_minds_protected_positions():
 def test_solve_alpha_refuses_impossible_speedups(speedup):
     with pytest.raises(ValueError, match="speedup"):
         solve_alpha(Profile.constant(2), 10, speedup)
+
+
+def test_an_alpha_as_commands_take_it():
+    assert (parse_alpha("dense"), parse_alpha("0.8")) == (None, 0.8)
+    for text, message in (("fast", "'fast' is neither"), ("0", "greater than 0")):
+        with pytest.raises(ValueError, match=message):
+            parse_alpha(text)
 
 
 @pytest.mark.parametrize(

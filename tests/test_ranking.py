@@ -8,7 +8,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import make_plan
-from latadj_jax.ranking import novelty, of_layer, ranking, recency, window_score, with_recent
+from latadj_jax.ranking import novelty, of_layer, ranking, recency, with_recent
 
 
 def positions_of(*lengths, size):
@@ -75,16 +75,6 @@ def test_novelty_is_how_little_a_word_vector_resembles_its_neighbours():
     for row, length in enumerate((9, 6)):
         expected = novelty_by_loops(x[row, :length].astype(np.float64))
         np.testing.assert_allclose(got[row, :length], expected, atol=1e-6)
-
-
-def test_window_score_is_the_attention_from_the_last_queries():
-    rng = np.random.default_rng(0)
-    probs = rng.dirichlet(np.ones(6), size=(2, 3, 4)).astype(np.float32)
-    asked = np.array([[True, True, True, True], [True, True, False, False]])
-    got = np.asarray(window_score(jnp.asarray(probs), jnp.asarray(asked)))
-    for row, queries in enumerate((4, 2)):
-        expected = sum(probs[row, :, i].mean(axis=0) for i in range(queries))
-        np.testing.assert_allclose(got[row], expected, rtol=1e-6)
 
 
 def test_recall_asks_novelty_below_and_attention_above():

@@ -2,7 +2,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from latadj_jax.score import attention_context_contribution, causal_score_vector, score_vector
+from latadj_jax.score import (
+    attention_context_contribution,
+    attention_received,
+    per_viewer,
+    score_vector,
+)
 
 
 def random_attention(batch=3, heads=4, length=7, seed=0):
@@ -93,6 +98,10 @@ def test_acc_is_the_median_over_valid_positions(scores, valid, median):
 
 
 # Where a query sees no later key, eq. (8).
+
+
+def causal_score_vector(probs, valid):
+    return per_viewer(attention_received(probs, valid), valid)
 
 
 def test_causal_score_of_the_docstring_example():
