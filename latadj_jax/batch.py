@@ -26,6 +26,20 @@ def sizes_of(name: str, values: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted({int(n) for n in found}))
 
 
+def serving_buckets(buckets: Sequence[int], longest: int) -> tuple[int, ...]:
+    """`buckets`, ascending; if empty 16, 24, 32, 48, ... up to 128, or `longest` if that is less.
+
+    Raises:
+      ValueError: one that is longer than the model's `longest` input.
+    """
+    found = sizes_of("buckets", buckets) or default_buckets(min(128, longest))
+    if found[-1] > longest:
+        raise ValueError(
+            f"the bucket {found[-1]} is longer than the model's {longest} positions; leave it out."
+        )
+    return found
+
+
 def bucket_of(length: int, buckets: Sequence[int]) -> int:
     """The smallest bucket that holds `length` tokens."""
     fitting = [b for b in buckets if b >= length]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.batch import bucket_of, default_buckets, sizes_of
+from latadj_jax.batch import bucket_of, serving_buckets, sizes_of
 from latadj_jax.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
 from latadj_jax.dynamic_batching import DynamicBatcher
 from latadj_jax.latency import (
@@ -28,7 +28,7 @@ from latadj_jax.latency import (
     save_latencies,
 )
 from latadj_jax.model import Model, check_params
-from latadj_jax.plan import alphas_of
+from latadj_jax.plan import alphas_of, slowest_first
 from latadj_jax.programs import Programs, Shape
 from latadj_jax.requests import batches, encode_requests
 
@@ -76,15 +76,9 @@ class Engine:
         if model.strategy == "random":
             raise ValueError("strategy 'random' gives no answer twice; the engine needs another.")
         check_params(model, params)
-        self.alphas = tuple(sorted({model.alpha, *alphas_of(alphas)}, key=_slowest_first))
-        default = default_buckets(min(128, _longest(model)))
-        self.buckets = sizes_of("buckets", buckets) or default
+        self.alphas = slowest_first((model.alpha, *alphas_of(alphas)))
+        self.buckets = serving_buckets(buckets, model.config.max_positions)
         self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
-        if self.buckets[-1] > _longest(model):
-            raise ValueError(
-                f"the bucket {self.buckets[-1]} is longer than the model's {_longest(model)} "
-                "positions; leave it out."
-            )
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
         self._latency_file = Path(latency_file) if latency_file else None
@@ -249,11 +243,3 @@ class Engine:
     def _check_ready(self) -> None:
         if not self._latencies:
             raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")
-
-
-def _slowest_first(alpha: float | None) -> float:
-    return -np.inf if alpha is None else -float(alpha)
-
-
-def _longest(model: Model) -> int:
-    return model.config.max_positions

@@ -20,9 +20,9 @@ from jax import export
 from safetensors.flax import save_file
 from tqdm import tqdm
 
-from latadj_jax.batch import default_buckets, sizes_of
+from latadj_jax.batch import serving_buckets
 from latadj_jax.model import Model, check_params
-from latadj_jax.plan import alphas_of, expected_speedup
+from latadj_jax.plan import alphas_of, expected_speedup, slowest_first
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 OUTPUTS = {
@@ -60,13 +60,8 @@ def export_programs(
     folder = Path(folder)
     _check(folder, model)
     check_params(model, params)
-    alphas = sorted(
-        {None, model.alpha, *alphas_of(alphas)}, key=lambda alpha: -(alpha or float("inf"))
-    )
-    longest = model.config.max_positions
-    buckets = sizes_of("buckets", buckets) or default_buckets(min(128, longest))
-    if buckets[-1] > longest:
-        raise ValueError(f"buckets must have 1 to {longest} tokens; they are {buckets}.")
+    alphas = slowest_first((None, model.alpha, *alphas_of(alphas)))
+    buckets = serving_buckets(buckets, model.config.max_positions)
     names = [n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)]
     flat = flatten_dict(params, sep="/")
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -197,6 +197,11 @@ def alphas_of(alphas: Sequence[float | None]) -> tuple[float | None, ...]:
     for alpha in alphas:
         check_alpha(alpha)
     return tuple(None if alpha is None else float(alpha) for alpha in alphas)
+
+
+def slowest_first(alphas: Iterable[float | None]) -> tuple[float | None, ...]:
+    """Each alpha once: dense (None) before any other, then the largest."""
+    return tuple(sorted(set(alphas), key=lambda a: -math.inf if a is None else -float(a)))
 
 
 def expected_speedup(plan: Plan) -> float:

@@ -295,7 +295,7 @@ def test_bad_requests_get_one_sentence(engine, texts, options, message):
     ("options", "message"),
     [
         ({"alphas": (0.0,)}, "alpha must be finite"),
-        ({"buckets": (8, 400)}, "bucket has 400 tokens"),
+        ({"buckets": (8, 400)}, "the bucket 400 is longer"),
         ({"batch_sizes": (0,)}, "batch_sizes must be"),
         ({"batch_sizes": 8}, "batch_sizes must be a list.*it is 8"),
         ({"buckets": 16}, "buckets must be a list.*it is 16"),
