@@ -14,9 +14,11 @@ from latadj_jax import convert, gguf, weights
 from latadj_jax.batch import cast_inputs, check_inputs
 from latadj_jax.config import ARCHITECTURES, config_from_hf
 from latadj_jax.hf_config import ConfigError, label_names
+from latadj_jax.mesh import automatically
 from latadj_jax.model import (
     DTYPES,
     Model,
+    check_model,
     checked_params,
     param_shapes,
     resolve_plan,
@@ -57,7 +59,13 @@ def from_pretrained(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
-    whole = isinstance(num_labels, numbers.Integral)
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"source must be a path or a hub id; it is {source!r}.")
+    if not (task is None or isinstance(task, str)):
+        raise ValueError(f"task must be a name, e.g. 'classification'; it is {task!r}.")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0; it is {seed!r}.")
+    whole = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
     if num_labels is not None and (not whole or num_labels < 1):
         raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels!r}.")
     path = resolve(os.fspath(source))
@@ -128,6 +136,7 @@ def apply(
     Raises:
       ValueError: input that cannot work, before any compilation.
     """
+    check_model(model)
     ranges = model.module.input_ranges(model.config)
     check_inputs(batch, ranges, model.config.max_positions)
     if model.task == "seq2seq" and "decoder_input_ids" not in batch:
@@ -145,16 +154,22 @@ def apply(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
-    def run(inputs):
-        out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
-        return out if return_scores else out.replace(scores=None, entered=None)
+    def run(params, inputs, rngs):
+        def of_rows(inputs):
+            out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
+            return out if return_scores else out.replace(scores=None, entered=None)
 
-    return run(inputs) if rngs else in_parts(run, inputs)
+        return of_rows(inputs) if rngs else in_parts(of_rows, inputs)
+
+    return automatically(run, inputs["input_ids"], params, inputs, rngs)
 
 
 def _task_of(hf: Mapping) -> str:
     known = ARCHITECTURES[hf["model_type"]]
-    tasks = [task for task, name in known.items() if name in (hf.get("architectures") or ())]
+    own = hf.get("architectures") or ()
+    if not isinstance(own, (list, tuple)):
+        raise ConfigError(f"config.json: architectures must be a list; it is {own!r}.")
+    tasks = [task for task, name in known.items() if name in own]
     if not tasks or "classification" not in tasks:
         return tasks[0] if tasks else "features"
     if hf.get("problem_type") == "multi_label_classification":
@@ -187,8 +202,11 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
         strategy = values.get("strategy", "score")
         check_strategy(strategy)
         return {"alpha": values["alpha"], "profile": profile, "strategy": strategy}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{file} cannot be used: {error}.") from None
+    except KeyError as error:
+        raise ConfigError(f"{file} cannot be used: it has no {error}.") from None
+    except (TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"{file} cannot be used: {reason}.") from None
 
 
 def _read_json(file: Path) -> dict:
@@ -196,7 +214,7 @@ def _read_json(file: Path) -> dict:
         values = json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise ConfigError(f"{file} is not there; is {file.parent} a model folder?") from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read: {error}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file} must hold a JSON object.")

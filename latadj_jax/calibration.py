@@ -6,8 +6,8 @@ import jax
 import numpy as np
 
 from latadj_jax.api import apply
-from latadj_jax.mesh import fetch, on_devices
-from latadj_jax.model import Model
+from latadj_jax.mesh import automatically, fetch, on_devices
+from latadj_jax.model import Model, check_model
 from latadj_jax.profile import DEFAULT_FIT, Profile
 from latadj_jax.score import attention_context_contribution
 
@@ -30,8 +30,11 @@ def calibrate(
 
     Source: arXiv 2201.03327, section 3.
     """
+    check_model(model)
     if isinstance(batches, Mapping):
         raise ValueError("batches must be a list of batches; it is one batch: put it in a list.")
+    if not np.iterable(batches):
+        raise ValueError(f"batches must be a list of batches; it is {batches!r}.")
     acc = [_acc(model, params, batch) for batch in batches]
     if not sum(map(len, acc)):
         raise ValueError("calibration needs at least one batch with an example; there is none.")
@@ -55,4 +58,7 @@ def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
 
 @jax.jit
 def _median(scores_BL: jax.Array, positions_BL: jax.Array) -> jax.Array:
-    return attention_context_contribution(scores_BL, positions_BL >= 0)
+    def run(scores_BL, positions_BL):
+        return attention_context_contribution(scores_BL, positions_BL >= 0)
+
+    return automatically(run, scores_BL, scores_BL, positions_BL)

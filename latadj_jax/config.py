@@ -6,7 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from latadj_jax.hf_config import ConfigError, HfConfig, activation_name, field, flag, number, size
+from latadj_jax.hf_config import (
+    ConfigError,
+    HfConfig,
+    activation_name,
+    field,
+    flag,
+    number,
+    share,
+    size,
+)  # fmt: skip
 from latadj_jax.rotary import Rope
 
 
@@ -23,9 +32,9 @@ class BertConfig(HfConfig):
     type_vocab_size: int = field("type_vocab_size", size, 2)
     activation: str = field("hidden_act", activation_name, "gelu")
     norm_eps: float = field("layer_norm_eps", number, 1e-12)
-    hidden_dropout: float = field("hidden_dropout_prob", number, 0.1)
-    attention_dropout: float = field("attention_probs_dropout_prob", number, 0.1)
-    head_dropout: float = field("classifier_dropout", number, 0.1)
+    hidden_dropout: float = field("hidden_dropout_prob", share, 0.1)
+    attention_dropout: float = field("attention_probs_dropout_prob", share, 0.1)
+    head_dropout: float = field("classifier_dropout", share, 0.1)
 
     model_type = "bert"
     dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
@@ -66,21 +75,20 @@ class GPT2Config(HfConfig):
     max_positions: int = field("n_positions", size, 1024)
     activation: str = field("activation_function", activation_name, "gelu_new")
     norm_eps: float = field("layer_norm_epsilon", number, 1e-5)
-    hidden_dropout: float = field("resid_pdrop", number, 0.1)
-    attention_dropout: float = field("attn_pdrop", number, 0.1)
-    embedding_dropout: float = field("embd_pdrop", number, 0.1)
+    hidden_dropout: float = field("resid_pdrop", share, 0.1)
+    attention_dropout: float = field("attn_pdrop", share, 0.1)
+    embedding_dropout: float = field("embd_pdrop", share, 0.1)
     tied: bool = field("tie_word_embeddings", flag, True)
+    scaled: bool = field("scale_attn_weights", flag, True)  # attention logits, by 1 / sqrt(C)
+    scaled_by_layer: bool = field("scale_attn_by_inverse_layer_idx", flag, False)
 
     model_type = "gpt2"
     dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
-        for key in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-            if hf.get(key):
-                raise ConfigError(f"{key} is set: it is not implemented.")
-        if not hf.get("scale_attn_weights", True):
-            raise ConfigError("scale_attn_weights is off: that is not implemented.")
+        if hf.get("add_cross_attention"):
+            raise ConfigError("add_cross_attention is set: it is not implemented.")
         if hf.get("n_inner") is None:
             return {**hf, "n_inner": 4 * size(hf.get("n_embd"), "n_embd")}
         return dict(hf)
@@ -107,7 +115,7 @@ class LlamaConfig(HfConfig):
     rope: Rope = field("rope_parameters", Rope.from_hf)  # noqa: RUF009
     attention_bias: bool = field("attention_bias", flag, False)
     mlp_bias: bool = field("mlp_bias", flag, False)
-    attention_dropout: float = field("attention_dropout", number, 0.0)
+    attention_dropout: float = field("attention_dropout", share, 0.0)
     tied: bool = field("tie_word_embeddings", flag, False)
 
     model_type = "llama"
@@ -181,7 +189,7 @@ class T5Config(HfConfig):
     max_distance: int = field("relative_attention_max_distance", size, 128)
     feed_forward: str = field("feed_forward_proj", feed_forward_name, "relu")
     norm_eps: float = field("layer_norm_epsilon", number, 1e-6)
-    dropout: float = field("dropout_rate", number, 0.1)
+    dropout: float = field("dropout_rate", share, 0.1)
     initializer_factor: float = field("initializer_factor", number, 1.0)
     tied: bool = field("tie_word_embeddings", flag, True)
     scaled: bool = field("scale_decoder_outputs", flag, True)  # v1.0, before a tied head
@@ -268,7 +276,7 @@ def config_from_hf(hf: Mapping[str, Any]):
       ConfigError: a family that is not implemented, or a key that is missing or impossible.
     """
     model_type = hf.get("model_type")
-    if model_type not in CONFIGS:
+    if not isinstance(model_type, str) or model_type not in CONFIGS:
         raise ConfigError(
             f"model_type {model_type!r} is not implemented; implemented are {', '.join(CONFIGS)}."
         )

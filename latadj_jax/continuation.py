@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.batch import cast_inputs, check_inputs, is_concrete, shape_of
-from latadj_jax.model import Model, checked_params, resolve_plan, resolve_rngs
+from latadj_jax.mesh import automatically
+from latadj_jax.model import Model, check_model, checked_params, resolve_plan, resolve_rngs
 from latadj_jax.plan import Plan
 
 
@@ -50,7 +51,11 @@ def continuation_logits(
         )
     check_positions(model, prompt, shape[1], "tokens of the continuation")
     if shape[1]:  # else there is nothing to look at
-        check_inputs({"input_ids": continuation}, input_ranges(model), model.config.max_positions)
+        try:
+            ranges, longest = input_ranges(model), model.config.max_positions
+            check_inputs({"input_ids": continuation}, ranges, longest)
+        except ValueError as error:
+            raise ValueError(str(error).replace("input_ids", "continuation")) from None
     inputs = cast_inputs(prompt, input_ranges(model))
     ids_BS = jnp.asarray(continuation, jnp.int32)
     with checked_params(model, params):
@@ -59,12 +64,16 @@ def continuation_logits(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
-    variables, method = {"params": params}, type(module).continuation
-    return module.apply(variables, inputs, plan, ids_BS, train, method=method, rngs=rngs)
+    def run(params, inputs, ids_BS, rngs):
+        variables, method = {"params": params}, type(module).continuation
+        return module.apply(variables, inputs, plan, ids_BS, train, method=method, rngs=rngs)
+
+    return automatically(run, inputs["input_ids"], params, inputs, ids_BS, rngs)
 
 
 def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
     """The plan and keys of a call on a language model; ValueError for what cannot work."""
+    check_model(model)
     if model.task not in ("lm", "seq2seq"):
         task = "seq2seq" if model.config.model_type == "t5" else "lm"
         raise ValueError(

@@ -123,7 +123,11 @@ def rows_of(positions_BL: jax.Array, start_B1: jax.Array) -> jax.Array:
 
 
 def last_hidden(out: Output) -> jax.Array:
-    """Final hidden state of each row's last valid token: [B, D]."""
+    """Final hidden state of each row's last valid token: [B, D].
+
+    Hugging Face's classifiers ignore the mask and read the last id that is not pad_token_id: the
+    same token, unless a text itself ends with that id.
+    """
     slot_B = jnp.argmax(out.positions, axis=1)
     return jnp.take_along_axis(out.hidden, slot_B[:, None, None], axis=1)[:, 0]
 

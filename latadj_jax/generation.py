@@ -14,6 +14,7 @@ from flax import struct
 from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete, sizes_of
 from latadj_jax.beam import BeamSearch, search
 from latadj_jax.continuation import check_positions, check_prompt, input_ranges
+from latadj_jax.mesh import automatically
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.plan import Plan
 from latadj_jax.sampling import Draw, Sampling, next_token
@@ -256,6 +257,11 @@ def _as_int(token):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(module, params, start: Start, max_new_tokens):
+    run, rows = functools.partial(_loop, module), start.inputs["input_ids"]
+    return automatically(run, rows, params, start, max_new_tokens)
+
+
+def _loop(module, params, start: Start, max_new_tokens) -> jax.Array:
     variables, draw, ends = {"params": params}, start.draw, start.ends
     state = module.apply(variables, start, method=_begin, rngs=start.rngs)
     tokens_BS = jnp.full((state.token_B.shape[0], start.room), ends.pad_token, jnp.int32)
@@ -276,9 +282,15 @@ def _generate(module, params, start: Start, max_new_tokens):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _first(module, params, start: Start):
-    return module.apply({"params": params}, start, method=_begin, rngs=start.rngs)
+    def run(params, start):
+        return module.apply({"params": params}, start, method=_begin, rngs=start.rngs)
+
+    return automatically(run, start.inputs["input_ids"], params, start)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
 def _next(module, plan, params, draw, ends, state):
-    return module.apply({"params": params}, plan, draw, ends, state, method=_go_on)
+    def run(params, draw, ends, state):
+        return module.apply({"params": params}, plan, draw, ends, state, method=_go_on)
+
+    return automatically(run, state.token_B, params, draw, ends, state)

@@ -32,6 +32,7 @@ class GPT2Layer(nn.Module):
 
     cfg: GPT2Config
     dtype: jnp.dtype
+    number: int = 0  # of the layer, from 0
 
     @nn.compact
     def __call__(
@@ -54,7 +55,10 @@ class GPT2Layer(nn.Module):
         query = dense(cfg.hidden_size, "query")
 
         def queries(normed_BLD, positions_BL):
-            return split_heads(query(normed_BLD), cfg.num_heads)
+            q_BLHC = split_heads(query(normed_BLD), cfg.num_heads)
+            if not cfg.scaled:
+                q_BLHC = q_BLHC * q_BLHC.shape[-1] ** 0.5  # the attention divides by as much
+            return q_BLHC / (self.number + 1) if cfg.scaled_by_layer else q_BLHC
 
         key = self.make_rng("eliminate") if cut and cut.strategy == "random" else None
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
@@ -89,7 +93,8 @@ class GPT2(nn.Module):
         self.position = Embed(cfg.max_positions, cfg.hidden_size, self.dtype, embedding_init=init)
         self.embedding_dropout = Dropout(cfg.embedding_dropout)
         layer = layer_class(GPT2Layer, self.remat, 6)
-        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        every = range(cfg.num_layers)
+        self.layers = [layer(cfg, self.dtype, n, name=f"layer_{n}") for n in every]
         self.final_norm = LayerNorm(cfg.norm_eps)
         logits = partial(Dense, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init)
         if self.task == "lm" and not cfg.tied:

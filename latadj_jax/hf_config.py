@@ -8,7 +8,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "relu", "silu")
+ACTIVATIONS = (
+    "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu",
+    "silu", "swish", "tanh",
+)  # fmt: skip
 
 
 class ConfigError(ValueError):
@@ -27,6 +30,12 @@ def number(value: Any, key: str) -> float:
     return float(value)
 
 
+def share(value: Any, key: str) -> float:
+    if number(value, key) > 1:
+        raise ConfigError(f"config.json: {key} must be at most 1; it is {value!r}.")
+    return float(value)
+
+
 def flag(value: Any, key: str) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(f"config.json: {key} must be true or false; it is {value!r}.")
@@ -34,7 +43,7 @@ def flag(value: Any, key: str) -> bool:
 
 
 def activation_name(value: Any, key: str) -> str:
-    if value not in ACTIVATIONS:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
         raise ConfigError(
             f"{key} {value!r} is not implemented; implemented are {', '.join(ACTIVATIONS)}."
         )
@@ -139,6 +148,8 @@ def _token_ids(hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
     A key that is not there is none, as for transformers 5, whatever its config classes say.
     """
     ids = hf.get(key) if isinstance(hf.get(key), list) else [hf.get(key)]
+    if not all(n is None or isinstance(n, int) for n in ids):
+        raise ConfigError(f"config.json: {key} must be an id or a list of ids; it is {ids}.")
     return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
 
 
@@ -147,11 +158,12 @@ def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
     if not names:
         return label_names(size(hf.get("num_labels", 2), "num_labels"))
     try:
-        return tuple(str(name) for _, name in sorted(names.items(), key=lambda kv: int(kv[0])))
-    except (AttributeError, ValueError):
-        raise ConfigError(
-            f"config.json: id2label must map ids to names; it is {names!r}."
-        ) from None
+        named = {int(n): str(name) for n, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        named = {}
+    if sorted(named) != list(range(len(names))):
+        raise ConfigError(f"config.json: id2label must map 0, 1, ... to names; it is {names!r}.")
+    return tuple(named[n] for n in range(len(named)))
 
 
 def label_names(num_labels: int) -> tuple[str, ...]:

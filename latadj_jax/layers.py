@@ -23,10 +23,12 @@ def gelu(x: jax.Array) -> jax.Array:
 
 ACTIVATIONS = {
     "gelu": gelu,
-    "gelu_new": functools.partial(nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(nn.gelu, approximate=True),
+    "gelu_python": gelu,
+    **dict.fromkeys(("gelu_fast", "gelu_new", "gelu_pytorch_tanh"), nn.gelu),  # by tanh
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "relu": nn.relu,
-    "silu": nn.silu,
+    **dict.fromkeys(("silu", "swish"), nn.silu),
+    "tanh": nn.tanh,
 }
 
 

@@ -9,12 +9,12 @@ under `jax.jit`; with no mesh set, or one of a single device, they do nothing.
 axis of each array lives, and the compiler adds the communication.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
@@ -84,6 +84,31 @@ def by_rows(x: jax.Array) -> jax.Array:
 def gathered(x: jax.Array) -> jax.Array:
     """`x` under jit, whole on every device: for parameters, never for activations."""
     return x if current_mesh() is None else jax.lax.with_sharding_constraint(x, P())
+
+
+def automatically(f: Callable, rows: jax.Array, *args):
+    """`f(*args)` under jit, also where a mesh has axes of type Explicit.
+
+    `jax.make_mesh` makes such axes by default: they want every gather to say how its result is
+    split. Inside of `f` they are the compiler's to use, as on the meshes made here; outputs
+    [B, ...] are split as `rows` [B, ...] is.
+    """
+    of_args = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(args))
+    meshes = (jax.sharding.get_abstract_mesh(), *of_args)
+    mesh = next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
+    if mesh is None:
+        return f(*args)
+    with jax.sharding.use_abstract_mesh(
+        AbstractMesh(mesh.axis_sizes, mesh.axis_names, (AxisType.Auto,) * len(mesh.axis_names))
+    ):
+        plain = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), args)
+        shapes = jax.eval_shape(f, *plain)
+    split = P(*jax.typeof(rows).sharding.spec[:1])
+
+    def sharding(out) -> NamedSharding:
+        return NamedSharding(mesh, split if out.shape[:1] == rows.shape[:1] else P())
+
+    return jax.sharding.auto_axes(f, out_sharding=jax.tree.map(sharding, shapes))(*args)
 
 
 def varying_alike(*arrays: jax.Array) -> list[jax.Array]:

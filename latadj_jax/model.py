@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 import flax
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latadj_jax.bert import Bert
 from latadj_jax.config import ARCHITECTURES
@@ -109,6 +110,15 @@ class Model:
         return make_plan(self.profile, alpha, length, **options)
 
 
+def check_model(model) -> None:
+    """Raises ValueError unless it is a Model."""
+    if not isinstance(model, Model):
+        raise ValueError(
+            f"model must be a Model, the first that from_pretrained gives; it is a "
+            f"{type(model).__name__}."
+        )
+
+
 def param_shapes(model: Model):
     """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
     return jax.eval_shape(lambda: random_params(model, jax.random.key(0)))
@@ -176,8 +186,10 @@ def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) 
 
 def check_key(name: str, key) -> None:
     """Raises ValueError unless it is a key, as jax.random.key or jax.random.PRNGKey makes it."""
-    dtype = getattr(key, "dtype", None)
-    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+    dtype, shape = getattr(key, "dtype", None), np.shape(key)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    # One without its type is two words of the default generator, or four of rbg.
+    if shape != () if typed else dtype != jnp.uint32 or shape not in ((2,), (4,)):
         raise ValueError(f"{name} must be a key, as jax.random.key(0) makes it; it is {key!r}.")
 
 

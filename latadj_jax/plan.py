@@ -174,8 +174,12 @@ def check_alpha(alpha: float | None) -> None:
         raise ValueError(
             f"alpha must be a Python number, known before tracing, or None; it is {alpha!r}."
         )
-    if not (math.isfinite(alpha) and alpha > 0):
-        raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {alpha}.")
+    try:
+        value = float(alpha)
+    except OverflowError:  # an integer of hundreds of digits
+        value = math.inf
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {value}.")
 
 
 def parse_alpha(text: str) -> float | None:
@@ -267,7 +271,8 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
         return expected_speedup(make_plan(profile, alpha, length, protected=protected))
 
     check_profile(profile)
-    if not isinstance(speedup, numbers.Real) or not (math.isfinite(speedup) and speedup >= 1):
+    real = isinstance(speedup, numbers.Real) and not isinstance(speedup, bool)
+    if not real or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
     logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]
     # Next to nothing is left at `low`, and everything at `high`; both are floats.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import numbers
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,12 +58,12 @@ class Profile:
     @classmethod
     def constant(cls, num_layers: int, rate: float = 1.0) -> "Profile":
         """The same rate in every layer; at 1, alpha alone acts, as for an uncalibrated model."""
-        return cls(rates=(rate,) * num_layers)
+        return cls(rates=(rate,) * _number_of_layers(num_layers))
 
     @classmethod
     def at_layers(cls, num_layers: int, layers: Sequence[int]) -> "Profile":
         """Removal in these layers only (from 1): alpha is the share that each of them keeps."""
-        return cls(rates=(1.0,) * num_layers, layers=layers)
+        return cls(rates=(1.0,) * _number_of_layers(num_layers), layers=layers)
 
     @classmethod
     def falling(cls, num_layers: int) -> "Profile":
@@ -75,7 +76,7 @@ class Profile:
         MRPC and STS-B; on CoLA, whose texts are short, a dense model pruned to 2x and beyond with
         no training for it is better with that of ACC.
         """
-        if num_layers == 1:
+        if _number_of_layers(num_layers) == 1:
             return cls(rates=(1e-6,), fit="falling")
         between = np.linspace(0.8, 0.65, num_layers - 2) ** (6 / num_layers)
         return cls(rates=(1.0, *between, 1e-6), fit="falling")
@@ -98,7 +99,7 @@ class Profile:
         Source: arXiv 2201.03327, section 3.
         """
         acc = _floats("acc", acc)
-        if fit not in FITS:
+        if not isinstance(fit, str) or fit not in FITS:
             raise ValueError(f"fit must be one of {', '.join(FITS)}; it is {fit!r}.")
         curve = FITS[fit](np.arange(1, len(acc) + 1, dtype=np.float64), np.asarray(acc))
         # A polynomial may dip to zero and below, which no measured layer does.
@@ -117,7 +118,7 @@ class Profile:
             values = json.loads(Path(path).read_text())
         except OSError as error:
             raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path} is not a profile: it is not JSON ({error}).") from None
         try:
             return cls.from_dict(values)
@@ -138,15 +139,31 @@ class Profile:
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
+def _number_of_layers(value) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
+        raise ValueError(f"num_layers must be an integer of at least 1; it is {value!r}.")
+    return int(value)
+
+
+def _short(values) -> str:
+    text = repr(values)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 def _floats(name: str, values, high: float = np.inf, optional: bool = False) -> tuple[float, ...]:
     try:
+        kind = np.asarray(values).dtype.kind  # texts and truth values would be numbers, too
         array = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} must be numbers, one per layer; it is {values!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        kind = None
+    if kind not in ("f", "i", "u"):
+        raise ValueError(f"{name} must be numbers, one per layer; it is {_short(values)}.")
     if array.ndim != 1 or (array.size == 0 and not optional):
         raise ValueError(f"{name} must be a sequence of numbers, one per layer.")
     if not (np.isfinite(array).all() and (array > 0).all() and (array <= high).all()):
-        raise ValueError(f"{name} must be greater than 0 and at most {high:g}; it is {values}.")
+        raise ValueError(
+            f"{name} must be greater than 0 and at most {high:g}; it is {_short(values)}."
+        )
     return tuple(float(v) for v in array)
 
 

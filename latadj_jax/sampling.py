@@ -69,7 +69,7 @@ class Draw:
             check_key("key", key)
         return cls(  # of NumPy: making them compiles nothing
             np.float32(sampling.temperature),
-            np.int32(sampling.top_k),
+            np.int32(min(sampling.top_k, 2**31 - 1)),
             np.float32(sampling.top_p),
             None if sampling.kind == "greedy" else key,
             sampling.kind,

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from latadj_jax import convert
 from latadj_jax.config import ARCHITECTURES
-from latadj_jax.model import Model, check_params
+from latadj_jax.model import Model, check_model, check_params
 from latadj_jax.processes import first_alone
 
 
@@ -27,20 +27,23 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
       tokenizer: a transformers tokenizer, to be saved along.
 
     Raises:
-      ValueError: `path` is a file, or `params` are not this model's.
+      ValueError: `path` is a file, `params` are not this model's, or `tokenizer` is none.
       OSError: the disk is full or the folder cannot be written; what was there is there still.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
+    check_model(model)
     check_params(model, params)
+    if not (tokenizer is None or hasattr(tokenizer, "save_pretrained")):
+        raise ValueError(f"tokenizer must be one of transformers; it is {tokenizer!r}.")
     dtype = str(jax.tree.leaves(params)[0].dtype)
     tensors = convert.to_tensors(model.config.model_type, model.task, params)
     first_alone(lambda: _write(path, model, dtype, tensors, tokenizer))
 
 
 def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
-    made = not path.exists()
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     # Inside of it: on the same disk whatever `path` is, a link or a mount point.
     new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
@@ -53,12 +56,12 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
         # safetensors writes for the owner alone; as readable as the other files are.
         (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
         _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
-        made = False
+        made = []
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        if made:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
 
 
 def _move_in(files: list[Path], path: Path, old: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from flax import struct
 
 from latadj_jax.batch import cast_inputs, check_inputs
+from latadj_jax.mesh import automatically
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
@@ -91,6 +92,9 @@ def simulate(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _forward(module, length, strategy, params, inputs, counts_by_layer):
-    rngs = {"eliminate": jax.random.key(0)}
-    plan = _Counts(counts_by_layer, length, strategy)
-    return module.apply({"params": params}, inputs, plan, rngs=rngs)
+    def run(params, inputs, counts_by_layer):
+        rngs = {"eliminate": jax.random.key(0)}
+        plan = _Counts(counts_by_layer, length, strategy)
+        return module.apply({"params": params}, inputs, plan, rngs=rngs)
+
+    return automatically(run, inputs["input_ids"], params, inputs, counts_by_layer)

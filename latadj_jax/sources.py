@@ -44,7 +44,8 @@ def local_path(source: str) -> pathlib.Path | None:
 
 def reason(error: Exception) -> str:
     """Kind and first line of another library's error, to be quoted in one sentence."""
-    return f"{type(error).__name__}: {str(error).strip().split(chr(10))[0].rstrip('. ')}"
+    what = str(error).strip().split("\n")[0].rstrip(". ")
+    return f"{type(error).__name__}: {what}" if what else type(error).__name__
 
 
 def _in_package(source: str) -> pathlib.Path:

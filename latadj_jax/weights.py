@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from latadj_jax.sources import reason
+
 LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight", "bias": "bias"}
 # What safetensors calls the dtypes that a checkpoint may hold.
 SAFETENSORS = {
@@ -93,7 +95,7 @@ def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
         tree = flax.serialization.msgpack_restore(file.read_bytes())
         flat = flax.traverse_util.flatten_dict(tree)
     except Exception as error:  # msgpack raises many kinds
-        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+        raise WeightsError(f"{file} cannot be read ({reason(error)}); fetch it again.") from None
     tensors = {}
     for (*module, leaf), array in flat.items():
         array = np.asarray(array)
@@ -112,7 +114,7 @@ def _read_torch(file: Path) -> dict[str, np.ndarray]:
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle and zip raise many kinds
-        raise WeightsError(f"{file} cannot be read ({error}); fetch it again.") from None
+        raise WeightsError(f"{file} cannot be read ({reason(error)}); fetch it again.") from None
     if not isinstance(state, dict):
         raise WeightsError(f"{file} holds a {type(state).__name__}; save model.state_dict().")
     for name, value in state.items():

@@ -101,6 +101,8 @@ ids = np.ones((2, 8), np.int32)
         ({"batch": {"input_ids": ids[0]}}, r"\[B, T\]"),
         ({"batch": {"input_ids": [[1, 2], [1]]}}, "input_ids has rows of different.*padding=True"),
         ({"rngs": jax.random.key(0)}, "rngs must be a dict of keys"),
+        ({"rngs": {"dropout": np.ones(3, np.uint32)}}, r"rngs\['dropout'\] must be a key"),
+        ({"rngs": {"dropout": jax.random.split(jax.random.key(0))}}, r"dropout'\] must be a key"),
         ({"train": True, "rngs": {"dropout": 0}}, r"rngs\['dropout'\] must be a key.*it is 0"),
         ({"batch": {"input_ids": ids * 100}}, "input_ids holds 100"),
         ({"batch": {"input_ids": np.ones((1, 41), np.int32)}}, "41 tokens.*40 positions"),
@@ -205,7 +207,14 @@ def test_a_folder_without_elimination_json_is_uncalibrated(tmp_path):
         ("model.safetensors", None, "holds no weights"),
         ("model.safetensors", "half a file", r"model\.safetensors cannot be read"),
         ("elimination.json", "{", r"elimination\.json cannot be read"),
-        ("elimination.json", "{}", r"elimination\.json cannot be used"),
+        ("elimination.json", "{}", r"elimination\.json cannot be used: it has no 'format'"),
+        (
+            "elimination.json",
+            '{"format": 1, "alpha": 1' + "0" * 400 + ', "profile": {"rates": [1, 1, 1]}}',
+            r"elimination\.json.*alpha must be finite",
+        ),
+        ("config.json", '{"model_type": [1]}', r"model_type \[1\] is not implemented"),
+        ("config.json", "[" * 100_000, r"config\.json cannot be read"),
         ("elimination.json", '{"format": 2}', r"elimination\.json.*format is 2"),
         ("elimination.json", '{"format": 1, "alpha": 0.5}', r"elimination\.json.*profile"),
         (
@@ -236,11 +245,32 @@ def test_broken_artefacts_are_refused_by_file(tmp_path, file, text, message):
         ({"dtype": "int8"}, "dtype.*int8"),
         ({"task": "features", "num_labels": 3}, "num_labels is for classification"),
         ({"num_labels": "3"}, "num_labels must be.*it is '3'"),
+        ({"num_labels": True}, "num_labels must be.*it is True"),
+        ({"task": ["lm"]}, r"task must be a name.*\['lm'\]"),
+        ({"seed": -1}, "seed must be an integer of at least 0; it is -1"),
     ],
 )
 def test_what_no_model_can_be_is_refused(tmp_path, asked, message):
     with pytest.raises(ValueError, match=message):
         from_pretrained(tiny.save(tmp_path / "m", "classification"), **asked)
+
+
+def test_what_is_no_source_and_no_model_is_said():
+    model, params = tiny.make()
+    batch = {"input_ids": ids}
+    with pytest.raises(ValueError, match="source must be a path or a hub id; it is None"):
+        from_pretrained(None)
+    for call in (
+        lambda: latadj_jax.apply("folder", params, batch),
+        lambda: latadj_jax.apply(None, params, batch),
+        lambda: latadj_jax.calibrate(params, model, [batch]),
+        lambda: latadj_jax.save_pretrained("m", params, model),
+        lambda: latadj_jax.generate(params, model, batch),
+    ):
+        with pytest.raises(ValueError, match="model must be a Model, the first that"):
+            call()
+    with pytest.raises(ValueError, match="batches must be a list of batches; it is None"):
+        latadj_jax.calibrate(model, params, None)
 
 
 def test_several_labels_at_once_are_refused_where_no_task_is_named(tmp_path):

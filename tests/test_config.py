@@ -251,8 +251,11 @@ def test_impossible_sizes_of_causal_families_are_refused_by_key(family, key, val
 @pytest.mark.parametrize(
     ("hf", "message"),
     [
-        ({**GPT2, "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
-        ({**GPT2, "scale_attn_weights": False}, "scale_attn_weights is off"),
+        ({**GPT2, "scale_attn_weights": "no"}, "scale_attn_weights must be true or false"),
+        ({**GPT2, "pad_token_id": "x"}, r"pad_token_id must be an id or a list of ids.*\['x'\]"),
+        ({**GPT2, "attn_pdrop": 2.0}, "attn_pdrop must be at most 1; it is 2.0"),
+        ({**GPT2, "id2label": {"0": "a", "2": "b"}}, "id2label must map 0, 1, ... to names"),
+        ({**GPT2, "activation_function": ["relu"]}, "activation_function.*is not implemented"),
         ({**GPT2, "add_cross_attention": True}, "add_cross_attention"),
         ({**GPT2, "n_embd": 25}, "25.*3"),
         ({**GPT2, "n_inner": 0}, "n_inner"),

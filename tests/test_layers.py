@@ -225,11 +225,12 @@ def test_layer_norm_computes_in_float32_and_returns_what_came():
 @pytest.mark.parametrize(
     ("name", "at_one", "at_minus_one"),
     [
-        ("gelu", 0.8413447, -0.1586553),
-        ("gelu_new", 0.8411920, -0.1588080),
-        ("gelu_pytorch_tanh", 0.8411920, -0.1588080),
+        *((name, 0.8413447, -0.1586553) for name in ("gelu", "gelu_python")),
+        *((name, 0.8411920, -0.1588080) for name in ("gelu_fast", "gelu_new", "gelu_pytorch_tanh")),
+        ("quick_gelu", 0.8457958, -0.1542042),
         ("relu", 1.0, 0.0),
-        ("silu", 0.7310586, -0.2689414),
+        *((name, 0.7310586, -0.2689414) for name in ("silu", "swish")),
+        ("tanh", 0.7615942, -0.7615942),
     ],
 )
 def test_activations_at_one_and_minus_one(name, at_one, at_minus_one):

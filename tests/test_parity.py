@@ -33,6 +33,14 @@ VARIANTS = {
         "gpt2",
         {"activation_function": "relu", "layer_norm_epsilon": 0.1, "n_positions": 16},
     ),
+    "gpt2 attention scaled by its layer alone, quick gelu": (
+        "gpt2",
+        {
+            "scale_attn_by_inverse_layer_idx": True,
+            "scale_attn_weights": False,
+            "activation_function": "quick_gelu",
+        },
+    ),
     "llama tied, linear rope": ("llama", {"tie_word_embeddings": True, "rope_parameters": LINEAR}),
     "llama biases, llama3 rope": (
         "llama",

@@ -1,4 +1,5 @@
 import dataclasses
+import fractions
 import math
 
 import hypothesis
@@ -261,6 +262,8 @@ def test_an_alpha_as_commands_take_it():
         ({"alpha": -0.5}, "alpha.*greater than 0"),
         ({"alpha": math.nan}, "alpha.*finite"),
         ({"alpha": math.inf}, "alpha.*finite"),
+        ({"alpha": 10**400}, "alpha.*finite"),
+        ({"alpha": fractions.Fraction(1, 10**400)}, "alpha.*greater than 0"),
         ({"alpha": True}, "alpha.*number"),
         ({"alpha": "0.9"}, "alpha.*number"),
         ({"alpha": np.ones(2)}, "alpha.*number"),

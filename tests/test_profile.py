@@ -117,7 +117,12 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile((0.5, 0.5), curve=(0.5, 0.4, 0.3)), "curve.*one value per layer"),
         (lambda: Profile((0.5, 0.5), exponents=(1.0,)), "exponents.*one value per layer"),
         (lambda: Profile((0.5, 0.5), exponents=(1.0, 0.0)), "exponents.*greater than 0"),
-        (lambda: Profile.constant(0), "rates"),
+        (lambda: Profile(("0.5", "0.4")), "rates must be numbers"),
+        (lambda: Profile((True, True)), "rates must be numbers"),
+        (lambda: Profile((1, 10**400)), "rates must be numbers"),
+        (lambda: Profile.constant(0), "num_layers must be an integer of at least 1; it is 0"),
+        (lambda: Profile.constant("3"), "num_layers must be an integer.*'3'"),
+        (lambda: Profile.falling(True), "num_layers must be an integer.*True"),
         (lambda: Profile.at_layers(3, [0]), "layers must lie in 1..3; 0 does not"),
         (lambda: Profile.at_layers(3, [2, 4]), "layers must lie in 1..3; 4 does not"),
         (lambda: Profile.at_layers(3, ["2"]), "layers must lie in 1..3; '2' does not"),
@@ -126,6 +131,7 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile.from_acc([0.5, 0.0]), "acc.*greater than 0"),
         (lambda: Profile.from_acc([0.5, float("inf")]), "acc"),
         (lambda: Profile.from_acc([0.5], fit="cubic"), "fit.*cubic"),
+        (lambda: Profile.from_acc([0.5], fit=["linear"]), "fit.*linear"),
     ],
 )
 def test_impossible_profiles_are_refused(make, message):
@@ -137,6 +143,8 @@ def test_impossible_profiles_are_refused(make, message):
     "text",
     [
         '{"rates": [0.5',
+        '{"rates": ' + "[" * 100_000,
+        '{"rates": [1' + "0" * 400 + "]}",
         "[0.5]",
         "{}",
         '{"rates": [0.5], "speed": 2}',

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import latadj_jax
 from latadj_jax import Profile, make_plan
@@ -283,12 +283,13 @@ def test_vmap_is_a_loop(family):
         jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, expected)
 
 
+@pytest.mark.parametrize("axis", [AxisType.Auto, AxisType.Explicit], ids=str)
 @each_family
-def test_batch_over_several_devices_is_the_batch_on_one(family):
+def test_batch_over_several_devices_is_the_batch_on_one(family, axis):
+    """Explicit is what jax.make_mesh makes where nothing else is asked for."""
     model, params = make_two_layers(family)
     batch, _ = tiny.mixed_batch(family)
-    four = jax.devices()[:4]
-    mesh = jax.make_mesh((4,), ("data",), (jax.sharding.AxisType.Auto,), devices=four)
+    mesh = jax.make_mesh((4,), ("data",), (axis,), devices=jax.devices()[:4])
     rows = NamedSharding(mesh, PartitionSpec("data"))
     everywhere = NamedSharding(mesh, PartitionSpec())
     out = jax.jit(latadj_jax.apply, static_argnames=STATIC)(

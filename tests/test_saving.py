@@ -154,6 +154,15 @@ def test_a_failing_save_leaves_what_was_there(tmp_path, monkeypatch, earlier, fa
     assert [p.name for p in tmp_path.iterdir()] in (["m"], [])
 
 
+def test_a_failing_save_leaves_no_folder_above_it(tmp_path):
+    model, params = tiny.make()
+    with pytest.raises(OSError, match="disk full"):
+        save_pretrained(tmp_path / "new" / "a" / "b", model, params, tokenizer=HalfTokenizer())
+    with pytest.raises(ValueError, match="tokenizer must be one of transformers; it is 5"):
+        save_pretrained(tmp_path / "new" / "a" / "b", model, params, tokenizer=5)
+    assert not list(tmp_path.iterdir())
+
+
 def test_parameters_of_another_model_are_not_saved(tmp_path):
     """A classifier saved without its head would load with a random one."""
     model, _ = tiny.make("bert", "classification")

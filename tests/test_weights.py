@@ -88,6 +88,15 @@ def test_reading_a_torch_file_without_torch_says_how_to_go_on(folder, monkeypatc
         latadj_jax.from_pretrained(folder)
 
 
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x93\x01\x02\x03"])
+def test_a_torch_file_that_cannot_be_read_is_one_sentence(folder, content):
+    pytest.importorskip("torch")
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"bin cannot be read \(\w+.*\); fetch it") as error:
+        latadj_jax.from_pretrained(folder)
+    assert "\n" not in str(error.value)
+
+
 def test_a_torch_file_of_parameters_is_read(folder):
     torch = pytest.importorskip("torch")
     tensors = state()
