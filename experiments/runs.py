@@ -36,10 +36,12 @@ def tasks_of(runs) -> list[str]:
 
 
 def paired(runs, task: str, methods: Iterable[str]) -> dict[str, list[dict]]:
-    """By method, where it was run at all, the runs of the seeds that all of them have."""
+    """By method, where it was run at all, the runs of the seeds that all of them have, if any."""
     present = {method: runs[task, method] for method in methods if (task, method) in runs}
     seeds = [{run["seed"] for run in found} for found in present.values()]
-    common = set.intersection(*seeds) if seeds else ()
+    common = set.intersection(*seeds) if seeds else set()
+    if not common:
+        return {}
     return {m: [run for run in found if run["seed"] in common] for m, found in present.items()}
 
 

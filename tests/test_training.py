@@ -300,7 +300,7 @@ def test_a_head_of_the_same_classes_in_another_order_is_refused(run, tmp_path):
     settings = dataclasses.replace(
         settings, model=dataclasses.replace(settings.model, source=source)
     )
-    with pytest.raises(SettingsError, match=r"set config\.data\.labels to the former"):
+    with pytest.raises(SettingsError, match=r"set config\.data\.labels to the head's"):
         training.train(settings)
 
 
