@@ -12,7 +12,7 @@ import latadj_jax
 from latadj_jax.corpus import train_tokenizer
 from latadj_jax.profile import Profile
 
-README = Path(latadj_jax.__file__).parent.parent / "README.md"
+README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 # What a block names, and the tiny model that stands for it.
 NAMED = {
