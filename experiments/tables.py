@@ -247,6 +247,7 @@ def main() -> None:
         "longer_against": against(runs, "all_longer"),
         "parts": side_by_side(runs, parts),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
+        "eased": side_by_side(runs, ["at2.9", "at2.9_eased"]),
         "profiles": profiles(runs),
         "searched": side_by_side(runs, ["dense", "dense_searched"], "merge"),
         "found": found_profiles(),
