@@ -2,7 +2,6 @@
 
 import functools
 import json
-import numbers
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,9 +11,10 @@ import numpy as np
 
 from latadj_jax import convert, gguf, weights
 from latadj_jax.batch import cast_inputs, check_inputs
+from latadj_jax.checks import check_integer
 from latadj_jax.config import ARCHITECTURES, config_from_hf
 from latadj_jax.hf_config import ConfigError, label_names
-from latadj_jax.mesh import automatically
+from latadj_jax.mesh import with_auto_axes
 from latadj_jax.model import (
     DTYPES,
     Model,
@@ -63,11 +63,9 @@ def from_pretrained(
         raise ValueError(f"source must be a path or a hub id; it is {source!r}.")
     if not (task is None or isinstance(task, str)):
         raise ValueError(f"task must be a name, e.g. 'classification'; it is {task!r}.")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ValueError(f"seed must be an integer of at least 0; it is {seed!r}.")
-    whole = isinstance(num_labels, numbers.Integral) and not isinstance(num_labels, bool)
-    if num_labels is not None and (not whole or num_labels < 1):
-        raise ValueError(f"num_labels must be an integer of at least 1; it is {num_labels!r}.")
+    check_integer("seed", seed, 0)
+    if num_labels is not None:
+        check_integer("num_labels", num_labels, 1)
     path = resolve(os.fspath(source))
     is_gguf = path.suffix == ".gguf"
     hf = gguf.read_config(path) if is_gguf else _read_config(path)
@@ -161,7 +159,7 @@ def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
 
         return of_rows(inputs) if rngs else in_parts(of_rows, inputs)
 
-    return automatically(run, inputs["input_ids"], params, inputs, rngs)
+    return with_auto_axes(run, inputs["input_ids"], params, inputs, rngs)
 
 
 def _task_of(hf: Mapping) -> str:

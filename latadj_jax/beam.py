@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from latadj_jax.mesh import automatically, varying_alike
+from latadj_jax.mesh import varying_alike, with_auto_axes
 
 NOTHING = -1e9  # the score of a beam that is not there
 
@@ -66,18 +66,17 @@ class Beams:
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def search(module, how: BeamSearch, params, start, max_new_tokens: jax.Array) -> jax.Array:
-    """`_search`, on any mesh."""
-    run, rows = functools.partial(_search, module, how), start.inputs["input_ids"]
-    return automatically(run, rows, params, start, max_new_tokens)
-
-
-def _search(module, how: BeamSearch, params, start, max_new_tokens: jax.Array) -> jax.Array:
     """The best sequence of each row, int32 [B, start.room], padded after its end.
 
     Args:
       module: with `begin`, `go_on` and `reorder`.
       start: a checked and padded call, see `generation.Start`.
     """
+    run, rows = functools.partial(_search, module, how), start.inputs["input_ids"]
+    return with_auto_axes(run, rows, params, start, max_new_tokens)
+
+
+def _search(module, how: BeamSearch, params, start, max_new_tokens: jax.Array) -> jax.Array:
     run = functools.partial(module.apply, {"params": params})
     beams = run(how, start, method=_first, rngs=start.rngs)
 

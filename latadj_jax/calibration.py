@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from latadj_jax.api import apply
-from latadj_jax.mesh import automatically, fetch, on_devices
+from latadj_jax.mesh import fetch, on_devices, with_auto_axes
 from latadj_jax.model import Model, check_model
 from latadj_jax.profile import DEFAULT_FIT, Profile
 from latadj_jax.score import attention_context_contribution
@@ -61,4 +61,4 @@ def _median(scores_BL: jax.Array, positions_BL: jax.Array) -> jax.Array:
     def run(scores_BL, positions_BL):
         return attention_context_contribution(scores_BL, positions_BL >= 0)
 
-    return automatically(run, scores_BL, scores_BL, positions_BL)
+    return with_auto_axes(run, scores_BL, scores_BL, positions_BL)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.batch import cast_inputs, check_inputs, is_concrete, shape_of
-from latadj_jax.mesh import automatically
+from latadj_jax.mesh import with_auto_axes
 from latadj_jax.model import Model, check_model, checked_params, resolve_plan, resolve_rngs
 from latadj_jax.plan import Plan
 
@@ -68,7 +68,7 @@ def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
         variables, method = {"params": params}, type(module).continuation
         return module.apply(variables, inputs, plan, ids_BS, train, method=method, rngs=rngs)
 
-    return automatically(run, inputs["input_ids"], params, inputs, ids_BS, rngs)
+    return with_auto_axes(run, inputs["input_ids"], params, inputs, ids_BS, rngs)
 
 
 def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:

@@ -13,8 +13,9 @@ from flax import struct
 
 from latadj_jax.batch import bucket_of, cast_inputs, default_buckets, is_concrete, sizes_of
 from latadj_jax.beam import BeamSearch, search
+from latadj_jax.checks import check_integer
 from latadj_jax.continuation import check_positions, check_prompt, input_ranges
-from latadj_jax.mesh import automatically
+from latadj_jax.mesh import with_auto_axes
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.plan import Plan
 from latadj_jax.sampling import Draw, Sampling, next_token
@@ -197,11 +198,7 @@ def _prepare(
 ) -> Start:
     """Checks a call, and pads its prompts on the right to a bucket."""
     draw = Draw.of(Sampling(temperature, top_k, top_p), key)
-    whole = isinstance(max_new_tokens, numbers.Integral) and not isinstance(max_new_tokens, bool)
-    if not whole or max_new_tokens < 1:
-        raise ValueError(
-            f"max_new_tokens must be an integer of at least 1; it is {max_new_tokens!r}."
-        )
+    check_integer("max_new_tokens", max_new_tokens, 1)
     given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
     check_positions(model, batch, max_new_tokens - 1, "new tokens (the last is never read)")
     ends = _ends(model, stop_tokens, pad_token)
@@ -258,7 +255,7 @@ def _as_int(token):
 @functools.partial(jax.jit, static_argnums=0)
 def _generate(module, params, start: Start, max_new_tokens):
     run, rows = functools.partial(_loop, module), start.inputs["input_ids"]
-    return automatically(run, rows, params, start, max_new_tokens)
+    return with_auto_axes(run, rows, params, start, max_new_tokens)
 
 
 def _loop(module, params, start: Start, max_new_tokens) -> jax.Array:
@@ -285,7 +282,7 @@ def _first(module, params, start: Start):
     def run(params, start):
         return module.apply({"params": params}, start, method=_begin, rngs=start.rngs)
 
-    return automatically(run, start.inputs["input_ids"], params, start)
+    return with_auto_axes(run, start.inputs["input_ids"], params, start)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
@@ -293,4 +290,4 @@ def _next(module, plan, params, draw, ends, state):
     def run(params, draw, ends, state):
         return module.apply({"params": params}, plan, draw, ends, state, method=_go_on)
 
-    return automatically(run, state.token_B, params, draw, ends, state)
+    return with_auto_axes(run, state.token_B, params, draw, ends, state)

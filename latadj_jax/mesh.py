@@ -86,12 +86,15 @@ def gathered(x: jax.Array) -> jax.Array:
     return x if current_mesh() is None else jax.lax.with_sharding_constraint(x, P())
 
 
-def automatically(f: Callable, rows: jax.Array, *args):
+def with_auto_axes(f: Callable, rows: jax.Array, *args):
     """`f(*args)` under jit, also where a mesh has axes of type Explicit.
 
     `jax.make_mesh` makes such axes by default: they want every gather to say how its result is
-    split. Inside of `f` they are the compiler's to use, as on the meshes made here; outputs
-    [B, ...] are split as `rows` [B, ...] is.
+    split. Inside of `f` they are the compiler's to use, as on the meshes made here.
+
+    Args:
+      rows: an array [B, ...] of the batch: outputs [B, ...] are split by rows as it is.
+      args: trees of arrays.
     """
     of_args = (jax.typeof(x).sharding.mesh for x in jax.tree.leaves(args))
     meshes = (jax.sharding.get_abstract_mesh(), *of_args)

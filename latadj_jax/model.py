@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import flax
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from latadj_jax.bert import Bert
 from latadj_jax.config import ARCHITECTURES
@@ -186,10 +185,12 @@ def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) 
 
 def check_key(name: str, key) -> None:
     """Raises ValueError unless it is a key, as jax.random.key or jax.random.PRNGKey makes it."""
-    dtype, shape = getattr(key, "dtype", None), np.shape(key)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    # One without its type is two words of the default generator, or four of rbg.
-    if shape != () if typed else dtype != jnp.uint32 or shape not in ((2,), (4,)):
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        is_key = shape == ()
+    else:  # of PRNGKey: two words of the default generator, or four of rbg
+        is_key = dtype == jnp.uint32 and shape in ((2,), (4,))
+    if not is_key:
         raise ValueError(f"{name} must be a key, as jax.random.key(0) makes it; it is {key!r}.")
 
 

@@ -171,7 +171,7 @@ def evaluate_last_words(
         "metrics": ["accuracy", "perplexity"],
         "examples": {"last_word": len(pairs)},
         "unit": "words, each after its context",
-        "work": "those of the contexts' own lengths, and of the longest one",
+        "work": "those of each context's own length and of the longest one, respectively",
         **conditions(model, count, settings.batch_size),
         "rows": rows,
     }

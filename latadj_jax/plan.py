@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latadj_jax.checks import check_integer
 from latadj_jax.profile import Profile
 from latadj_jax.ranking import STRATEGIES
 
@@ -134,8 +135,7 @@ def make_plan(
         ("protected", protected, 0),
         ("multiple_of", multiple_of, 1),
     ):
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
-            raise ValueError(f"{name} must be an integer of at least {least}; it is {value!r}.")
+        check_integer(name, value, least)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     if strategy:

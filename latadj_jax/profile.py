@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import numbers
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import least_squares
 
+from latadj_jax.checks import check_integer
 from latadj_jax.writing import write_whole
 
 DEFAULT_FIT = "quadratic"
@@ -58,12 +58,14 @@ class Profile:
     @classmethod
     def constant(cls, num_layers: int, rate: float = 1.0) -> "Profile":
         """The same rate in every layer; at 1, alpha alone acts, as for an uncalibrated model."""
-        return cls(rates=(rate,) * _number_of_layers(num_layers))
+        check_integer("num_layers", num_layers, 1)
+        return cls(rates=(rate,) * num_layers)
 
     @classmethod
     def at_layers(cls, num_layers: int, layers: Sequence[int]) -> "Profile":
         """Removal in these layers only (from 1): alpha is the share that each of them keeps."""
-        return cls(rates=(1.0,) * _number_of_layers(num_layers), layers=layers)
+        check_integer("num_layers", num_layers, 1)
+        return cls(rates=(1.0,) * num_layers, layers=layers)
 
     @classmethod
     def falling(cls, num_layers: int) -> "Profile":
@@ -76,7 +78,8 @@ class Profile:
         MRPC and STS-B; on CoLA, whose texts are short, a dense model pruned to 2x and beyond with
         no training for it is better with that of ACC.
         """
-        if _number_of_layers(num_layers) == 1:
+        check_integer("num_layers", num_layers, 1)
+        if num_layers == 1:
             return cls(rates=(1e-6,), fit="falling")
         between = np.linspace(0.8, 0.65, num_layers - 2) ** (6 / num_layers)
         return cls(rates=(1.0, *between, 1e-6), fit="falling")
@@ -137,12 +140,6 @@ class Profile:
         if not isinstance(values.get("fit", ""), str):
             raise ValueError(f"fit must be a name; it is {values['fit']!r}.")
         return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
-
-def _number_of_layers(value) -> int:
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"num_layers must be an integer of at least 1; it is {value!r}.")
-    return int(value)
 
 
 def _short(values) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from flax import struct
 
 from latadj_jax.batch import cast_inputs, check_inputs
-from latadj_jax.mesh import automatically
+from latadj_jax.mesh import with_auto_axes
 from latadj_jax.model import Model, checked_params, resolve_plan
 from latadj_jax.outputs import Output
 from latadj_jax.plan import Plan
@@ -97,4 +97,4 @@ def _forward(module, length, strategy, params, inputs, counts_by_layer):
         plan = _Counts(counts_by_layer, length, strategy)
         return module.apply({"params": params}, inputs, plan, rngs=rngs)
 
-    return automatically(run, inputs["input_ids"], params, inputs, counts_by_layer)
+    return with_auto_axes(run, inputs["input_ids"], params, inputs, counts_by_layer)

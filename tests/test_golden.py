@@ -1,15 +1,15 @@
 """Promise 1 where torch is not installed: the numbers that golden/make.py wrote down."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import tiny
+from golden.make import FILE, few
 
 import latadj_jax
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "dense.json").read_text())
+GOLDEN = json.loads(FILE.read_text())
 
 
 def test_every_kind_has_its_numbers():
@@ -24,8 +24,7 @@ def test_dense_gives_the_numbers_of_hugging_face(kind):
     out = latadj_jax.apply(*tiny.make(family, task), batch)
     valid = batch["attention_mask"] > 0
     for name, expected in GOLDEN[kind].items():
-        found = np.asarray(getattr(out, name))
-        if found.ndim == 3:
-            found = (found * valid[:, :, None])[:, ::5, ::9]
+        found = np.asarray(few(np.asarray(getattr(out, name)), valid))
+        # BERT's heads read column 0, whether a token is there or not.
         rows = valid[:, 0] if family == "bert" and found.ndim == 2 else slice(None)
         np.testing.assert_allclose(found[rows], np.asarray(expected)[rows], rtol=0, atol=1e-4)

@@ -12,6 +12,7 @@ import latadj_jax
 PACKAGE = Path(latadj_jax.__file__).parent
 # A module may import only those before it.
 ORDER = [
+    "checks",
     "processes",
     "writing",
     "mesh",

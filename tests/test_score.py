@@ -97,6 +97,17 @@ def test_acc_is_the_median_over_valid_positions(scores, valid, median):
     np.testing.assert_allclose(acc, [median], atol=1e-6)
 
 
+def test_queries_that_do_not_exist_give_no_attention():
+    """As where the last queries of a prompt are asked, and the prompt is shorter."""
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(6), size=(2, 3, 4)).astype(np.float32)
+    asked = np.array([[True, True, True, True], [True, True, False, False]])
+    got = np.asarray(attention_received(jnp.asarray(probs), jnp.asarray(asked)))
+    for row, queries in enumerate((4, 2)):
+        expected = sum(probs[row, :, i].mean(axis=0) for i in range(queries))
+        np.testing.assert_allclose(got[row], expected, rtol=1e-6)
+
+
 # Where a query sees no later key, eq. (8).
 
 
