@@ -9,10 +9,12 @@
 Parameters and optimizer state are counted from `jax.eval_shape` and the rules of sharding.py; the
 rest is what XLA says of the step it compiled: its memory and cost analysis. With --topology that
 is the TPU's own compiler, which needs no TPU, for the chips of that topology. Without, it is the
-CPU's, for that many CPU devices: barriers stay, as TPUs and GPUs keep them, else what remat
-computes again would be computed early and kept; compilers of accelerators fuse more and gather
-weights later, so its temporary memory is an upper bound. bfloat16 computation, float32 parameters
-and Adam, remat in every layer. Operations are two for each multiply-accumulate.
+CPU's, for that many CPU devices. Barriers stay, as TPUs and GPUs keep them, else what remat
+computes again would be computed early and kept. The CPU's library computes products alone: what
+it fuses with them takes constants as whole arrays, which every layer of another size has its own
+of. Compilers of accelerators fuse more and gather weights later, so the temporary memory is an
+upper bound. bfloat16 computation, float32 parameters and Adam, remat in every layer. Operations are
+two for each multiply-accumulate.
 """
 
 import argparse
@@ -140,6 +142,9 @@ if __name__ == "__main__":
     if parsed.topology:  # there is no TPU to ask who it is
         os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost"}
     else:
-        os.environ["XLA_FLAGS"] = "--xla_disable_hlo_passes=cse_barrier_expander"
+        os.environ["XLA_FLAGS"] = (
+            "--xla_disable_hlo_passes=cse_barrier_expander "
+            "--xla_cpu_experimental_ynn_fusion_type=individual_dot"
+        )
         jax.config.update("jax_num_cpu_devices", sizes[0] * sizes[1] * sizes[2])
     main(parsed, sizes)
