@@ -3,8 +3,8 @@
     python experiments/speed.py --data $DATA --workdir runs/experiments
 
 Times the models that finetune.py trained for all speeds (or `--method`), in batches of 32, each
-bucket in turns with the dense pass; writes experiments/results/TASK-speed.json for tables.py. Leave
-the machine alone meanwhile.
+bucket in turns with the dense pass; writes experiments/results/TASK-speed_DTYPE.json for tables.py.
+Leave the machine alone meanwhile.
 """
 
 import argparse
@@ -19,10 +19,10 @@ from latadj_jax.evaluation import buckets_of, evaluate
 
 def measure(task: str, args: argparse.Namespace) -> dict:
     """Rows of (counting, speed asked for, expected speedup, measured speedup)."""
-    folder = args.workdir / f"{task}-{args.method}-0" / "model"
-    settings = finetune.settings_of(task, finetune.METHODS[args.method], 0, args, str(folder))
-    model, params = from_pretrained(folder)
-    model = model.replace(dtype=args.dtype)
+    folder = args.workdir / f"{task}-{args.method}-{args.seed}" / "model"
+    method = finetune.METHODS[args.method]
+    settings = finetune.settings_of(task, method, args.seed, args, str(folder))
+    model, params = from_pretrained(folder, dtype=args.dtype)  # as served
     name, part, lengths = scoring.scored_texts(model, settings)
     rows = []
     for count in ("valid", "padded"):
@@ -45,8 +45,9 @@ def measure(task: str, args: argparse.Namespace) -> dict:
 if __name__ == "__main__":
     parser = finetune.common_arguments(__doc__)
     parser.add_argument("--method", default="all", choices=finetune.METHODS)
+    parser.add_argument("--seed", type=int, default=0, help="of the model's training")
     arguments = parser.parse_args()
     for one in arguments.tasks:
         found = measure(one, arguments)
-        finetune.write(finetune.ROOT / "results" / f"{one}-speed.json", found)
+        finetune.write(finetune.ROOT / "results" / f"{one}-speed_{arguments.dtype}.json", found)
         print(one, found["rows"], flush=True)

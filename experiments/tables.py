@@ -33,8 +33,8 @@ def table(heading: list[str], rows: list[list]) -> str:
     return "\n".join([row(*heading), "|---" * len(heading) + "|", *(row(*r) for r in rows)])
 
 
-def differences(runs, method_of, count: str, strategy: str = "") -> str:
-    """A row per task: the dense metric, and what each speed loses of it."""
+def differences(runs, method_of, count: str, strategy: str = "", base: str = "dense") -> str:
+    """A row per task: the metric of the dense pass of `base`, and what each speed loses of it."""
     rows, every = [], defaultdict(list)
 
     def runs_of(task: str, speed: str) -> list[dict]:
@@ -47,7 +47,9 @@ def differences(runs, method_of, count: str, strategy: str = "") -> str:
         trained = [runs_of(task, speed) for speed in SPEEDS]
         common = {run["seed"] for found in trained for run in found}
         dense = {
-            run["seed"]: headline(run, "1") for run in runs[task, "dense"] if run["seed"] in common
+            run["seed"]: headline(run, "1")
+            for run in runs.get((task, base), [])
+            if run["seed"] in common
         }
         if not dense:
             continue
@@ -176,16 +178,16 @@ def speeds() -> str:
     """Measured over dense, beside what was expected, on each task's evaluation texts."""
     rows = []
     for task, name in NAMES.items():
-        file = RESULTS / f"{task}-speed.json"
-        if file.exists():
-            found = json.loads(file.read_text())
-            of = {(r["count"], r["asked"]): r for r in found["rows"]}
-            for count in ("valid", "padded"):
-                cells = [f"{of[count, s]['measured_speedup']:.2f} of "
-                         f"{of[count, s]['expected_speedup']:.2f}" for s in SPEEDS]  # fmt: skip
-                rows.append([name, found["method"], found["dtype"], count, *cells])
-    heading = ["task", "method", "dtype", "counted by", *(f"{s}x asked" for s in SPEEDS)]
-    return table(heading, rows)
+        files = {d: RESULTS / f"{task}-speed_{d}.json" for d in ("float32", "bfloat16")}
+        found = {d: json.loads(f.read_text())["rows"] for d, f in files.items() if f.exists()}
+        for count in ("valid", "padded") if found else ():
+
+            def cell(dtype: str, which: str, count=count, found=found) -> str:
+                return ", ".join(f"{r[which]:.2f}" for r in found[dtype] if r["count"] == count)
+
+            measured = [cell(d, "measured_speedup") if d in found else "" for d in files]
+            rows.append([name, count, cell(next(iter(found)), "expected_speedup"), *measured])
+    return table(["task", "counted by", "expected", *files], rows)
 
 
 def strategies(runs) -> str:
@@ -242,6 +244,7 @@ def main() -> None:
         "merged_padded": differences(runs, lambda speed: "dense", "padded", "merge"),
         "longer": side_by_side(runs, ["all", "all_longer"]),
         "longer_valid": differences(runs, lambda speed: "all_longer", "valid"),
+        "longer_own": differences(runs, lambda speed: "all_longer", "valid", base="all_longer"),
         "longer_padded": differences(runs, lambda speed: "all_longer", "padded"),
         "against": against(runs, "all"),
         "longer_against": against(runs, "all_longer"),
