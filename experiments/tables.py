@@ -178,16 +178,18 @@ def speeds() -> str:
     """Measured over dense, beside what was expected, on each task's evaluation texts."""
     rows = []
     for task, name in NAMES.items():
-        files = {d: RESULTS / f"{task}-speed_{d}.json" for d in ("float32", "bfloat16")}
-        found = {d: json.loads(f.read_text())["rows"] for d, f in files.items() if f.exists()}
-        for count in ("valid", "padded") if found else ():
+        files = [RESULTS / f"{task}-speed_{dtype}.json" for dtype in ("float32", "bfloat16")]
+        if all(file.exists() for file in files):
+            found = [json.loads(file.read_text())["rows"] for file in files]
+            for count in ("valid", "padded"):
+                expected = of_speeds(found[0], count, "expected_speedup")
+                measured = [of_speeds(of, count, "measured_speedup") for of in found]
+                rows.append([name, count, expected, *measured])
+    return table(["task", "counted by", "expected", "float32", "bfloat16"], rows)
 
-            def cell(dtype: str, which: str, count=count, found=found) -> str:
-                return ", ".join(f"{r[which]:.2f}" for r in found[dtype] if r["count"] == count)
 
-            measured = [cell(d, "measured_speedup") if d in found else "" for d in files]
-            rows.append([name, count, cell(next(iter(found)), "expected_speedup"), *measured])
-    return table(["task", "counted by", "expected", *files], rows)
+def of_speeds(rows: list[dict], count: str, key: str) -> str:
+    return ", ".join(f"{row[key]:.2f}" for row in rows if row["count"] == count)
 
 
 def strategies(runs) -> str:
