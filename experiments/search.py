@@ -35,9 +35,9 @@ class Texts:
     """A model on some training texts: how far its logits are from those of its dense pass."""
 
     def __init__(self, task: str, args: argparse.Namespace):
-        folder = args.workdir / f"{task}-{args.method}-0" / "model"
+        folder = args.workdir / f"{task}-{args.method}-{args.seed}" / "model"
         method = finetune.METHODS[args.method]
-        settings = finetune.settings_of(task, method, 0, args, str(folder))
+        settings = finetune.settings_of(task, method, args.seed, args, str(folder))
         examples = labelled.load(dataclasses.replace(settings, workdir="")).data.examples
         rng = np.random.default_rng(0)
         examples = [examples[i] for i in rng.permutation(len(examples))]
@@ -125,7 +125,7 @@ def search(task: str, args: argparse.Namespace) -> dict:
         np.ones_like(falling), (2.9,), args,
     )  # fmt: skip
     return {
-        "task": task, "method": args.method, "tokens": args.tokens,
+        "task": task, "method": args.method, "seed": args.seed, "tokens": args.tokens,
         "profile": profile.to_dict(), "rates": rates, "exponents": exponents,
         "dtype": args.dtype, "jax": jax.__version__,
     }  # fmt: skip
@@ -134,6 +134,7 @@ def search(task: str, args: argparse.Namespace) -> dict:
 if __name__ == "__main__":
     parser = finetune.common_arguments(__doc__)
     parser.add_argument("--method", default="dense", choices=finetune.METHODS)
+    parser.add_argument("--seed", type=int, default=0, help="of the model's training")
     parser.add_argument("--tokens", type=int, default=2400, help="of each task's texts, about")
     parser.add_argument("--population", type=int, default=3, help="times the number of rates")
     parser.add_argument("--generations", type=int, default=8)
