@@ -164,8 +164,8 @@ def _differences(a: dict, b: dict, prefix: str = "") -> list[str]:
 class MetricsLog:
     """metrics.jsonl: a JSON object a line; TensorBoard events too when asked for.
 
-    Only the first of several processes writes. Going on from a checkpoint, the lines after it are
-    dropped: their steps are done again.
+    Only the first of several processes writes. Going on from a checkpoint, what was written of the
+    steps after it is dropped: they are done again.
     """
 
     def __init__(self, workdir: Path, start_step: int, tensorboard: bool = False):
@@ -182,7 +182,7 @@ class MetricsLog:
                         lines.append(line + "\n")
         write_whole(file, "".join(lines))
         self._file = file.open("a")
-        self._tensorboard = _tensorboard(workdir) if tensorboard else None
+        self._tensorboard = _tensorboard(workdir, start_step) if tensorboard else None
 
     def write(self, step: int, **values: float) -> None:
         first_alone(lambda: self._write(step, values))
@@ -210,7 +210,7 @@ def require_tensorboard() -> None:
         )
 
 
-def _tensorboard(workdir: Path):
+def _tensorboard(workdir: Path, start_step: int):
     from tensorboardX import SummaryWriter  # an extra
 
-    return SummaryWriter(str(workdir / "tensorboard"))
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
