@@ -7,7 +7,8 @@ trained densely: first the rates of all layers but the last, which leaves CLS al
 an expected speedup of 2 and of 2.9; then, with these rates, the exponents of alpha at 2.9. What is
 minimised is the distance of the logits from those of the dense pass, as a share of that with
 `Profile.falling`, geometric mean over the speeds. The methods `dense_searched` and `all_searched`
-of finetune.py use what it writes to experiments/results/TASK-search.json.
+of finetune.py use what it writes to experiments/results/TASK-search.json; what is there is not
+searched again.
 """
 
 import argparse
@@ -140,5 +141,6 @@ if __name__ == "__main__":
     parser.add_argument("--generations", type=int, default=8)
     arguments = parser.parse_args()
     for one in arguments.tasks:
-        result = search(one, arguments)
-        finetune.write(finetune.ROOT / "results" / f"{one}-search.json", result)
+        file = finetune.ROOT / "results" / f"{one}-search.json"
+        if not file.exists():
+            finetune.write(file, search(one, arguments))

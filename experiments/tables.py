@@ -234,8 +234,8 @@ def cost(runs) -> str:
 
 def main() -> None:
     runs = load()
-    parts = [*sorted({m for _, m in runs if m.startswith("all")} - {"all_acc", "all_longer"})]
-    parts.append("dense_longer")
+    parts = ["all", "all_anew", "all_forgetful", "all_forgetful_longer", "all_taught",
+             "all_undistilled", "dense_longer"]  # fmt: skip
     made = {
         "specialists_valid": differences(runs, lambda speed: f"at{speed}", "valid"),
         "specialists_padded": differences(runs, lambda speed: f"at{speed}", "padded"),
@@ -253,6 +253,7 @@ def main() -> None:
         "longer_against": against(runs, "all_longer"),
         "parts": side_by_side(runs, parts),
         "all_by_acc": side_by_side(runs, ["all", "all_acc"]),
+        "searched_trained": side_by_side(runs, ["all", "all_searched"]),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
         "eased": side_by_side(runs, ["at2.9", "at2.9_eased"]),
         "profiles": profiles(runs),
