@@ -14,7 +14,7 @@ import latadj_jax
 from latadj_jax import training
 from latadj_jax.jobs import evaluate_run
 from latadj_jax.optim import learning_rate
-from latadj_jax.runs import MetricsLog, check_workdir
+from latadj_jax.runs import check_workdir
 from latadj_jax.settings import SettingsError, TrainSettings
 from latadj_jax.text import load_tokenizer
 
@@ -337,25 +337,3 @@ def test_no_run_is_one_sentence(tmp_path):
         newest_run(tmp_path)
     with pytest.raises(SettingsError, match="not the folder of a run"):
         evaluate_run(tmp_path)
-
-
-def test_tensorboard_events_hold_the_loss_and_what_is_done_again(tmp_path):
-    pytest.importorskip("tensorboardX")
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-    for start, steps in ((0, (1, 2, 3)), (2, (3,))):
-        log = MetricsLog(tmp_path, start, tensorboard=True)
-        for step in steps:
-            log.write(step, loss=0.5)
-        log.close()
-        file = max((tmp_path / "tensorboard").iterdir(), key=lambda f: f.stat().st_mtime_ns)
-        data, events = file.read_bytes(), []
-        while data:  # records: 8 bytes of length, 4 of a checksum, the event, 4 of a checksum
-            size = int.from_bytes(data[:8], "little")
-            events.append(Event.FromString(data[12 : 12 + size]))
-            data = data[16 + size :]
-        losses = [(e.step, v.simple_value) for e in events for v in e.summary.value]
-        assert losses == [(step, 0.5) for step in steps]
-        # From this step on, TensorBoard forgets what older files say.
-        begun = [e.step for e in events if e.session_log.status == SessionLog.START]
-        assert begun == [start + 1]
