@@ -234,8 +234,8 @@ def cost(runs) -> str:
 
 def main() -> None:
     runs = load()
-    parts = ["all", "all_anew", "all_forgetful", "all_forgetful_longer", "all_taught",
-             "all_undistilled", "dense_longer"]  # fmt: skip
+    parts = ["all", "all_forgetful", "all_forgetful_longer", "all_taught", "all_undistilled",
+             "dense_longer"]  # fmt: skip
     made = {
         "specialists_valid": differences(runs, lambda speed: f"at{speed}", "valid"),
         "specialists_padded": differences(runs, lambda speed: f"at{speed}", "padded"),
@@ -252,6 +252,7 @@ def main() -> None:
         "against": against(runs, "all"),
         "longer_against": against(runs, "all_longer"),
         "parts": side_by_side(runs, parts),
+        "anew": side_by_side(runs, ["all", "all_anew"]),
         "all_by_acc": side_by_side(runs, ["all", "all_acc"]),
         "searched_trained": side_by_side(runs, ["all", "all_searched"]),
         "specialists_merging": side_by_side(runs, ["at2", "merge2", "all"]),
