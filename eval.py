@@ -20,17 +20,18 @@ from pathlib import Path
 import absl.logging
 from absl import app, flags
 
-from latadj_jax.api import from_pretrained
-from latadj_jax.explain import explain, write_page
-from latadj_jax.exporting import export_programs
-from latadj_jax.files import read_text
-from latadj_jax.jobs import evaluate_run
-from latadj_jax.perplexity import evaluate_file
-from latadj_jax.plan import parse_alpha
-from latadj_jax.report import how, remaining, table
-from latadj_jax.runs import load_settings, model_of, newest_run
-from latadj_jax.settings import EvalSettings, LMSettings, SettingsError
-from latadj_jax.text import load_tokenizer
+from latadj_jax.data.text_files import read_text
+from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.errors import SettingsError
+from latadj_jax.evaluation.perplexity import evaluate_file
+from latadj_jax.evaluation.report import how, remaining, table
+from latadj_jax.evaluation.settings import EvalSettings, LMSettings
+from latadj_jax.explain.explain import explain, write_page
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.serving.export import export_programs
+from latadj_jax.training.evaluate_run import evaluate_run
+from latadj_jax.training.run_folder import load_settings, model_of, newest_run
 
 _ALPHA = flags.DEFINE_list("alpha", [], "coefficients, comma-separated; dense is always there")
 _WORKDIR = flags.DEFINE_string("workdir", None, "the folder of a run")

@@ -17,11 +17,12 @@ import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from latadj_jax.processes import OtherProcessError, is_first_process, join, leave
-from latadj_jax.report import table
-from latadj_jax.settings import SettingsError, check_key, from_config
-from latadj_jax.stopping import Stopped
-from latadj_jax.training import train
+from latadj_jax.devices.processes import OtherProcessError, is_first_process, join, leave
+from latadj_jax.errors import SettingsError
+from latadj_jax.evaluation.report import table
+from latadj_jax.training.settings import check_key, from_config
+from latadj_jax.training.sigterm import Stopped
+from latadj_jax.training.train import train
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "a file of configs/", lock_config=True)
 _COORDINATOR = flags.DEFINE_string(

@@ -20,8 +20,8 @@ import numpy as np
 from variants import Variant, alpha_of
 
 import latadj_jax
-from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.perplexity import cache_bytes
+from latadj_jax.evaluation.perplexity import cache_bytes
+from latadj_jax.timing import interleaved_ms, median
 
 
 def main(args: argparse.Namespace) -> None:

@@ -16,15 +16,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+from planted_facts import planted_facts
 from variants import Variant, alpha_of
 
 import latadj_jax
-from latadj_jax.corpus import encode_text
-from latadj_jax.far_back import planted_facts
-from latadj_jax.files import read_text
-from latadj_jax.likelihood import score_windows
-from latadj_jax.text import load_tokenizer
-from latadj_jax.windows import Pair, Windows
+from latadj_jax.data.text_files import read_text
+from latadj_jax.data.windows import Pair, Windows
+from latadj_jax.evaluation.likelihood import score_windows
+from latadj_jax.pretrained.tokenizers import encode_text, load_tokenizer
 
 CONTEXT, CONTINUATION = 512, 128
 

@@ -23,8 +23,8 @@ import time
 from pathlib import Path
 
 import latadj_jax
-from latadj_jax.config import config_from_hf
-from latadj_jax.measure import median
+from latadj_jax.families.config import config_from_hf
+from latadj_jax.timing import median
 
 HERE = Path(__file__).parent / "runtimes"
 SCRIPTS = {"ours": "ours.py", "torch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py"}

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import latadj_jax
-from latadj_jax import bert
-from latadj_jax.config import config_from_hf
-from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.families import bert
+from latadj_jax.families.config import config_from_hf
+from latadj_jax.timing import interleaved_ms, median
 
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
 

@@ -30,12 +30,12 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import latadj_jax
-from latadj_jax.config import config_from_hf
-from latadj_jax.mesh import ROWS, make_mesh
-from latadj_jax.model import param_shapes
-from latadj_jax.optim import make_optimizer
-from latadj_jax.settings import TrainSettings
-from latadj_jax.steps import Step, abstract_state, train_step
+from latadj_jax.devices.mesh import ROWS, make_mesh
+from latadj_jax.families.config import config_from_hf
+from latadj_jax.model.model import param_shapes
+from latadj_jax.training.optimizer import make_optimizer
+from latadj_jax.training.settings import TrainSettings
+from latadj_jax.training.steps import Step, abstract_state, train_step
 
 # Published sizes: Devlin et al., arXiv 1810.04805; Llama 3.1 8B, arXiv 2407.21783.
 MODELS = {

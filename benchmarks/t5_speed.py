@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import latadj_jax
-from latadj_jax.config import config_from_hf
-from latadj_jax.measure import interleaved_ms, median
-from latadj_jax.relative import RelativeBias
+from latadj_jax.families.config import config_from_hf
+from latadj_jax.layers.relative_bias import RelativeBias
+from latadj_jax.timing import interleaved_ms, median
 
 FLAN_T5 = {"model_type": "t5", "vocab_size": 32128, "d_kv": 64, "feed_forward_proj": "gated-gelu",
            "tie_word_embeddings": False, "pad_token_id": 0, "eos_token_id": 1,

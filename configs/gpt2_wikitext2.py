@@ -18,7 +18,7 @@ and at alpha 0.9 (docs/results.md); the second was not run.
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

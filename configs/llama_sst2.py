@@ -17,7 +17,7 @@ at 2.2x (2.2x) and 0.625 at 3.2x (3.1x): docs/quality.md.
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

@@ -14,7 +14,7 @@ with --config.elimination.dense=True (42 minutes), has 15.3 dense, 17.4 at alpha
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ It took 11 minutes on 2 CPU cores, with both commands; accuracy 0.79 dense and a
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

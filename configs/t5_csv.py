@@ -13,7 +13,7 @@ which runs Flan-T5 with a profile of 1 everywhere: alpha alone acts.
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

@@ -13,7 +13,7 @@ The training took 21 minutes, beside other work. BLEU on test_2016_flickr: 22.0 
 
 from ml_collections import ConfigDict
 
-from latadj_jax.settings import default_config
+from latadj_jax.training.settings import default_config
 
 
 def get_config() -> ConfigDict:

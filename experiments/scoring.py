@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-from latadj_jax import tasks
-from latadj_jax.batch import default_buckets
-from latadj_jax.evaluation import Encoded, encoded
-from latadj_jax.model import Model
-from latadj_jax.plan import Plan
-from latadj_jax.settings import Settings
-from latadj_jax.simulate import simulate
-from latadj_jax.text import load_examples, load_tokenizer
+from latadj_jax.data.encoded import Encoded, encoded
+from latadj_jax.data.labelled_examples import load_examples
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.model.buckets import default_buckets
+from latadj_jax.model.dynamic_counts import simulate
+from latadj_jax.model.model import Model
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.tasks import losses as task_losses
+from latadj_jax.training.settings import Settings
 
 
 def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, padded: int = 0) -> float:
@@ -64,7 +65,7 @@ def predict(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> n
     """Predictions with the counts of a plan, whatever each batch is padded to."""
     buckets = default_buckets(plan.length)
     logits = logits_of(model, params, part, plan, strategy, buckets, 64)
-    return tasks.predictions(model.task, logits).astype(np.asarray(part.labels).dtype)
+    return task_losses.predictions(model.task, logits).astype(np.asarray(part.labels).dtype)
 
 
 def logits_of(

@@ -22,11 +22,11 @@ import scoring
 from scipy.optimize import differential_evolution
 from scipy.special import log_softmax, softmax
 
-from latadj_jax import labelled
-from latadj_jax.api import from_pretrained
-from latadj_jax.evaluation import Encoded
-from latadj_jax.plan import Plan
-from latadj_jax.profile import Profile
+from latadj_jax.data.encoded import Encoded
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.training.jobs import labelled
 
 LOWEST = 0.3  # of the proportions of rates
 LAST = 1e-6  # the last layer's rate: CLS alone

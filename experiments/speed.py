@@ -13,8 +13,9 @@ import finetune
 import jax
 import scoring
 
-from latadj_jax.api import from_pretrained
-from latadj_jax.evaluation import buckets_of, evaluate
+from latadj_jax.data.encoded import buckets_of
+from latadj_jax.evaluation.evaluate import evaluate
+from latadj_jax.pretrained.load import from_pretrained
 
 
 def measure(task: str, args: argparse.Namespace) -> dict:

@@ -22,15 +22,17 @@ import numpy as np
 import scoring
 from runs import RESULTS
 
-from latadj_jax import bert, labelled, metrics
-from latadj_jax.batch import default_buckets
-from latadj_jax.evaluation import Encoded
-from latadj_jax.model import MODULES, Model
-from latadj_jax.plan import Plan
-from latadj_jax.profile import Profile
-from latadj_jax.ranking import ABOVE
-from latadj_jax.simulate import simulate
-from latadj_jax.training import calibrated
+from latadj_jax.data.encoded import Encoded
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.strategies import ABOVE
+from latadj_jax.evaluation import metrics
+from latadj_jax.families import bert
+from latadj_jax.model.buckets import default_buckets
+from latadj_jax.model.dynamic_counts import simulate
+from latadj_jax.model.model import MODULES, Model
+from latadj_jax.training.jobs import labelled
+from latadj_jax.training.train import calibrated
 
 SEPARATOR = 102  # BERT's
 

@@ -6,18 +6,20 @@ Axis letters in names of arrays, e.g. `x_BLD`:
   G key-value heads, E all heads side by side, R removed, N examples (of windows W).
 """
 
-from latadj_jax.api import apply, from_pretrained
-from latadj_jax.calibration import calibrate
-from latadj_jax.continuation import continuation_logits
-from latadj_jax.engine import Engine
-from latadj_jax.exporting import export_programs
-from latadj_jax.generation import generate, stream
-from latadj_jax.model import Model
-from latadj_jax.outputs import Output
-from latadj_jax.plan import Plan, expected_speedup, layer_macs, macs, make_plan, solve_alpha
-from latadj_jax.profile import Profile
-from latadj_jax.saving import save_pretrained
-from latadj_jax.sharding import init_params
+from latadj_jax.elimination.plan import Plan, make_plan
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.speedup import expected_speedup, layer_macs, macs, solve_alpha
+from latadj_jax.families.output import Output
+from latadj_jax.generation.continuation import continuation_logits
+from latadj_jax.generation.generate import generate, stream
+from latadj_jax.model.apply import apply
+from latadj_jax.model.calibrate import calibrate
+from latadj_jax.model.model import Model
+from latadj_jax.model.placement import init_params
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.save import save_pretrained
+from latadj_jax.serving.engine import Engine
+from latadj_jax.serving.export import export_programs
 
 __all__ = [
     "Engine",

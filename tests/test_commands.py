@@ -3,12 +3,10 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import tiny_run
-
-ROOT = Path(__file__).parent.parent
+from paths import ROOT
 
 
 def run(folder, *arguments) -> subprocess.CompletedProcess:

@@ -3,10 +3,11 @@ import pathlib
 
 import pytest
 from ml_collections import ConfigDict
+from paths import ROOT
 
-from latadj_jax import settings
+from latadj_jax.training import settings
 
-CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 # The input lengths, tasks and headline metrics of the paper (arXiv 2201.03327).
 PAPER = {

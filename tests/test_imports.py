@@ -10,126 +10,87 @@ import pytest
 import latadj_jax
 
 PACKAGE = Path(latadj_jax.__file__).parent
-# A module may import only those before it.
+# Modules at the top, then folders: each imports only those before it.
 ORDER = [
+    "errors",
     "checks",
-    "processes",
-    "writing",
-    "mesh",
-    "score",
-    "eliminate",
-    "ranking",
-    "profile",
-    "plan",
-    "parts",
-    "batch",
-    "hf_config",
-    "rotary",
-    "config",
+    "atomic_file",
+    "timing",
+    "devices",
     "layers",
-    "merging",
-    "outputs",
-    "sources",
-    "gguf",
-    "gguf_tokenizer",
-    "bert",
-    "cached_attention",
-    "decoder",
-    "gpt2",
-    "llama",
-    "relative",
-    "t5_layers",
-    "t5",
-    "model",
-    "sharding",
-    "weights",
-    "convert",
-    "api",
-    "saving",
-    "simulate",
-    "explain",
-    "exporting",
-    "sampling",
-    "beam",
-    "continuation",
-    "generation",
-    "metrics",
-    "rules",
-    "settings",
-    "files",
-    "tables",
-    "text",
-    "corpus",
-    "far_back",
-    "windows",
-    "likelihood",
+    "elimination",
+    "families",
     "tasks",
-    "optim",
-    "steps",
-    "checkpoint",
-    "stopping",
-    "calibration",
-    "measure",
-    "runs",
-    "perplexity",
+    "model",
+    "pretrained",
+    "generation",
+    "serving",
+    "data",
     "evaluation",
-    "job",
-    "generated",
-    "teacher",
-    "labelled",
-    "lm",
-    "seq2seq",
-    "jobs",
-    "plots",
-    "report",
     "training",
+    "explain",
     "harness",
-    "requests",
-    "programs",
-    "latency",
-    "budgets",
-    "dynamic_batching",
-    "engine",
-    "classify",
 ]
 
 
-def imported_modules(source: str) -> set[str]:
+def imported(source: str) -> set[str]:
     """Modules of the package that `source` imports, at the top or inside a function."""
     found = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "write absolute imports"
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found |= {n.split(".")[1] for n in names if n.startswith("latadj_jax.")}
-    return {name for name in found if (PACKAGE / f"{name}.py").exists()}
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name.removeprefix("latadj_jax.") for name in found if name.startswith("latadj_jax.")}
+
+
+def modules() -> dict[str, str]:
+    """The source of each module but the front door, by its dotted name within the package."""
+    files = {file.relative_to(PACKAGE).with_suffix(""): file for file in PACKAGE.rglob("*.py")}
+    return {
+        ".".join(name.parts): file.read_text()
+        for name, file in files.items()
+        if name.parts != ("__init__",)
+    }
 
 
 def test_import_finder_sees_every_form_of_import():
     source = """
-import latadj_jax.score
-from latadj_jax.plan import Plan
+import latadj_jax.elimination.score
+from latadj_jax.elimination.plan import Plan
 def later():
-    from latadj_jax import convert, Profile
+    from latadj_jax.pretrained import convert
 """
-    assert imported_modules(source) == {"score", "plan", "convert"}
+    wanted = {"elimination.score", "elimination.plan", "pretrained.convert"}
+    assert wanted <= imported(source)
 
 
-@pytest.mark.parametrize("module", sorted(p.stem for p in PACKAGE.glob("[!_]*.py")))
-def test_modules_import_only_earlier_ones(module):
-    assert module in ORDER, f"add {module} to ORDER, after what it imports and before its users"
-    earlier = ORDER[: ORDER.index(module)]
-    late = imported_modules((PACKAGE / f"{module}.py").read_text()) - set(earlier)
-    assert not late, f"{module} imports {sorted(late)}, which are not before it in ORDER"
+@pytest.mark.parametrize("place", ORDER)
+def test_folders_import_only_earlier_ones(place):
+    allowed = {*ORDER[: ORDER.index(place) + 1]}
+    for name, source in modules().items():
+        if name.split(".")[0] == place:
+            late = {n for n in imported(source) if n.split(".")[0] not in allowed}
+            assert not late, f"{name} imports {sorted(late)}, which are not before it in ORDER"
+
+
+def test_every_module_is_in_the_order():
+    assert {name.split(".")[0] for name in modules()} == {*ORDER}
+
+
+def test_modules_import_each_other_in_no_circle():
+    everything = modules()
+    needs = {name: imported(source) & set(everything) for name, source in everything.items()}
+    while ready := [name for name, wanted in needs.items() if not wanted & set(needs)]:
+        for name in ready:
+            del needs[name]
+    assert not needs, f"these import each other: {sorted(needs)}"
 
 
 def test_no_module_hides_a_public_name():
-    """With a file apply.py, `latadj_jax.apply` would mean two things."""
-    assert not set(latadj_jax.__all__) & {p.stem for p in PACKAGE.glob("*.py")}
+    """With a file apply.py at the top, `latadj_jax.apply` would mean two things."""
+    assert not set(latadj_jax.__all__) & {name.split(".")[0] for name in modules()}
 
 
 def test_import_needs_no_torch():

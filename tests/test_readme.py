@@ -1,18 +1,18 @@
 """The Python of README.md, run as it stands there, on tiny models in place of what it names."""
 
 import re
-from pathlib import Path
 
 import pytest
 import tiny
 import tiny_run
 import tiny_text
+from paths import ROOT
 
 import latadj_jax
-from latadj_jax.corpus import train_tokenizer
-from latadj_jax.profile import Profile
+from latadj_jax.data.train_tokenizer import train_tokenizer
+from latadj_jax.elimination.profile import Profile
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 # What a block names, and the tiny model that stands for it.
 NAMED = {

@@ -11,8 +11,8 @@ import numpy as np
 import worker
 
 import latadj_jax
-from latadj_jax.config import config_from_hf
-from latadj_jax.measure import interleaved_ms, median
+from latadj_jax.families.config import config_from_hf
+from latadj_jax.timing import interleaved_ms, median
 
 BERT_BASE = json.loads(Path(__file__).with_name("bert_base.json").read_text())
 

@@ -1,0 +1,185 @@
+"""Labelled texts, from local files or the Hugging Face hub, and their token ids."""
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from latadj_jax.data.settings import DataSettings
+from latadj_jax.data.tables import Table, hub_tables, local_tables
+from latadj_jax.errors import DataError
+from latadj_jax.pretrained import sources
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N texts (or pairs) and their labels [N].
+
+    They are int32 class ids, float32 regression targets, or the target texts of "seq2seq" (object);
+    float32 [N, C] where they are a teacher's logits, and NaN where nobody labelled them.
+    """
+
+    texts: list[tuple[str, ...]]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def subset(self, indices: Sequence[int]) -> "Examples":
+        return Examples([self.texts[i] for i in indices], self.labels[np.asarray(indices, int)])
+
+
+def load_examples(
+    data: DataSettings, task: str, seed: int = 0
+) -> tuple[Examples, dict[str, Examples], tuple[str, ...]]:
+    """Training examples, evaluation examples by name, and the label names of a classification.
+
+    Local data (`data.path`) is a folder, or one file that is split here: the held-out part, named
+    "test", is the same for the same rows whatever their order and the seed, keeps the shares of
+    the labels, and shares no text with the training part, up to case and white space. Labels are
+    ids or names; without `data.labels` the names are the sorted ones of the training data.
+    `seed` draws the `max_train_examples`; the `max_eval_examples` are always the same ones.
+    What has no labels, with `data.teacher`, has NaN; the names are then to be in `data.labels`.
+
+    Raises:
+      DataError, SourceError: a file, column, field, text or label that is missing or broken.
+    """
+    train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
+    if train_table.labels is None and (
+        task == "seq2seq" or (task == "classification" and not names)
+    ):
+        raise DataError(f"{train_table.name} is read without labels, which {task} needs.")
+    if task == "classification":
+        names = names or _label_names(train_table)
+    elif task in ("regression", "seq2seq"):
+        names = ()
+    else:
+        raise DataError(f"task must be classification, regression or seq2seq; it is {task!r}.")
+
+    def examples(table: Table) -> Examples:
+        if table.labels is None:  # for a teacher to say
+            return Examples(table.texts, np.full(len(table.texts), np.nan, np.float32))
+        if names:
+            return Examples(table.texts, _class_ids(table, names))
+        read = _target_texts if task == "seq2seq" else _targets
+        return Examples(table.texts, read(table))
+
+    train = examples(train_table)
+    evals = {name: examples(table) for name, table in eval_tables.items()}
+    if data.path and sources.local_path(data.path).is_file():
+        train, evals["test"] = _hold_out(
+            train, data.eval_fraction, stratified=bool(names) and train_table.labels is not None
+        )
+    train = _sample(train, data.max_train_examples, seed)
+    # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
+    evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
+    sizes = ", ".join(f"{name} {len(part)}" for name, part in evals.items())
+    log.info("%s: train %d, %s", train_table.name, len(train), sizes)
+    return train, evals, tuple(names)
+
+
+def _label_names(table: Table) -> tuple[str, ...]:
+    names = {_label_key(label) for label in table.labels}
+    if "" in names:
+        row = next(r for r, v in zip(table.rows, table.labels, strict=True) if not _label_key(v))
+        raise DataError(f"{table.name}, row {row}: the label is empty.")
+    if len(names) < 2:
+        raise DataError(f"{table.name}: every label is {names.pop()!r}; two or more are needed.")
+    if all(_is_number(name) for name in names):
+        return tuple(sorted(names, key=lambda name: (float(name), name)))
+    return tuple(sorted(names))
+
+
+def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
+    ids = {} if table.ids else {_label_key(name): i for i, name in enumerate(names)}
+    # Where names are numbers themselves, as in 1..5 stars, a number in a file is a name, not an id.
+    if table.ids or not any(_is_number(name) for name in names):
+        ids |= {str(i): i for i in range(len(names))}
+    labels = np.empty(len(table.labels), np.int32)
+    of_bool = {name.casefold(): _label_key(name) for name in names}
+    for i, value in enumerate(table.labels):
+        key = _label_key(value)
+        if isinstance(value, bool):  # the class of that name, if there is one, before that id
+            key = of_bool.get(str(value).casefold(), key)
+        if key not in ids:
+            allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(names))
+            hint = "; splits without labels hold -1" if key == "-1" else ""
+            raise DataError(
+                f"{table.name}, row {table.rows[i]}: label {value!r} is not one of {allowed}{hint}."
+            )
+        labels[i] = ids[key]
+    return labels
+
+
+def _label_key(value: Any) -> str:
+    """One spelling for 1, 1.0, "1", "1.0" and True; "01" is another label."""
+    if value is None or value != value:  # NaN, where a number is missing
+        return ""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
+    text = str(value).strip()
+    whole = re.fullmatch(r"(-?(?:0|[1-9][0-9]*))\.0+", text)
+    return whole[1] if whole else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _targets(table: Table) -> np.ndarray:
+    for row, value in zip(table.rows, table.labels, strict=True):
+        if not _is_number(str(value)):
+            raise DataError(f"{table.name}, row {row}: label {value!r} is not a finite number.")
+    return np.array([float(value) for value in table.labels], np.float32)
+
+
+def _target_texts(table: Table) -> np.ndarray:
+    for row, value in zip(table.rows, table.labels, strict=True):
+        if not isinstance(value, str) or not value.strip():
+            raise DataError(f"{table.name}, row {row}: the target {value!r} is no text.")
+    return np.array(table.labels, object)
+
+
+def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Examples, Examples]:
+    groups: dict[str, list[int]] = {}
+    for i, texts in enumerate(examples.texts):
+        key = "\0".join(sorted(" ".join(text.casefold().split()) for text in texts))
+        groups.setdefault(key, []).append(i)
+    strata = examples.labels if stratified else np.zeros_like(examples.labels)
+    labels, counts = np.unique(strata, return_counts=True)
+    places = np.minimum(np.round(fraction * counts), counts - 1).astype(int)
+    # Of many small classes all shares may round to 0: some classes then give one example each.
+    missing = round(fraction * len(examples)) - places.sum()
+    open_to_more = np.flatnonzero(places < counts - 1)
+    neediest = np.argsort((places - fraction * counts)[open_to_more], kind="stable")
+    places[open_to_more[neediest[: max(missing, 0)]]] += 1
+    open_places = dict(zip(labels, places, strict=True))
+    held_out = []
+    # A hash orders alike whatever the order of the file. Texts that occur once go first, so that
+    # no text counts many times in the test.
+    for key in sorted(groups, key=lambda k: (len(groups[k]), hashlib.sha256(k.encode()).digest())):
+        label = strata[groups[key]].min()
+        if len(groups[key]) <= open_places[label]:
+            open_places[label] -= len(groups[key])
+            held_out += groups[key]
+    if not held_out:
+        raise DataError(f"{len(examples)} examples are too few to hold out a {fraction} share.")
+    kept = np.setdiff1d(np.arange(len(examples)), held_out)
+    return examples.subset(kept), examples.subset(np.sort(held_out))
+
+
+def _sample(examples: Examples, limit: int, seed: int) -> Examples:
+    if not 0 < limit < len(examples):
+        return examples
+    drawn = np.random.default_rng(seed).choice(len(examples), limit, replace=False)
+    return examples.subset(np.sort(drawn))

@@ -1,0 +1,1 @@
+"""The mesh, several processes as one run, and how each parameter is split over devices."""

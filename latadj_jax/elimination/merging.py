@@ -1,0 +1,86 @@
+"""Token merging: what is removed is averaged into what stays, in place of being forgotten."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from latadj_jax.elimination.eliminate import rows_of, take
+from latadj_jax.layers.products import product
+
+
+@struct.dataclass
+class Groups:
+    """Which kept word-vector each removed one goes into.
+
+    Attributes:
+      keep_BK, gone_BR: int32 indices of the kept and of the removed word-vectors, ascending; one
+        past the end where there is none.
+      into_BKR: bool, True where a removed one goes into a kept one; nowhere if nothing may receive.
+      before_BL, sizes_BK: float32, how many tokens each word-vector stands for, before and after.
+    """
+
+    keep_BK: jax.Array
+    gone_BR: jax.Array
+    into_BKR: jax.Array
+    before_BL: jax.Array
+    sizes_BK: jax.Array
+
+    def mean(self, x_BLD: jax.Array) -> jax.Array:
+        """The mean of each group, weighted by how many tokens its members stand for.
+
+            x_i <- (s_i x_i + sum_j s_j x_j) / (s_i + sum_j s_j),   j removed into i
+
+        Args:
+          x_BLD: what entered the layer, or what its attention gave, of all word-vectors.
+
+        Returns:
+          [B, K, D], in the dtype that came in; sums are float32.
+        """
+        weighted_BLD = x_BLD.astype(jnp.float32) * self.before_BL[:, :, None]
+        weighted_BLD = weighted_BLD.astype(x_BLD.dtype)
+        gone_BRD = take(weighted_BLD, self.gone_BR)
+        sums_BKD = product("BKR,BRD->BKD", self.into_BKR.astype(x_BLD.dtype), gone_BRD)
+        sums_BKD += take(weighted_BLD, self.keep_BK).astype(jnp.float32)
+        return (sums_BKD / self.sizes_BK[:, :, None]).astype(x_BLD.dtype)
+
+
+def group_removed(
+    keys_BLE: jax.Array,
+    keep_BK: jax.Array,
+    valid_BL: jax.Array,
+    protected_BL: jax.Array,
+    sizes_BL: jax.Array,
+    removed: int,
+) -> Groups:
+    """Each removed word-vector joins the kept one whose key is most like its own, by cosine.
+
+    Protected ones stay as they are and receive nothing.
+
+    Args:
+      keys_BLE: the layer's keys, heads side by side; no gradient flows into the choice.
+      keep_BK: int32, as `select` gives it.
+      valid_BL, protected_BL: bool; protected word-vectors are valid.
+      sizes_BL: float32, how many tokens each word-vector stands for.
+      removed: R, at least what any example loses.
+
+    Source: Bolya et al., arXiv 2210.09461 (ToMe), for the similarity and the sizes.
+    """
+    length = valid_BL.shape[1]
+    slots_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
+    kept_BL = (keep_BK[:, :, None] == slots_1L[:, None, :]).any(axis=1)
+    gone_BR = rows_of(valid_BL & ~kept_BL, removed)
+
+    keys_BLE = jax.lax.stop_gradient(keys_BLE)
+    receives_BK = (keep_BK < length) & ~take(protected_BL, keep_BK)
+    kept_BKE = take(keys_BLE, keep_BK).astype(jnp.float32)
+    square_BK1 = jnp.square(kept_BKE).sum(axis=-1, keepdims=True)
+    unit_BKE = (kept_BKE * jax.lax.rsqrt(jnp.maximum(square_BK1, 1e-12))).astype(keys_BLE.dtype)
+    alike_BKR = product("BKE,BRE->BKR", unit_BKE, take(keys_BLE, gone_BR))
+    alike_BKR = jnp.where(receives_BK[:, :, None], alike_BKR, -jnp.inf)
+    slots_1K = jnp.arange(keep_BK.shape[1], dtype=jnp.int32)[None, :]
+    chosen_BKR = jnp.argmax(alike_BKR, axis=1)[:, None, :] == slots_1K[:, :, None]
+    into_BKR = chosen_BKR & receives_BK[:, :, None] & (gone_BR < length)[:, None, :]
+
+    gained_BK = jnp.where(into_BKR, take(sizes_BL, gone_BR)[:, None, :], 0.0).sum(axis=2)
+    sizes_BK = take(sizes_BL, keep_BK) + gained_BK
+    return Groups(keep_BK, gone_BR, into_BKR, sizes_BL, sizes_BK)

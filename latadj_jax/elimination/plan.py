@@ -1,0 +1,208 @@
+"""The plan: profile, alpha and length come to a static number of word-vectors after each layer."""
+
+import dataclasses
+import functools
+import math
+import numbers
+from collections.abc import Iterable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.checks import check_integer
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.strategies import STRATEGIES
+
+COUNTS = ("valid", "padded")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Everything about elimination that is known before tracing; hashable.
+
+    Attributes:
+      length: N_0, the padded length (bucket) that a batch is compiled for.
+      rates: rate_l = min(1, alpha * EP_l) per layer.
+      floor: the least number of word-vectors to keep, max(1, protected positions).
+      count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
+        `length`, padding goes first).
+      strategy: what is kept, one of `ranking.STRATEGIES`; "" is what the model carries.
+      multiple_of: buffers are rounded up to multiples of it, for hardware tiles. Results do not
+        depend on it: a buffer's surplus is masked out.
+    """
+
+    length: int
+    rates: tuple[float, ...]
+    floor: int = 1
+    count: str = "valid"
+    strategy: str = ""
+    multiple_of: int = 1
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.rates)
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        """Word-vectors of an example of n valid tokens after each layer: int32 [length + 1, L].
+
+        N_l = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6))), in float64.
+        """
+        table = np.empty((self.length + 1, self.num_layers), np.int32)
+        n = np.arange(self.length + 1)
+        for layer, rate in enumerate(self.rates):
+            kept = np.floor(rate * n.astype(np.float64) + 1e-6).astype(np.int64)
+            n = np.minimum(n, np.maximum(self.floor, kept))
+            table[:, layer] = n
+        return table
+
+    @functools.cached_property
+    def counts(self) -> tuple[int, ...]:
+        """N_1..N_L of an example that fills the whole length."""
+        return tuple(int(n) for n in self.table[self.length])
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Physical size of the buffer after each layer: `counts` rounded up to `multiple_of`."""
+        up = [-(-n // self.multiple_of) * self.multiple_of for n in self.counts]
+        return tuple(np.minimum.accumulate([self.length, *up])[1:].tolist())
+
+    @functools.cached_property
+    def removed(self) -> tuple[int, ...]:
+        """The most that each layer takes from any example: static sizes of what is removed."""
+        if self.count == "padded":
+            into, after = (self.length, *self.counts[:-1]), self.counts
+            return tuple(n_in - n_out for n_in, n_out in zip(into, after, strict=True))
+        into = np.concatenate([np.arange(self.length + 1)[:, None], self.table[:, :-1]], axis=1)
+        return tuple((into - self.table).max(axis=0).tolist())
+
+    def example_counts(self, valid_B: jax.Array) -> jax.Array:
+        """Word-vectors that examples of `valid_B` valid tokens keep: int32 [B, number of layers].
+
+        A look-up in `table`, so that traced lengths get the float64 arithmetic all the same.
+        """
+        if self.count == "padded":
+            return jnp.minimum(valid_B[:, None], jnp.asarray(self.counts, jnp.int32)[None, :])
+        return jnp.asarray(self.table)[valid_B]
+
+    def for_head(self) -> "Plan":
+        """The same, but the last layer leaves only what is protected: all that a classifier reads.
+
+        Its logits are the same, and three quarters of that layer's arithmetic are saved.
+        """
+        return dataclasses.replace(self, rates=(*self.rates[:-1], 0.0))
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether it removes nothing, at any valid length."""
+        return min(self.rates) >= 1.0
+
+
+def make_plan(
+    profile: Profile,
+    alpha: float | None,
+    length: int,
+    *,
+    count: str = "valid",
+    strategy: str = "",
+    protected: int = 1,
+    multiple_of: int = 1,
+) -> Plan:
+    """Plan of a profile at one alpha and padded length.
+
+        rate_l = min(1, alpha^w_l * EP_l)    (1 in a layer that the profile leaves out)
+        N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
+
+    with the profile's exponents w, 1 in the paper.
+
+    Args:
+      profile: the model's elimination profile.
+      alpha: speedup coefficient, greater than 0; smaller is faster. None removes nothing.
+      length: N_0, tokens.
+      count, strategy, multiple_of: see `Plan`.
+      protected: positions that are never removed, e.g. 1 for CLS.
+
+    Raises:
+      ValueError: an argument that cannot work, named.
+
+    Source: arXiv 2201.03327, section 3.
+    """
+    check_profile(profile)
+    check_alpha(alpha)
+    for name, value, least in (
+        ("length", length, 1),
+        ("protected", protected, 0),
+        ("multiple_of", multiple_of, 1),
+    ):
+        check_integer(name, value, least)
+    if count not in COUNTS:
+        raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
+    if strategy:
+        check_strategy(strategy)
+    scale = math.inf if alpha is None else float(alpha)
+    rates = tuple(
+        _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
+        for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
+    )
+    return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
+
+
+def _rate(alpha: float, ep: float, w: float) -> float:
+    if w * math.log(alpha) + math.log(ep) >= 0:  # where alpha^w can be more than a float holds
+        return 1.0
+    return min(1.0, alpha**w * ep)
+
+
+def check_strategy(strategy: str) -> None:
+    """Raises ValueError unless it is one of STRATEGIES."""
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
+
+
+def check_profile(profile: Profile) -> None:
+    """Raises ValueError unless it is a Profile."""
+    if not isinstance(profile, Profile):
+        raise ValueError(f"profile must be a Profile, such as model.profile; it is {profile!r}.")
+
+
+def check_alpha(alpha: float | None) -> None:
+    """Raises ValueError unless alpha is None or a finite number greater than 0."""
+    if alpha is None:
+        return
+    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
+        raise ValueError(
+            f"alpha must be a Python number, known before tracing, or None; it is {alpha!r}."
+        )
+    try:
+        value = float(alpha)
+    except OverflowError:  # an integer of hundreds of digits
+        value = math.inf
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {value}.")
+
+
+def parse_alpha(text: str) -> float | None:
+    """An alpha as commands take it: a number, or "dense"."""
+    if text == "dense":
+        return None
+    try:
+        alpha = float(text)
+    except ValueError:
+        raise ValueError(f"alpha takes a number, or dense; {text!r} is neither.") from None
+    check_alpha(alpha)
+    return alpha
+
+
+def alphas_of(alphas: Sequence[float | None]) -> tuple[float | None, ...]:
+    """`alphas` as Python numbers; ValueError unless it is a sequence of what an alpha can be."""
+    if isinstance(alphas, str) or not np.iterable(alphas):
+        raise ValueError(f"alphas must be a list of numbers (None is dense); it is {alphas!r}.")
+    for alpha in alphas:
+        check_alpha(alpha)
+    return tuple(None if alpha is None else float(alpha) for alpha in alphas)
+
+
+def slowest_first(alphas: Iterable[float | None]) -> tuple[float | None, ...]:
+    """Each alpha once: dense (None) before any other, then the largest."""
+    return tuple(sorted(set(alphas), key=lambda a: -math.inf if a is None else -float(a)))

@@ -1,0 +1,33 @@
+"""The errors of this package; each is a ValueError whose message is one sentence."""
+
+
+class ConfigError(ValueError):
+    """A model config that cannot be used; the message names the key."""
+
+
+class SourceError(ValueError):
+    """A source that leads nowhere; the message says what was looked for and what to do."""
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be used; the message names the file or the tensors."""
+
+
+class GGUFError(ValueError):
+    """A GGUF file that cannot be used; the message names the file and what is wrong."""
+
+
+class TextError(ValueError):
+    """A text that cannot be answered: its number (from 0) and what is wrong."""
+
+    def __init__(self, number: int, what: str):
+        super().__init__(f"text {number} {what}")
+        self.number, self.what = number, what
+
+
+class DataError(ValueError):
+    """Data that cannot be used; the message names the place (a file and row) and the fix."""
+
+
+class SettingsError(ValueError):
+    """A setting that cannot work; the message names it and the fix."""

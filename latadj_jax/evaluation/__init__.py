@@ -1,0 +1,1 @@
+"""Evaluation: metrics, quality and speed at several alphas, reports and plots."""

@@ -1,0 +1,1 @@
+"""A page that shows which word-vectors each layer removes."""

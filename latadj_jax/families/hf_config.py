@@ -1,0 +1,169 @@
+"""Reading a Hugging Face config into a frozen one, and writing it back.
+
+Each field names the key of config.json that it stands for; reading and writing follow from that.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from latadj_jax.errors import ConfigError
+
+ACTIVATIONS = (
+    "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu",
+    "silu", "swish", "tanh",
+)  # fmt: skip
+
+
+def size(value: Any, key: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigError(f"config.json: {key} must be an integer of at least 1; it is {value!r}.")
+    return value
+
+
+def number(value: Any, key: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ConfigError(f"config.json: {key} must be a number of at least 0; it is {value!r}.")
+    return float(value)
+
+
+def share(value: Any, key: str) -> float:
+    if number(value, key) > 1:
+        raise ConfigError(f"config.json: {key} must be at most 1; it is {value!r}.")
+    return float(value)
+
+
+def flag(value: Any, key: str) -> bool:
+    if not isinstance(value, bool):
+        raise ConfigError(f"config.json: {key} must be true or false; it is {value!r}.")
+    return value
+
+
+def activation_name(value: Any, key: str) -> str:
+    if not isinstance(value, str) or value not in ACTIVATIONS:
+        raise ConfigError(
+            f"{key} {value!r} is not implemented; implemented are {', '.join(ACTIVATIONS)}."
+        )
+    return value
+
+
+def field(name: str, read, default: Any = dataclasses.MISSING) -> Any:
+    """A field that stands for `name` in config.json; without a default it must be there."""
+    return dataclasses.field(default=default, metadata={"hf": name, "read": read})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HfConfig:
+    """What the families' configs share: labels, and the way from and to config.json.
+
+    `eos_tokens` end a text, `pad_tokens` fill it up: the ids of the vocabulary that config.json
+    names. `hf` is the JSON text that it was read from: keys that are not used here survive saving.
+    """
+
+    initializer_range: float = field("initializer_range", number, 0.02)
+    labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
+    eos_tokens: tuple[int, ...] = ()
+    pad_tokens: tuple[int, ...] = ()
+    hf: str = dataclasses.field(default="{}", repr=False, compare=False)
+
+    dropouts = ()  # the fields that a training's dropout rate sets
+
+    @classmethod
+    def from_hf(cls, hf: Mapping[str, Any]) -> "HfConfig":
+        filled = cls.fill(hf)
+        values = {}
+        for f in (f for f in dataclasses.fields(cls) if f.metadata):
+            name, default = f.metadata["hf"], f.default
+            fallback = None if default is dataclasses.MISSING else default
+            values[f.name] = f.metadata["read"](filled.get(name, fallback), name)
+        return cls(
+            **values,
+            labels=_labels(hf),
+            eos_tokens=_token_ids(hf, "eos_token_id"),
+            pad_tokens=_token_ids(hf, "pad_token_id"),
+            hf=json.dumps(hf, sort_keys=True),
+        )
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        """`hf` with the values that follow from others; refuses what is not implemented."""
+        return dict(hf)
+
+    def to_hf(self) -> dict[str, Any]:
+        """The Hugging Face config of this model: what was read, with this config's values."""
+        read = json.loads(self.hf)
+        read.pop("num_labels", None)  # id2label says it
+        own = {f.metadata["hf"]: f.name for f in dataclasses.fields(self) if f.metadata}
+        hf = {
+            **read,
+            "model_type": self.model_type,
+            **{key: getattr(self, name) for key, name in own.items()},
+            "id2label": {str(i): name for i, name in enumerate(self.labels)},
+            "label2id": {name: i for i, name in enumerate(self.labels)},
+        }
+        for key, ids in (("eos_token_id", self.eos_tokens), ("pad_token_id", self.pad_tokens)):
+            if ids != _token_ids(hf, key):
+                hf[key] = ids[0] if len(ids) == 1 else list(ids) or None
+        return hf
+
+    def __post_init__(self):
+        if self.hidden_size % self.num_heads:
+            keys = {f.name: f.metadata["hf"] for f in dataclasses.fields(self) if f.metadata}
+            raise ConfigError(
+                f"{keys['hidden_size']} {self.hidden_size} is not a multiple of "
+                f"{keys['num_heads']} {self.num_heads}."
+            )
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "HfConfig":
+        """The config with what only the checkpoint's tensors say."""
+        return self
+
+    def replace(self, **changes) -> "HfConfig":
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def query_size(self) -> int:
+        """Width of all heads' queries together."""
+        return self.hidden_size
+
+    @property
+    def kv_size(self) -> int:
+        """Width of all heads' keys, and of their values."""
+        return self.hidden_size
+
+    ff_matrices = 2  # of a feed-forward block
+    tied = False  # whether the head of a language model is its embedding
+
+    def with_dropout(self, rate: float) -> "HfConfig":
+        """Every dropout that the family has, at one rate."""
+        return self.replace(**dict.fromkeys(self.dropouts, rate))
+
+
+def _token_ids(hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
+    """Ids of the vocabulary under `key`: one, several or none; 50256 or -1 may be outside of it.
+
+    A key that is not there is none, as for transformers 5, whatever its config classes say.
+    """
+    ids = hf.get(key) if isinstance(hf.get(key), list) else [hf.get(key)]
+    if not all(n is None or isinstance(n, int) for n in ids):
+        raise ConfigError(f"config.json: {key} must be an id or a list of ids; it is {ids}.")
+    return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
+
+
+def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
+    names = hf.get("id2label")
+    if not names:
+        return label_names(size(hf.get("num_labels", 2), "num_labels"))
+    try:
+        named = {int(n): str(name) for n, name in names.items()}
+    except (AttributeError, TypeError, ValueError):
+        named = {}
+    if sorted(named) != list(range(len(names))):
+        raise ConfigError(f"config.json: id2label must map 0, 1, ... to names; it is {names!r}.")
+    return tuple(named[n] for n in range(len(named)))
+
+
+def label_names(num_labels: int) -> tuple[str, ...]:
+    """Names of labels that have none, as Hugging Face gives them."""
+    return tuple(f"LABEL_{i}" for i in range(num_labels))

@@ -1,0 +1,1 @@
+"""Text after a prompt: continuation, generation, sampling and beam search."""

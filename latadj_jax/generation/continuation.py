@@ -1,0 +1,112 @@
+"""Logits of what follows a pruned prompt, and the checks that prompts get."""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.devices.mesh import with_auto_axes
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.model.inputs import cast_inputs, check_inputs, is_concrete, shape_of
+from latadj_jax.model.model import Model, check_model, checked_params, resolve_plan, resolve_rngs
+
+
+def continuation_logits(
+    model: Model,
+    params,
+    prompt: Mapping[str, jax.Array],
+    continuation: jax.Array,
+    alpha: float | None = None,
+    *,
+    plan: Plan | None = None,
+    count: str = "valid",
+    train: bool = False,
+    rngs: Mapping[str, jax.Array] | None = None,
+) -> jax.Array:
+    """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
+
+    The prompt is read with elimination, ranked by its own queries only; the continuation is read
+    densely. So no logit depends on a later token.
+
+    Args:
+      prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
+      continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
+        (its padding) changes nothing before it.
+      alpha, plan, count: as for `apply`; they concern the prompt.
+      train, rngs: as for `apply`.
+
+    Returns:
+      float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    plan, rngs = check_prompt(model, prompt, alpha, plan, count, rngs, train)
+    shape = shape_of("continuation", continuation)
+    if len(shape) != 2 or shape[0] != np.shape(prompt["input_ids"])[0]:
+        raise ValueError(
+            f"continuation must be [B, S] with the B of the prompt; it is {list(shape)}."
+        )
+    check_positions(model, prompt, shape[1], "tokens of the continuation")
+    if shape[1]:  # else there is nothing to look at
+        try:
+            ranges, longest = input_ranges(model), model.config.max_positions
+            check_inputs({"input_ids": continuation}, ranges, longest)
+        except ValueError as error:
+            raise ValueError(str(error).replace("input_ids", "continuation")) from None
+    inputs = cast_inputs(prompt, input_ranges(model))
+    ids_BS = jnp.asarray(continuation, jnp.int32)
+    with checked_params(model, params):
+        return _continuation_logits(model.module, plan, train, params, inputs, ids_BS, rngs)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
+    def run(params, inputs, ids_BS, rngs):
+        variables, method = {"params": params}, type(module).continuation
+        return module.apply(variables, inputs, plan, ids_BS, train, method=method, rngs=rngs)
+
+    return with_auto_axes(run, inputs["input_ids"], params, inputs, ids_BS, rngs)
+
+
+def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
+    """The plan and keys of a call on a language model; ValueError for what cannot work."""
+    check_model(model)
+    if model.task not in ("lm", "seq2seq"):
+        task = "seq2seq" if model.config.model_type == "t5" else "lm"
+        raise ValueError(
+            f"this needs a model of task {task!r}, and this one's is {model.task!r}: load it with "
+            f"from_pretrained(source, task={task!r})."
+        )
+    model.check_start()
+    if "decoder_input_ids" in prompt:
+        raise ValueError("a prompt has no 'decoder_input_ids': what is written begins anew.")
+    check_inputs(prompt, input_ranges(model), model.config.max_positions)
+    plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
+    return plan, resolve_rngs(plan, train, rngs)
+
+
+def input_ranges(model: Model) -> dict[str, int]:
+    """The inputs that the model reads and how many values each can take."""
+    return model.module.input_ranges(model.config)
+
+
+def check_positions(model: Model, prompt, more: int, what: str) -> None:
+    """Raises ValueError where the longest prompt and `more` tokens pass the last position.
+
+    Of a traced mask no length is known; a token past the last position then gets the last.
+    """
+    length = np.shape(prompt["input_ids"])[1]
+    mask = prompt.get("attention_mask")
+    if mask is not None and not is_concrete(mask):
+        length = 1
+    elif mask is not None:
+        valid_BT = np.asarray(mask) != 0
+        length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
+    if length + more > model.config.max_positions:
+        raise ValueError(
+            f"a prompt of {length} tokens and {more} {what} pass the model's "
+            f"{model.config.max_positions} positions; shorten one of them."
+        )

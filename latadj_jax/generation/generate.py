@@ -1,0 +1,294 @@
+"""Text that follows a prompt: a pruned prompt, and a dense continuation on its smaller caches."""
+
+import functools
+import inspect
+import numbers
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from latadj_jax.checks import check_integer
+from latadj_jax.devices.mesh import with_auto_axes
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.generation.beam import BeamSearch, search
+from latadj_jax.generation.continuation import check_positions, check_prompt, input_ranges
+from latadj_jax.generation.sampling import Draw, Sampling, next_token
+from latadj_jax.model.buckets import bucket_of, default_buckets, sizes_of
+from latadj_jax.model.inputs import cast_inputs, is_concrete
+from latadj_jax.model.model import Model, checked_params, resolve_plan
+
+
+def generate(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    alpha: float | None = None,
+    max_new_tokens: int = 64,
+    *,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    stop_tokens: Sequence[int] | None = None,
+    pad_token: int | None = None,
+    key: jax.Array | None = None,
+    num_beams: int = 1,
+    length_penalty: float = 1.0,
+    early_stopping: bool | str = False,
+    plan: Plan | None = None,
+    count: str = "valid",
+    rngs: Mapping[str, jax.Array] | None = None,
+    buckets: Sequence[int] | None = None,
+) -> jax.Array:
+    """New tokens after each prompt, from one compiled loop over static caches.
+
+    Layer l's cache has room for its own N_{l-1} word-vectors of the prompt and for the new tokens.
+    Prompts and new tokens are padded to buckets (16, 24, 32, 48, ...): one compilation for each
+    pair of buckets, batch size and alpha, whatever the lengths, stop tokens and temperature.
+
+    Args:
+      batch: prompts: `input_ids` [B, T], optionally `attention_mask` [B, T], padded on either side.
+      alpha: of the prompt's elimination; None is dense.
+      max_new_tokens: how many tokens are returned.
+      temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
+      stop_tokens: ids after which a row ends; by default the end-of-sequence ids of the model's
+        config, which are those of generation_config.json where there is one; () for none.
+      pad_token: what fills a row after its end; by default the config's, or the first stop token.
+      key: jax.random.key, for a temperature greater than 0.
+      num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.
+      plan: for T, in place of alpha and count; the prompts are not padded then.
+      buckets: lengths that prompts are padded to, in place of 16, 24, 32, 48, ...
+
+    Returns:
+      int32 [B, max_new_tokens], without the prompt; a stop token is the last of its row.
+
+    Raises:
+      ValueError: input that cannot work, before any compilation.
+    """
+    beams = BeamSearch(num_beams, length_penalty, early_stopping)
+    if num_beams > 1 and temperature:
+        raise ValueError("beam search draws nothing: leave temperature at 0, or num_beams at 1.")
+    start = _prepare(
+        model,
+        batch,
+        alpha,
+        max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        stop_tokens=stop_tokens,
+        pad_token=pad_token,
+        key=key,
+        plan=plan,
+        count=count,
+        rngs=rngs,
+        buckets=buckets,
+    )
+    limit = np.int32(max_new_tokens)
+    with checked_params(model, params):
+        if num_beams > 1:
+            tokens_BS = search(model.module, beams, params, start, limit)
+        else:
+            tokens_BS = _generate(model.module, params, start, limit)
+    if _is_here(tokens_BS):  # sliced on the host: nothing to compile for each number
+        return jax.device_put(np.asarray(tokens_BS)[:, :max_new_tokens])
+    return tokens_BS[:, :max_new_tokens]
+
+
+def stream(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    alpha: float | None = None,
+    max_new_tokens: int = 64,
+    **options,
+) -> Iterator[np.ndarray]:
+    """The columns of `generate`, int32 [B] each, as they come; ends when every row has.
+
+    Bad input is refused when it is called, before the first token is asked for.
+
+    Args:
+      options: as `generate` has them, but for beams, whose tokens are known at the end only.
+    """
+    if options.pop("num_beams", 1) != 1:
+        raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
+    if unknown := sorted(set(options) - set(inspect.signature(_prepare).parameters)):
+        raise TypeError(f"stream() has no argument {unknown[0]!r}.")
+    start = _prepare(model, batch, alpha, max_new_tokens, **options)
+
+    def tokens() -> Iterator[np.ndarray]:
+        with checked_params(model, params):
+            state = _first(model.module, params, start)
+        for n in range(max_new_tokens):
+            yield np.asarray(state.token_B)
+            if n + 1 == max_new_tokens or bool(state.done_B.all()):
+                return
+            state = _next(model.module, start.plan, params, start.draw, start.ends, state)
+
+    return tokens()
+
+
+@struct.dataclass
+class Ends:
+    """What ends a row, and what fills it afterwards."""
+
+    stop_tokens: jax.Array  # int32, at least one: -1 where nothing stops
+    pad_token: jax.Array
+
+    def reached(self, token_B: jax.Array) -> jax.Array:
+        return (token_B[:, None] == self.stop_tokens[None, :]).any(axis=1)
+
+
+@struct.dataclass
+class State:
+    """Between two tokens of a generation."""
+
+    step: jax.Array  # how many tokens were chosen after the first
+    token_B: jax.Array  # the newest one
+    done_B: jax.Array
+    memory: tuple  # what the family's module goes on from
+
+
+@struct.dataclass
+class Start:
+    """A checked and padded call."""
+
+    inputs: dict
+    draw: Draw
+    ends: Ends
+    rngs: dict
+    plan: Plan = struct.field(pytree_node=False)
+    room: int = struct.field(pytree_node=False)  # slots for new tokens
+
+
+def _begin(module, start: Start) -> State:
+    """Reads the prompt and chooses the first token."""
+    logits_BV, memory = module.begin(start.inputs, start.plan, start.room)
+    step = jnp.zeros((), jnp.int32)
+    token_B = next_token(logits_BV, start.draw, step)
+    return State(step, token_B, start.ends.reached(token_B), memory)
+
+
+def _go_on(module, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
+    """Reads the newest token and chooses the one after it."""
+    logits_BV, memory = module.go_on(plan, state.token_B, state.step, state.memory)
+    step = state.step + 1
+    token_B = jnp.where(state.done_B, ends.pad_token, next_token(logits_BV, draw, step))
+    return State(step, token_B, state.done_B | ends.reached(token_B), memory)
+
+
+def _prepare(
+    model,
+    batch,
+    alpha,
+    max_new_tokens,
+    *,
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    stop_tokens=None,
+    pad_token=None,
+    key=None,
+    plan=None,
+    count="valid",
+    rngs=None,
+    buckets=None,
+) -> Start:
+    """Checks a call, and pads its prompts on the right to a bucket."""
+    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
+    check_integer("max_new_tokens", max_new_tokens, 1)
+    given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
+    check_positions(model, batch, max_new_tokens - 1, "new tokens (the last is never read)")
+    ends = _ends(model, stop_tokens, pad_token)
+    inputs = cast_inputs(batch, input_ranges(model))
+    every = default_buckets(model.config.max_positions)
+    if plan is None and count == "valid":  # else counts are those of the length that was given
+        own = () if buckets is None else sizes_of("buckets", buckets)
+        length = bucket_of(given.length, own or every)
+        wide = ((0, 0), (0, length - given.length))
+        inputs = {name: _pad(array, wide) for name, array in inputs.items()}
+        given = resolve_plan(model, alpha, None, count, length)
+    return Start(inputs, draw, ends, rngs, given, bucket_of(max_new_tokens, every))
+
+
+def _pad(array, wide):
+    """On the host where it can be: that compiles nothing for each length."""
+    return np.pad(np.asarray(array), wide) if _is_here(array) else jnp.pad(array, wide)
+
+
+def _is_here(array) -> bool:
+    """Whether it has values, and they are not spread over devices, where they are to stay."""
+    if not is_concrete(array):
+        return False
+    return not isinstance(array, jax.Array) or len(array.devices()) == 1
+
+
+def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None) -> Ends:
+    vocab_size = model.config.vocab_size
+    own = model.config.eos_tokens
+    if stop_tokens is not None and not np.iterable(stop_tokens):
+        raise ValueError(f"stop_tokens must be a list of ids; it is {stop_tokens!r}.")
+    stops = own if stop_tokens is None else [_as_int(token) for token in stop_tokens]
+    pad = _as_int(pad_token)
+    if pad is None:
+        pad = [*model.config.pad_tokens, *stops, *own, 0][0]
+    for name, token in (*(("stop_tokens", stop) for stop in stops), ("pad_token", pad)):
+        if not isinstance(token, numbers.Integral) or not 0 <= token < vocab_size:
+            raise ValueError(
+                f"{name} holds {token!r}, which is outside of the vocabulary: 0..{vocab_size - 1}."
+            )
+    # A round number of them: another list of stop tokens compiles nothing.
+    stops = [*stops, *[-1] * (-len(stops) % 8 or 8 * (not stops))]
+    return Ends(jnp.asarray(stops, jnp.int32), jnp.int32(pad))
+
+
+def _as_int(token):
+    """A Python integer of any that stands for one, of JAX's too; what is none as it is."""
+    try:
+        return operator.index(token)
+    except TypeError:
+        return token
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _generate(module, params, start: Start, max_new_tokens):
+    run, rows = functools.partial(_loop, module), start.inputs["input_ids"]
+    return with_auto_axes(run, rows, params, start, max_new_tokens)
+
+
+def _loop(module, params, start: Start, max_new_tokens) -> jax.Array:
+    variables, draw, ends = {"params": params}, start.draw, start.ends
+    state = module.apply(variables, start, method=_begin, rngs=start.rngs)
+    tokens_BS = jnp.full((state.token_B.shape[0], start.room), ends.pad_token, jnp.int32)
+    tokens_BS = tokens_BS.at[:, 0].set(state.token_B)
+
+    def unfinished(carry):
+        state, _ = carry
+        return (state.step + 1 < max_new_tokens) & ~state.done_B.all()
+
+    def body(carry):
+        state, tokens_BS = carry
+        state = module.apply(variables, start.plan, draw, ends, state, method=_go_on)
+        return state, tokens_BS.at[:, state.step].set(state.token_B)
+
+    _, tokens_BS = jax.lax.while_loop(unfinished, body, (state, tokens_BS))
+    return tokens_BS
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _first(module, params, start: Start):
+    def run(params, start):
+        return module.apply({"params": params}, start, method=_begin, rngs=start.rngs)
+
+    return with_auto_axes(run, start.inputs["input_ids"], params, start)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=5)
+def _next(module, plan, params, draw, ends, state):
+    def run(params, draw, ends, state):
+        return module.apply({"params": params}, plan, draw, ends, state, method=_go_on)
+
+    return with_auto_axes(run, state.token_B, params, draw, ends, state)

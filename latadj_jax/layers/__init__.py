@@ -1,0 +1,1 @@
+"""Layers that the families share: products, attention, norms, dropout, embeddings."""

@@ -1,0 +1,45 @@
+"""Norms, computed in float32."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+
+class LayerNorm(nn.Module):
+    """Layer norm in float32, returned in the dtype that came in."""
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        width = x_BLD.shape[-1:]
+        scale_D = self.param("scale", nn.initializers.ones, width, jnp.float32).astype(jnp.float32)
+        bias_D = self.param("bias", nn.initializers.zeros, width, jnp.float32).astype(jnp.float32)
+        wide_BLD = x_BLD.astype(jnp.float32)
+        centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
+        variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
+        normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
+        return (normed_BLD * _wide(scale_D, x_BLD) + _wide(bias_D, x_BLD)).astype(x_BLD.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Division by the root mean square, in float32, returned in the dtype that came in.
+
+    Source: Zhang and Sennrich, arXiv 1910.07467.
+    """
+
+    eps: float
+
+    @nn.compact
+    def __call__(self, x_BLD: jax.Array) -> jax.Array:
+        scale_D = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:], jnp.float32)
+        scale_D = scale_D.astype(jnp.float32)
+        wide_BLD = x_BLD.astype(jnp.float32)
+        square_BL1 = jnp.square(wide_BLD).mean(axis=-1, keepdims=True)
+        normed_BLD = wide_BLD * jax.lax.rsqrt(square_BL1 + self.eps)
+        return (normed_BLD * _wide(scale_D, x_BLD)).astype(x_BLD.dtype)
+
+
+def _wide(x_D: jax.Array, like: jax.Array) -> jax.Array:
+    """`x` with the axes of `like` in front, to broadcast by intent."""
+    return x_D.reshape(*[1] * (like.ndim - 1), -1)

@@ -1,0 +1,1 @@
+"""A model as a frozen description, its inputs, and applying it."""

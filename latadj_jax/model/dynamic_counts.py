@@ -1,0 +1,100 @@
+"""Elimination with counts that are known only at run time: no faster, but one program for all.
+
+To look at many alphas or profiles at once. What is removed and what comes out is as with a plan of
+the same counts, since results do not depend on the size of buffers; here none ever shrinks. (Only
+"random" draws for each slot of a buffer, and so keeps others.)
+"""
+
+import functools
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from latadj_jax.devices.mesh import with_auto_axes
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.families.output import Output
+from latadj_jax.model.inputs import cast_inputs, check_inputs
+from latadj_jax.model.model import Model, checked_params, resolve_plan
+
+
+@struct.dataclass
+class _Counts:
+    """Stands where a `Plan` stands: every layer cuts, to these counts, in a buffer of all slots."""
+
+    counts_by_layer: jax.Array
+    length: int = struct.field(pytree_node=False)
+    strategy: str = struct.field(pytree_node=False)
+    is_dense: bool = struct.field(pytree_node=False, default=False)
+
+    @property
+    def num_layers(self) -> int:
+        return self.counts_by_layer.shape[1]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return (0.0,) * self.num_layers
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.length,) * self.num_layers
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        return (self.length,) * self.num_layers
+
+    def example_counts(self, valid_B: jax.Array) -> jax.Array:
+        return jnp.minimum(self.counts_by_layer, valid_B[:, None])
+
+
+def simulate(
+    model: Model,
+    params,
+    batch: Mapping[str, jax.Array],
+    counts: Plan | np.ndarray,
+    strategy: str | None = None,
+) -> Output:
+    """What `apply` gives, scores included, compiled once for each batch shape and strategy.
+
+    Args:
+      batch: as `apply` takes it.
+      counts: a plan for the batch's length; or how many word-vectors each layer leaves, int32
+        [B, number of layers] (or [1, ...], of all examples): never rising along the layers, and
+        at least the protected positions.
+      strategy: what is kept; the plan's, or the model's.
+
+    Raises:
+      ValueError: input that cannot work.
+    """
+    ranges = model.module.input_ranges(model.config)
+    check_inputs(batch, ranges, model.config.max_positions)
+    rows, length = np.shape(batch["input_ids"])
+    if model.task == "seq2seq":
+        raise ValueError("of a seq2seq model the encoder is simulated: pass model.encoder.")
+    if isinstance(counts, Plan):
+        counts = resolve_plan(model, None, counts, counts.count, length)
+        strategy = strategy or counts.strategy
+        valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
+        counts = counts.example_counts(valid_BT.sum(axis=1).astype(np.int32))
+    shape = (rows, model.config.num_layers)
+    counts_by_layer = np.broadcast_to(np.asarray(counts, np.int32), shape)
+    rising = (np.diff(counts_by_layer, axis=1) > 0).any()
+    if rising or counts_by_layer.min() < model.plan(None, length).floor:
+        raise ValueError("counts must not rise along the layers, nor fall under what is protected.")
+    strategy = strategy or model.strategy
+    model.check_strategy(strategy)
+    with checked_params(model, params):
+        inputs = cast_inputs(batch, ranges)
+        return _forward(model.module, length, strategy, params, inputs, counts_by_layer)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _forward(module, length, strategy, params, inputs, counts_by_layer):
+    def run(params, inputs, counts_by_layer):
+        rngs = {"eliminate": jax.random.key(0)}
+        plan = _Counts(counts_by_layer, length, strategy)
+        return module.apply({"params": params}, inputs, plan, rngs=rngs)
+
+    return with_auto_axes(run, inputs["input_ids"], params, inputs, counts_by_layer)

@@ -1,0 +1,215 @@
+"""A model as a frozen, hashable description; its parameters live beside it, in a pytree."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import flax
+import jax
+import jax.numpy as jnp
+
+from latadj_jax.elimination.plan import Plan, check_alpha, check_profile, check_strategy, make_plan
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.families.bert import Bert
+from latadj_jax.families.config import ARCHITECTURES
+from latadj_jax.families.gpt2 import GPT2
+from latadj_jax.families.hf_config import HfConfig
+from latadj_jax.families.llama import Llama
+from latadj_jax.families.t5 import T5
+
+MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama, "t5": T5}
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """What is known of a model before its parameters.
+
+    Attributes:
+      config: the family's config.
+      task: "features", "classification", "regression", "lm" or "seq2seq".
+      profile: elimination profile; 1 everywhere when None is given.
+      alpha: the default speedup coefficient that the artefact carries, or None for dense.
+        `apply` does not read it: it uses only what it is given.
+      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
+      strategy: what word-vectors are ranked by, where no plan says another, see `ranking`; and
+        whether those removed are merged into others, see `merging`.
+      remat: whether gradients compute each layer's activations again, which saves their memory.
+    """
+
+    config: HfConfig
+    task: str = "features"
+    profile: Profile | None = None
+    alpha: float | None = None
+    dtype: str = "float32"
+    strategy: str = "score"
+    remat: bool = False
+
+    def __post_init__(self):
+        tasks = ARCHITECTURES[self.config.model_type]
+        if self.task not in tasks:
+            raise ValueError(
+                f"task {self.task!r} is not one of {self.config.model_type}'s: {', '.join(tasks)}."
+            )
+        if self.task == "classification" and len(self.config.labels) < 2:
+            raise ValueError("a classification needs two labels or more; pass num_labels.")
+        if self.profile is None:
+            object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
+        check_profile(self.profile)
+        if self.profile.num_layers != self.config.num_layers:
+            raise ValueError(
+                f"the profile has {self.profile.num_layers} layers, the model "
+                f"{self.config.num_layers}; calibrate this model."
+            )
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
+        self.check_strategy(self.strategy)
+        check_alpha(self.alpha)
+        if self.alpha is not None:
+            object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
+
+    def replace(self, **changes) -> "Model":
+        """A copy with other values, e.g. `model.replace(profile=profile, alpha=0.9)`."""
+        return dataclasses.replace(self, **changes)
+
+    def check_strategy(self, strategy: str) -> None:
+        """Raises ValueError for one that is unknown, or not of this family."""
+        check_strategy(strategy)
+        own = MODULES[self.config.model_type].strategies
+        if strategy not in own:
+            raise ValueError(
+                f"strategy {strategy!r} is for other models; {self.config.model_type} has: "
+                f"{', '.join(own)}."
+            )
+
+    @property
+    def module(self):
+        """The Flax module that computes it."""
+        module = MODULES[self.config.model_type]
+        return module(self.config, self.task, jnp.dtype(self.dtype), self.remat)
+
+    def check_start(self) -> None:
+        """Raises ValueError for a seq2seq model that does not know how a target begins."""
+        if self.task == "seq2seq" and self.config.decoder_start is None:
+            raise ValueError(
+                "the model's config.json has no decoder_start_token_id, the token that every "
+                "target begins with; add it (T5's is the id of the padding token)."
+            )
+
+    @property
+    def encoder(self) -> "Model":
+        """Of a "seq2seq" model its encoder, with the same parameters; any other as it is."""
+        return self.replace(task="features") if self.task == "seq2seq" else self
+
+    def plan(self, alpha: float | None, length: int, **options) -> Plan:
+        """`make_plan` with this model's profile, strategy and protected positions."""
+        protected = MODULES[self.config.model_type].protected
+        self.check_strategy(options.get("strategy", self.strategy))
+        options = {"strategy": self.strategy, "protected": protected, **options}
+        return make_plan(self.profile, alpha, length, **options)
+
+
+def check_model(model) -> None:
+    """Raises ValueError unless it is a Model."""
+    if not isinstance(model, Model):
+        raise ValueError(
+            f"model must be a Model, the first that from_pretrained gives; it is a "
+            f"{type(model).__name__}."
+        )
+
+
+def param_shapes(model: Model):
+    """The parameters' tree of ShapeDtypeStruct; computes nothing, whatever the model's size."""
+    return jax.eval_shape(lambda: random_params(model, jax.random.key(0)))
+
+
+def random_params(model: Model, key: jax.Array):
+    """Parameters drawn before any training, from the distributions that Hugging Face draws from.
+
+    But T5's relative bias has standard deviation 1, not one over the root of the width, with which
+    a small one learned less (docs/results.md), and its norms start at 1 whatever the config says.
+    """
+    ids = jnp.zeros((1, 2), jnp.int32)
+    inputs = {"input_ids": ids, "attention_mask": ids == 0, "decoder_input_ids": ids}
+    return model.module.init(key, inputs, model.plan(None, 2))["params"]
+
+
+def check_params(model: Model, params) -> None:
+    """Raises ValueError unless `params` has the names and shapes of the model's parameters."""
+    have, want = (
+        {jax.tree_util.keystr(k, simple=True, separator="/"): v.shape for k, v in leaves}
+        for leaves in map(jax.tree.leaves_with_path, (params, param_shapes(model)))
+    )
+    if different := sorted(k for k in {*have, *want} if have.get(k) != want.get(k)):
+        raise ValueError(
+            f"params are not this model's: {different[0]} is {have.get(different[0], 'missing')}, "
+            f"the model has {want.get(different[0], 'none')}; {len(different)} differ in all."
+        )
+
+
+def resolve_plan(
+    model: Model, alpha: float | None, plan: Plan | None, count: str, length: int
+) -> Plan:
+    """The plan of a call: the one given, or that of alpha; ValueError if it does not fit."""
+    if plan is None:
+        return model.plan(alpha, length, count=count)
+    if not isinstance(plan, Plan):
+        raise ValueError(f"plan must be a Plan, as make_plan gives it; it is {plan!r}.")
+    if alpha is not None:
+        raise ValueError("alpha and plan were both given; a plan already holds its alpha.")
+    if count not in ("valid", plan.count):  # "valid" is what a call says that says nothing
+        raise ValueError(f"count is {count!r}, the plan's is {plan.count!r}; leave count out.")
+    if (plan.length, plan.num_layers) != (length, model.config.num_layers):
+        raise ValueError(
+            f"the plan is for {plan.num_layers} layers and {plan.length} tokens, the model has "
+            f"{model.config.num_layers} layers and the batch {length} tokens."
+        )
+    plan = dataclasses.replace(plan, strategy=plan.strategy or model.strategy)
+    model.check_strategy(plan.strategy)
+    return plan
+
+
+def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) -> dict:
+    """The keys of a call; ValueError names one that it needs and has not."""
+    if rngs is not None and not isinstance(rngs, Mapping):
+        raise ValueError(f"rngs must be a dict of keys, e.g. {{'dropout': key}}; it is {rngs!r}.")
+    rngs = dict(rngs or {})
+    for name, key in rngs.items():
+        check_key(f"rngs[{name!r}]", key)
+    draws = plan.strategy == "random" and not plan.is_dense
+    for name, needed in (("dropout", train), ("eliminate", draws)):
+        if needed and name not in rngs:
+            raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
+    return rngs
+
+
+def check_key(name: str, key) -> None:
+    """Raises ValueError unless it is a key, as jax.random.key or jax.random.PRNGKey makes it."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        is_key = shape == ()
+    else:  # of PRNGKey: two words of the default generator, or four of rbg
+        is_key = dtype == jnp.uint32 and shape in ((2,), (4,))
+    if not is_key:
+        raise ValueError(f"{name} must be a key, as jax.random.key(0) makes it; it is {key!r}.")
+
+
+def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
+    """The key that a plan needs where its results must repeat: one for "random"."""
+    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+
+
+@contextlib.contextmanager
+def checked_params(model: Model, params) -> Iterator[None]:
+    """Says in one sentence what is wrong with parameters that flax could not use."""
+    try:
+        yield
+    except (
+        flax.errors.ScopeParamNotFoundError,
+        flax.errors.ScopeParamShapeError,
+        flax.errors.ScopeCollectionNotFound,
+        flax.errors.ApplyScopeInvalidVariablesTypeError,
+        flax.errors.ApplyScopeInvalidVariablesStructureError,
+    ):
+        check_params(model, params)
+        raise

@@ -1,0 +1,144 @@
+"""Loading a checkpoint: a model and its parameters."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from latadj_jax.checks import check_integer
+from latadj_jax.elimination.plan import check_alpha, check_strategy
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.errors import ConfigError
+from latadj_jax.families.config import ARCHITECTURES, config_from_hf
+from latadj_jax.families.hf_config import label_names
+from latadj_jax.model.model import (
+    DTYPES,
+    Model,
+    param_shapes,
+)
+from latadj_jax.pretrained import convert, gguf, weights
+from latadj_jax.pretrained.sources import resolve
+
+
+def from_pretrained(
+    source: str | os.PathLike,
+    task: str | None = None,
+    num_labels: int | None = None,
+    dtype: str = "float32",
+    *,
+    seed: int = 0,
+):
+    """Model and parameters of a checkpoint in the Hugging Face layout.
+
+    Args:
+      source: a folder (config.json with model.safetensors, flax_model.msgpack or
+        pytorch_model.bin), a .gguf file of a Llama, a hub id, or "package:NAME/path" for a folder
+        or file inside an installed package.
+      task: "features", "classification", "regression", "lm" or "seq2seq"; by default what
+        the architectures in config.json say.
+      num_labels: of a new head, where it differs from the checkpoint's.
+      dtype: of parameters and computation, "float32" or "bfloat16".
+      seed: of heads that the checkpoint lacks.
+
+    Returns:
+      (model, params). The profile and default alpha come from elimination.json where there is one.
+
+    Raises:
+      ValueError: one sentence that names what is missing, unreadable or does not fit.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(f"source must be a path or a hub id; it is {source!r}.")
+    if not (task is None or isinstance(task, str)):
+        raise ValueError(f"task must be a name, e.g. 'classification'; it is {task!r}.")
+    check_integer("seed", seed, 0)
+    if num_labels is not None:
+        check_integer("num_labels", num_labels, 1)
+    path = resolve(os.fspath(source))
+    is_gguf = path.suffix == ".gguf"
+    hf = gguf.read_config(path) if is_gguf else _read_config(path)
+    config = config_from_hf(hf)
+    own_task = _task_of(hf)
+    task = task or own_task
+    if task == "multi-label classification":
+        raise ConfigError(
+            "problem_type 'multi_label_classification' is not implemented; name another task."
+        )
+    if num_labels is not None and task not in ("classification", "regression"):
+        raise ValueError(f"num_labels is for classification and regression; the task is {task!r}.")
+    if num_labels is None and task == "regression" and own_task != "regression":
+        num_labels = 1
+    new_head = num_labels is not None and num_labels != len(config.labels)
+    if new_head:
+        config = config.replace(labels=label_names(num_labels))
+    elimination = _read_elimination(path, config.num_layers)
+    Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
+    tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
+    if config.tied:
+        tensors = convert.with_embedding(config.model_type, tensors)
+    model = Model(config.fitted(tensors), task, dtype=dtype, **elimination)
+    if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
+        head = convert.RENAMES[config.model_type]["classifier"]
+        tensors = {name: t for name, t in tensors.items() if not name.startswith(f"{head}.")}
+    params = convert.merge(
+        config.model_type, param_shapes(model), tensors, dtype, seed, config.initializer_range
+    )
+    return model, params
+
+
+def _task_of(hf: Mapping) -> str:
+    known = ARCHITECTURES[hf["model_type"]]
+    own = hf.get("architectures") or ()
+    if not isinstance(own, (list, tuple)):
+        raise ConfigError(f"config.json: architectures must be a list; it is {own!r}.")
+    tasks = [task for task, name in known.items() if name in own]
+    if not tasks or "classification" not in tasks:
+        return tasks[0] if tasks else "features"
+    if hf.get("problem_type") == "multi_label_classification":
+        return "multi-label classification"
+    labels = hf.get("id2label") or range(hf.get("num_labels", 2))
+    regression = hf.get("problem_type") == "regression" or len(labels) == 1
+    return "regression" if regression else "classification"
+
+
+def _read_config(folder: Path) -> dict:
+    """config.json; the special tokens of generation_config.json, as Hugging Face prefers them."""
+    hf, file = _read_json(folder / "config.json"), folder / "generation_config.json"
+    generation = _read_json(file) if file.exists() else {}
+    keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
+    return hf | {key: generation[key] for key in keys if generation.get(key) is not None}
+
+
+def _read_elimination(folder: Path, num_layers: int) -> dict:
+    file = folder / "elimination.json"
+    if not file.exists():
+        return {}
+    values = _read_json(file)
+    try:
+        if values["format"] != 1:
+            raise ValueError(f"its format is {values['format']}, this version reads 1")
+        profile = Profile.from_dict(values["profile"])
+        if profile.num_layers != num_layers:
+            raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
+        check_alpha(values["alpha"])
+        strategy = values.get("strategy", "score")
+        check_strategy(strategy)
+        return {"alpha": values["alpha"], "profile": profile, "strategy": strategy}
+    except KeyError as error:
+        raise ConfigError(f"{file} cannot be used: it has no {error}.") from None
+    except (TypeError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise ConfigError(f"{file} cannot be used: {reason}.") from None
+
+
+def _read_json(file: Path) -> dict:
+    try:
+        values = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"{file} is not there; is {file.parent} a model folder?") from None
+    except (ValueError, OSError, RecursionError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file} must hold a JSON object.")
+    return values

@@ -1,0 +1,105 @@
+"""Saving a model: one folder that Hugging Face loads, with the profile and default alpha beside."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import jax
+from safetensors.numpy import save_file
+
+from latadj_jax.devices.processes import first_alone
+from latadj_jax.families.config import ARCHITECTURES
+from latadj_jax.model.model import Model, check_model, check_params
+from latadj_jax.pretrained import convert
+
+
+def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
+    """Writes one artefact: config.json, model.safetensors, elimination.json.
+
+    Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
+    the default alpha. Earlier weights in the folder are replaced only once everything is written;
+    its other files stay. Of several processes, which must all call it, the first writes.
+
+    Args:
+      tokenizer: a transformers tokenizer, to be saved along.
+
+    Raises:
+      ValueError: `path` is a file, `params` are not this model's, or `tokenizer` is none.
+      OSError: the disk is full or the folder cannot be written; what was there is there still.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; save_pretrained needs a folder.")
+    check_model(model)
+    check_params(model, params)
+    if not (tokenizer is None or hasattr(tokenizer, "save_pretrained")):
+        raise ValueError(f"tokenizer must be one of transformers; it is {tokenizer!r}.")
+    dtype = str(jax.tree.leaves(params)[0].dtype)
+    tensors = convert.to_tensors(model.config.model_type, model.task, params)
+    first_alone(lambda: _write(path, model, dtype, tensors, tokenizer))
+
+
+def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    # Inside of it: on the same disk whatever `path` is, a link or a mount point.
+    new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
+    try:
+        if tokenizer is not None:
+            tokenizer.save_pretrained(new)
+        save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
+        _write_json(new / "elimination.json", _elimination(model))
+        _write_json(new / "config.json", _hf_config(model, dtype))
+        # safetensors writes for the owner alone; as readable as the other files are.
+        (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
+        _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
+        made = []
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def _move_in(files: list[Path], path: Path, old: Path) -> None:
+    """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
+    shards = path.glob("model-[0-9]*-of-[0-9]*.safetensors")  # theirs is model.safetensors no more
+    names = {"model.safetensors", "model.safetensors.index.json", *(f.name for f in files)}
+    replaced = {*shards, *(path / name for name in names if (path / name).exists())}
+    moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
+    done = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
+
+
+def _hf_config(model: Model, dtype: str) -> dict:
+    hf = model.config.to_hf()
+    hf["architectures"] = [ARCHITECTURES[model.config.model_type][model.task]]
+    hf["dtype"] = dtype
+    hf.pop("torch_dtype", None)  # the older name of dtype
+    if model.task in ("classification", "regression"):
+        single = "single_label_classification"
+        hf["problem_type"] = single if model.task == "classification" else "regression"
+    return hf
+
+
+def _elimination(model: Model) -> dict:
+    return {
+        "format": 1,
+        "alpha": model.alpha,
+        "strategy": model.strategy,
+        "profile": model.profile.to_dict(),
+    }
+
+
+def _write_json(file: Path, values: dict) -> None:
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

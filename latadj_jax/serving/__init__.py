@@ -1,0 +1,1 @@
+"""Serving: the engine, its compiled programs and their latencies; exported programs."""

@@ -1,0 +1,73 @@
+"""Which alpha serves a request: by an expected speedup, or within measured milliseconds.
+
+Alphas come slowest first, as an engine sorts them; dense (None) before any other.
+"""
+
+import numbers
+from collections.abc import Mapping, Sequence
+
+from latadj_jax.elimination.speedup import expected_speedup
+from latadj_jax.model.model import Model
+from latadj_jax.serving.latencies import Latency
+from latadj_jax.serving.programs import Shape
+
+INFEASIBLE = ("raise", "fastest")
+
+
+def check_asked(name: str, value: float | None) -> None:
+    """Raises ValueError unless it is None or a number greater than 0."""
+    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
+        raise ValueError(f"{name} must be a number greater than 0; it is {value!r}.")
+
+
+def alpha_of_speedup(
+    model: Model, alphas: Sequence[float | None], length: int, speedup: float, infeasible: str
+) -> float | None:
+    """The slowest alpha that is expected to be `speedup` times as fast as dense at this length.
+
+    Raises:
+      ValueError: there is none, and `infeasible` is "raise".
+    """
+    for alpha in alphas:
+        if expected_speedup(model.plan(alpha, length)) >= speedup:
+            return alpha
+    if infeasible == "fastest":
+        return alphas[-1]
+    most = expected_speedup(model.plan(alphas[-1], length))
+    raise ValueError(
+        f"speedup {speedup:g} is out of reach at {length} tokens: {_named(alphas[-1])}, the "
+        f"engine's fastest, gives {most:.2f}; ask for less, or give it a smaller alpha."
+    )
+
+
+def alpha_within(
+    latencies: Mapping[Shape, Latency],
+    alphas: Sequence[float | None],
+    batches: Sequence[tuple[int, int]],
+    latency_ms: float,
+    spent_ms: float,
+    infeasible: str,
+) -> float | None:
+    """The slowest alpha with which what 95 % of runs stay under is, in all, within `latency_ms`.
+
+    Args:
+      batches: (padded length, batch size) of each.
+      spent_ms: gone already.
+
+    Raises:
+      ValueError: there is none, and `infeasible` is "raise".
+    """
+    for alpha in alphas:
+        total = spent_ms + sum(latencies[Shape(*batch, alpha)].p95_ms for batch in batches)
+        if total <= latency_ms:
+            return alpha
+    if infeasible == "fastest":
+        return alphas[-1]
+    raise ValueError(
+        f"{latency_ms:g} ms are not enough: the text(s) take {total:.1f} ms at "
+        f"{_named(alphas[-1])}, the engine's fastest; allow more, or infeasible='fastest'."
+    )
+
+
+def _named(alpha: float | None) -> str:
+    return "alpha None (dense)" if alpha is None else f"alpha {alpha:.3g}"

@@ -1,0 +1,245 @@
+"""Serving: texts of any lengths, at an alpha, at a speedup, or within a number of milliseconds.
+
+    engine = latadj_jax.Engine(model, params, tokenizer, alphas=(None, 0.9, 0.8))
+    engine.warmup()
+    logits_NC = engine(texts, latency_ms=20)
+
+Everything is compiled at `warmup`, and nothing after it.
+"""
+
+import copy
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+
+from latadj_jax.elimination.plan import alphas_of, slowest_first
+from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
+from latadj_jax.model.model import Model, check_params
+from latadj_jax.serving.batcher import DynamicBatcher
+from latadj_jax.serving.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
+from latadj_jax.serving.latencies import (
+    Latency,
+    load_latencies,
+    machine_of,
+    measure_latencies,
+    save_latencies,
+)
+from latadj_jax.serving.programs import Programs, Shape
+from latadj_jax.serving.requests import batches, encode_requests
+
+log = logging.getLogger(__name__)
+
+OWN = "own"  # the alpha that the model carries
+
+
+class Engine:
+    """A classifier (or regression) that is compiled for a few alphas, lengths and batch sizes.
+
+    Threads may call it at once.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        params,
+        tokenizer,
+        *,
+        alphas: Sequence[float | None] = (),
+        buckets: Sequence[int] = (),
+        batch_sizes: Sequence[int] = (1, 8, 32),
+        truncate: bool = False,
+        latency_file: str | Path | None = None,
+        max_wait_ms: float = 2.0,
+    ):
+        """Checks everything and compiles nothing.
+
+        Args:
+          alphas: the settings to choose from; None is dense. The model's own is always among them.
+          buckets: padded lengths; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
+          batch_sizes: of the programs; 1 is always among them.
+          truncate: whether texts longer than the largest bucket are cut, not refused.
+          latency_file: where the measured latencies are kept; measured at each warm-up without one.
+          max_wait_ms: how long `submit` lets a request wait for company.
+
+        Raises:
+          ValueError: what cannot work.
+        """
+        if model.task not in ("classification", "regression"):
+            raise ValueError(
+                f"the engine serves classification and regression; the model is for {model.task!r}."
+            )
+        if model.strategy == "random":
+            raise ValueError("strategy 'random' gives no answer twice; the engine needs another.")
+        check_params(model, params)
+        self.alphas = slowest_first((model.alpha, *alphas_of(alphas)))
+        self.buckets = serving_buckets(buckets, model.config.max_positions)
+        self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
+        self.model, self.truncate = model, truncate
+        self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
+        self._latency_file = Path(latency_file) if latency_file else None
+        names = [
+            n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)
+        ]
+        self._programs = Programs(model, params, tuple(names))
+        self._latencies: dict[Shape, Latency] = {}
+        self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
+        self._batcher, self._closed = None, False
+        self._starting = threading.Lock()
+        self._max_wait_ms = max_wait_ms
+
+    # ---- before serving -------------------------------------------------------------------
+
+    def warmup(self, repeats: int = 20, progress: bool = False) -> "Engine":
+        """Compiles every program and measures it, unless this machine's times are on file."""
+        shapes = [
+            Shape(length, size, alpha)
+            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
+        ]  # fmt: skip
+        self._programs.compile(shapes, progress)
+        machine = machine_of(self._programs)
+        table = load_latencies(self._latency_file, machine) if self._latency_file else {}
+        if not set(shapes) <= set(table):
+            table |= measure_latencies(self._programs, repeats)
+            if self._latency_file:
+                try:
+                    save_latencies(self._latency_file, machine, table)
+                except OSError as error:  # serving needs no file
+                    log.warning("The latencies were measured but not kept: %s", error)
+        self._latencies = {shape: table[shape] for shape in shapes}
+        return self
+
+    @property
+    def compilations(self) -> int:
+        """Programs compiled so far: buckets x batch sizes x alphas after `warmup`."""
+        return len(self._programs)
+
+    @property
+    def latencies(self) -> Mapping[Shape, Latency]:
+        """The measured times of each program; empty before `warmup`."""
+        return dict(self._latencies)
+
+    # ---- serving --------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        texts: Sequence,
+        *,
+        alpha: float | str | None = OWN,
+        speedup: float | None = None,
+        latency_ms: float | None = None,
+        infeasible: str = "raise",
+    ) -> np.ndarray:
+        """Logits float32 [N, C] of N texts, in their order.
+
+        Args:
+          texts: each a string, a pair of strings, or a sequence of token ids.
+          alpha: one of the engine's, None for dense; by default the one that the model carries.
+          speedup: over dense, expected; each bucket takes its slowest alpha that reaches it.
+          latency_ms: for the whole call: the slowest alpha that is within it by the measured
+            times (what 95 % of runs stay under) of the call's batches and the tokenizer's own.
+          infeasible: where no alpha is fast enough, "raise" a ValueError or take the "fastest".
+
+        Raises:
+          ValueError: a text that does not fit, or what cannot be reached.
+        """
+        start = time.perf_counter()
+        self._check_ready()
+        examples = self._encoded(texts)
+        choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible, start)
+        return self._run(choose, examples)
+
+    def submit(
+        self, text, *, alpha: float | str | None = OWN, speedup: float | None = None
+    ) -> Future:
+        """The future logits [C] of one text, which shares a batch with others that come at once.
+
+        Raises:
+          ValueError: as a call does, at once.
+        """
+        self._check_ready()
+        examples = self._encoded([text])
+        choose = self._chooser(examples, alpha, speedup)
+        bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
+        with self._starting:
+            if self._closed:
+                raise RuntimeError("the engine is closed; it takes no more requests.")
+            if self._batcher is None:
+                self._batcher = DynamicBatcher(
+                    lambda alpha, batch: self._run(lambda _: alpha, batch),
+                    self.batch_sizes[-1],
+                    self._max_wait_ms,
+                )
+        return self._batcher.submit(choose(bucket), examples[0])
+
+    def close(self) -> None:
+        """Answers what was submitted, then ends the thread that collects requests.
+
+        Calls are answered as before; `submit` is not.
+        """
+        with self._starting:
+            self._closed = True
+        if self._batcher is not None:
+            self._batcher.close()
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # ---- inside ---------------------------------------------------------------------------
+
+    def _run(self, choose: Callable[[int], float | None], examples: Sequence) -> np.ndarray:
+        logits_NC = np.empty((len(examples), len(self.model.config.labels)), np.float32)
+        for indices, length, size in batches(examples, self.buckets, self.batch_sizes):
+            shape = Shape(length, size, choose(length))
+            logits_NC[indices] = self._programs.run(shape, [examples[i] for i in indices])
+        return logits_NC
+
+    def _encoded(self, texts: Sequence) -> list[dict[str, np.ndarray]]:
+        with self._tokenizing:
+            return encode_requests(
+                self.tokenizer,
+                texts,
+                keys=self._programs.keys,
+                ranges=self.model.module.input_ranges(self.model.config),
+                max_length=self.buckets[-1],
+                truncate=self.truncate,
+            )
+
+    def _chooser(
+        self, examples, alpha, speedup, latency_ms=None, infeasible="raise", start=0.0
+    ) -> Callable[[int], float | None]:
+        """A function from a bucket to the alpha that serves it; `start` is when the call came."""
+        if (alpha != OWN) + (speedup is not None) + (latency_ms is not None) > 1:
+            raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
+        check_asked("speedup", speedup)
+        check_asked("latency_ms", latency_ms)
+        if infeasible not in INFEASIBLE:
+            raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
+        if speedup is not None:
+            return lambda length: alpha_of_speedup(
+                self.model, self.alphas, length, speedup, infeasible
+            )
+        if latency_ms is not None:
+            shapes = [(n, size) for _, n, size in batches(examples, self.buckets, self.batch_sizes)]
+            spent_ms = 1e3 * (time.perf_counter() - start)
+            chosen = alpha_within(
+                self._latencies, self.alphas, shapes, latency_ms, spent_ms, infeasible
+            )
+            return lambda length: chosen
+        alpha = self.model.alpha if alpha == OWN else alpha
+        if alpha not in self.alphas:
+            raise ValueError(
+                f"alpha {alpha} was not compiled; the engine has {self.alphas}: name it in alphas=."
+            )
+        return lambda length: alpha
+
+    def _check_ready(self) -> None:
+        if not self._latencies:
+            raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")

@@ -1,0 +1,133 @@
+"""Ahead-of-time programs that run without this library: one file per (padded length, alpha).
+
+    folder/export.json             what each program is for
+    folder/params.safetensors      the parameters, once for all programs
+    folder/length128_alpha0.9.jax  a program: jax.export.deserialize(...).call(params, inputs)
+
+Batch sizes stay open; a program compiles once for each that it meets.
+"""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax import export
+from safetensors.flax import save_file
+from tqdm import tqdm
+
+from latadj_jax.elimination.plan import alphas_of, slowest_first
+from latadj_jax.elimination.speedup import expected_speedup
+from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.model.model import Model, check_params
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+OUTPUTS = {
+    "classification": ("logits",),
+    "regression": ("logits",),
+    "features": ("hidden", "pooled", "positions"),
+}
+
+
+def export_programs(
+    folder: str | Path,
+    model: Model,
+    params,
+    tokenizer,
+    *,
+    alphas: Sequence[float | None] = (),
+    buckets: Sequence[int] = (),
+    progress: bool = False,
+) -> dict:
+    """Writes the programs, and returns what export.json says of them.
+
+    A program takes the parameters as a flat mapping, name to array, and inputs [B, T] of any B:
+    those of the tokenizer int32, `attention_mask` bool. It gives a mapping: `logits` [B, C], or for
+    "features" what `apply` gives.
+
+    Args:
+      folder: a new one, or empty.
+      tokenizer: is saved along; it says which inputs there are.
+      alphas: None is dense, which is always among them, as is the model's own.
+      buckets: padded lengths T; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
+
+    Raises:
+      ValueError: a folder with something in it, or what cannot be exported.
+    """
+    folder = Path(folder)
+    _check(folder, model)
+    check_params(model, params)
+    alphas = slowest_first((None, model.alpha, *alphas_of(alphas)))
+    buckets = serving_buckets(buckets, model.config.max_positions)
+    names = [n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)]
+    flat = flatten_dict(params, sep="/")
+
+    about = {
+        "format": 1, "jax": jax.__version__, "task": model.task, "labels": model.config.labels,
+        "dtype": model.dtype, "inputs": [*names, "attention_mask"], "programs": [],
+    }  # fmt: skip
+    with _all_or_nothing(folder):
+        tokenizer.save_pretrained(folder)
+        save_file(flat, folder / "params.safetensors")
+        wanted = [(length, alpha) for length in buckets for alpha in alphas]
+        for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
+            plan = model.plan(alpha, length)
+            file = f"length{length}_{'dense' if alpha is None else f'alpha{_short(alpha)}'}.jax"
+            (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
+            about["programs"].append(
+                {"file": file, "length": length, "alpha": alpha,
+                 "expected_speedup": expected_speedup(plan)}
+            )  # fmt: skip
+        (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")  # last
+    return about
+
+
+def _short(alpha: float) -> str:
+    """As few digits as 0.9 has, but all of them where fewer would name another alpha."""
+    return f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(float(alpha))
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Makes a folder that is new or empty, and leaves it so where what fills it fails."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for entry in folder.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        if made:
+            folder.rmdir()
+        raise
+
+
+def _check(folder: Path, model: Model) -> None:
+    if model.task not in OUTPUTS:
+        raise ValueError(
+            f"a program is exported for {', '.join(OUTPUTS)}; the model is for {model.task!r}."
+        )
+    if model.strategy == "random":
+        raise ValueError("strategy 'random' needs a key at each call; it is not exported.")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty; export into a new folder.")
+
+
+def _program(model: Model, flat, names: list[str], plan) -> export.Exported:
+    needs_all = model.task == "features"
+
+    def run(flat, inputs):
+        params = unflatten_dict(flat, sep="/")
+        out = model.module.apply({"params": params}, inputs, plan if needs_all else plan.for_head())
+        given = {name: getattr(out, name) for name in OUTPUTS[model.task]}
+        return {name: value for name, value in given.items() if value is not None}
+
+    (batch,) = export.symbolic_shape("B")
+    inputs = {name: jax.ShapeDtypeStruct((batch, plan.length), jnp.int32) for name in names}
+    inputs["attention_mask"] = jax.ShapeDtypeStruct((batch, plan.length), bool)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in flat.items()}
+    return export.export(jax.jit(run), platforms=PLATFORMS)(shapes, inputs)

@@ -1,0 +1,97 @@
+"""What is asked of an engine: texts, pairs of texts or token ids, as examples; in batches."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from latadj_jax.errors import TextError
+from latadj_jax.model.buckets import bucket_of
+from latadj_jax.model.inputs import check_ids
+from latadj_jax.pretrained.tokenizers import encode
+
+
+def encode_requests(
+    tokenizer,
+    texts: Sequence,
+    *,
+    keys: Sequence[str],
+    ranges: Mapping[str, int],
+    max_length: int,
+    truncate: bool,
+) -> list[dict[str, np.ndarray]]:
+    """The inputs `keys` of each text, unpadded, in order: int32 [length].
+
+    Args:
+      texts: each a string, a pair of strings, or a sequence of token ids.
+      ranges: how many values each input can take.
+
+    Raises:
+      ValueError: what is none of these, holds ids that the model does not know, or is longer than
+        `max_length` without `truncate`.
+    """
+    if isinstance(texts, str):
+        raise ValueError("texts must be a list of texts; it is one string.")
+    texts = list(texts)  # a column of a table may be indexed by names
+    examples: list = [None] * len(texts)
+    numbers_of: dict[int, list[int]] = {1: [], 2: []}  # by how many strings a text has
+    for n, text in enumerate(texts):
+        strings = _strings(text)
+        if strings:
+            numbers_of[len(strings)].append(n)
+        else:
+            examples[n] = _from_ids(text, n, keys, max_length if truncate else None)
+    at_most = max_length if truncate else sys.maxsize  # what is longer is refused below, by number
+    for numbers in numbers_of.values():
+        encoded = encode(
+            tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate, numbers=numbers
+        )
+        for n, example in zip(numbers, encoded, strict=True):
+            examples[n] = {key: example[key] for key in keys}
+    check_ids(examples, ranges)  # before they are int32, which would wrap
+    examples = [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
+    for n, example in enumerate(examples):
+        if (length := len(example["input_ids"])) > max_length:
+            raise TextError(
+                n,
+                f"has {length} tokens, the largest bucket {max_length}: add a larger bucket, or "
+                f"truncate=True to cut such texts.",
+            )
+    return examples
+
+
+def batches(
+    examples: Sequence[Mapping], buckets: Sequence[int], sizes: Sequence[int]
+) -> Iterator[tuple[np.ndarray, int, int]]:
+    """(indices, padded length, batch size): every example once, fillers few.
+
+    Args:
+      buckets, sizes: padded lengths and batch sizes that there are; 1 is among the sizes.
+    """
+    lengths = np.array([bucket_of(len(e["input_ids"]), buckets) for e in examples])
+    for length in sorted(set(lengths.tolist())):
+        rest = np.flatnonzero(lengths == length)
+        while len(rest):
+            size = max(size for size in sizes if size <= len(rest))
+            # In place of one by one, the next larger batch if that is at least half full.
+            half_full = [s for s in sizes if len(rest) < s <= 2 * len(rest)]
+            if size == 1 and half_full:
+                size = half_full[0]
+            yield rest[:size], length, size
+            rest = rest[size:]
+
+
+def _strings(text) -> tuple[str, ...]:
+    """A string, or a pair of them, as a tuple; empty for anything else."""
+    if isinstance(text, str):
+        return (text,)
+    pair = isinstance(text, (tuple, list)) and len(text) == 2
+    return tuple(text) if pair and all(isinstance(part, str) for part in text) else ()
+
+
+def _from_ids(text, n: int, keys, cut: int | None) -> dict[str, np.ndarray]:
+    ids = np.asarray(text)
+    if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer) or not len(ids):
+        raise TextError(n, "must be a string, a pair of strings or a row of token ids.")
+    ids = ids[:cut]
+    return {key: ids if key == "input_ids" else np.zeros_like(ids) for key in keys}

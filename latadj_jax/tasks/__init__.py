@@ -1,0 +1,1 @@
+"""Tasks: what each reads, its loss, its answer and its metrics."""

@@ -1,0 +1,1 @@
+"""Training: settings, steps, optimizer, checkpoints and the run."""

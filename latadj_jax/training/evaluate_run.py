@@ -1,0 +1,45 @@
+"""A finished run evaluated again."""
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from latadj_jax.atomic_file import write_whole
+from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.training.jobs.registry import KINDS
+from latadj_jax.training.run_folder import load_settings, model_of
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_run(
+    workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
+) -> dict:
+    """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
+
+    Args:
+      alphas: by default the one that the model carries.
+      dtype: of the computation; by default the one of the training.
+      strategy: what is kept, see `ranking`; by default the model's own.
+
+    Raises:
+      ValueError: no run in `workdir`, or an alpha or strategy that cannot work.
+    """
+    for alpha in alphas:
+        check_alpha(alpha)
+    settings, folder = load_settings(workdir), model_of(workdir)
+    model, params = from_pretrained(folder)  # float32, as the run that trained them holds them
+    model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
+    tokenizer = load_tokenizer(str(folder))
+    kind = KINDS[model.task]
+    evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
+    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    results = evaluate(model, params, alphas=alphas)
+    try:
+        write_whole(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+    except OSError as error:  # of somebody else's run
+        log.warning("The results were not kept: %s", error)
+    return results

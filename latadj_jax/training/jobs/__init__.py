@@ -1,0 +1,1 @@
+"""What a training run needs, by the kind of its data."""

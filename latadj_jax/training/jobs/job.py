@@ -1,0 +1,34 @@
+"""What a training run needs, whatever its data are."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from latadj_jax.data.encoded import Encoded
+from latadj_jax.model.model import Model
+from latadj_jax.training.settings import Settings
+
+
+class Job(NamedTuple):
+    """A model and its data, loaded and checked; nothing is written yet."""
+
+    model: Model
+    params: dict  # to start from; training takes them over
+    tokenizer: object  # a transformers tokenizer
+    data: Encoded  # to train on
+    buckets: tuple[int, ...]  # padded lengths to calibrate with
+    planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
+    held_out: Encoded | None  # whose loss is watched; None where nobody asks
+    evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
+    # For all processes at once: this job with a teacher's answers; None where labels were read.
+    teach: Callable[[], "Job"] | None = None
+
+
+def as_trained(model: Model, settings: Settings) -> Model:
+    """The model as it is trained and saved: its dropout, alpha, strategy and dtype."""
+    e = settings.elimination
+    return model.replace(
+        config=model.config.with_dropout(settings.model.dropout),
+        alpha=None if e.dense else e.alpha,
+        strategy=e.strategy or model.strategy,
+        dtype=settings.model.dtype,
+    )

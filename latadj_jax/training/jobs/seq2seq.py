@@ -1,0 +1,132 @@
+"""A training run on pairs of texts: a T5 learns to write the second after the first."""
+
+import functools
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from latadj_jax.data.encoded import Encoded, buckets_of
+from latadj_jax.data.labelled_examples import Examples, load_examples
+from latadj_jax.data.settings import DataSettings
+from latadj_jax.data.train_tokenizer import byte_level_bpe
+from latadj_jax.errors import DataError
+from latadj_jax.evaluation.generated_text import evaluate_generated, require_sacrebleu
+from latadj_jax.families.config import T5Config
+from latadj_jax.model.model import Model
+from latadj_jax.model.placement import init_params
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.tokenizers import check_vocabulary, encode, load_tokenizer
+from latadj_jax.training.jobs.job import Job, as_trained
+from latadj_jax.training.settings import Settings
+
+PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+
+def load(settings: Settings) -> Job:
+    """A pretrained T5 or one from scratch, and the token ids of sources and targets.
+
+    Raises:
+      ValueError: settings, data or weights that cannot work.
+    """
+    data = settings.data
+    train_examples, eval_examples, _ = load_examples(data, "seq2seq", settings.seed)
+    if settings.model.source:
+        tokenizer = load_tokenizer(settings.model.source)
+        model, params = from_pretrained(settings.model.source, "seq2seq", seed=settings.seed)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+    else:
+        model, params, tokenizer = from_scratch(settings, train_examples)
+    model.check_start()
+    watched = next(iter(eval_examples.values()))
+    return Job(
+        as_trained(model, settings),
+        params,
+        tokenizer,
+        encoded(tokenizer, train_examples, data),
+        buckets_of(data, "valid"),
+        {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        encoded(tokenizer, watched, data) if settings.train.evaluate_every else None,
+        evaluator(settings, model, tokenizer, eval_examples),
+    )
+
+
+def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
+    """The evaluation pairs by name."""
+    return load_examples(settings.data, "seq2seq", settings.seed)[1]
+
+
+def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):
+    """`generated.evaluate_generated` of (model, params) on these pairs."""
+    require_sacrebleu()
+    count = settings.elimination.count
+    return functools.partial(
+        evaluate_generated,
+        tokenizer=tokenizer,
+        parts={name: encoded(tokenizer, part, settings.data) for name, part in data.items()},
+        references={name: list(part.labels) for name, part in data.items()},
+        alphas=settings.eval.alphas,
+        settings=settings.eval,
+        max_new_tokens=settings.data.max_target_length,
+        buckets=buckets_of(settings.data, count),
+        count=count,
+    )
+
+
+def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
+    """Sources, and targets as labels [N, S] with -1 after their ends; both end with </s>.
+
+    Raises:
+      DataError: a text that is too long, or a tokenizer that ends no text.
+    """
+    sources = encode(tokenizer, examples.texts, data.max_length, data.truncate)
+    pairs = [(text,) for text in examples.labels]
+    targets = encode(tokenizer, pairs, data.max_target_length, data.truncate, "max_target_length")
+    end = tokenizer.eos_token_id
+    if end is None or any(target["input_ids"][-1] != end for target in targets):
+        raise DataError(
+            "The tokenizer ends no text with an end-of-sequence token, so generation would never "
+            "stop: use the tokenizer of a T5, or set its eos_token and its post-processor."
+        )
+    labels = np.full((len(targets), max(len(t["input_ids"]) for t in targets)), -1, np.int32)
+    for row, target in zip(labels, targets, strict=True):
+        row[: len(target["input_ids"])] = target["input_ids"]
+    return Encoded(sources, labels)
+
+
+def from_scratch(settings: Settings, examples: Examples):
+    """A T5 of the settings' sizes with random weights, and a tokenizer of the training texts."""
+    s = settings.model.scratch
+    texts = (text for pair, target in zip(examples.texts, examples.labels, strict=True)
+             for text in (*pair, target))  # fmt: skip
+    tokenizer = train_tokenizer(texts, s.vocab_size)
+    config = T5Config(
+        vocab_size=s.vocab_size,
+        hidden_size=s.hidden_size,
+        num_layers=s.num_layers,
+        num_decoder_layers=s.num_decoder_layers,
+        num_heads=s.num_heads,
+        head_size=s.hidden_size // s.num_heads,
+        intermediate_size=2 * s.hidden_size,
+        decoder_start=tokenizer.pad_token_id,
+        eos_tokens=(tokenizer.eos_token_id,),
+        pad_tokens=(tokenizer.pad_token_id,),
+    )
+    model = Model(config, "seq2seq")
+    return model, init_params(model, settings.seed), tokenizer
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int):
+    """A byte-level BPE tokenizer trained on `texts`, with T5's special tokens: each text ends </s>.
+
+    Raises:
+      DataError: a vocabulary that cannot hold the bytes.
+    """
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast  # slow to import
+
+    bpe = byte_level_bpe(texts, vocab_size, (PAD, END, UNKNOWN))
+    end = [(END, bpe.token_to_id(END))]
+    bpe.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=end)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe, pad_token=PAD, eos_token=END, unk_token=UNKNOWN
+    )

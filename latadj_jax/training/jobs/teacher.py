@@ -1,0 +1,106 @@
+"""Labels from a teacher: what a fine-tuned model answers densely, in place of what people wrote.
+
+Source: Hinton, Vinyals and Dean, arXiv 1503.02531.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from latadj_jax.data.encoded import Encoded, buckets_of, encoded
+from latadj_jax.data.labelled_examples import Examples
+from latadj_jax.errors import SettingsError
+from latadj_jax.evaluation.evaluate import logits_of
+from latadj_jax.families.hf_config import label_names
+from latadj_jax.model.inputs import check_ids
+from latadj_jax.model.model import Model
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.sources import resolve
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.training.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Teacher:
+    """A fine-tuned model with a tokenizer of its own.
+
+    What it says of texts is computed by all processes of a run together.
+    """
+
+    model: Model
+    params: dict
+    tokenizer: object
+    settings: Settings
+
+    def classes(self, wanted: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of its classes, or `wanted` where they have no names, only numbers."""
+        own = self.model.config.labels
+        unnamed = own == label_names(len(own)) and len(wanted) == len(own)
+        if wanted in ((), own) or unnamed:
+            return wanted or own
+        raise SettingsError(
+            f"config.data.labels is {wanted}, but the teacher has {own}: name them as it does, in "
+            f"its order, or not at all."
+        )
+
+    def check_pupil(self, labels: tuple[str, ...]) -> None:
+        """Refuses a model to start from whose head has the same classes in another order."""
+        own = self.model.config.labels
+        if labels != own and sorted(labels) == sorted(own):
+            raise SettingsError(
+                f"config.model.source has the classes {labels}, the teacher {own}: put one of them "
+                f"in the order of the other."
+            )
+
+    def reads(self, examples: Examples) -> Encoded:
+        """The texts as token ids of its own."""
+        read = encoded(self.tokenizer, examples, self.settings.data)
+        check_ids(read.examples, self.model.module.input_ranges(self.model.config))
+        return read
+
+    def teaches(self, read: Encoded) -> np.ndarray:
+        """What is to be learned: its logits [N, C], of a regression its values [N]; float32."""
+        plans = {n: self.model.plan(None, n) for n in buckets_of(self.settings.data, "valid")}
+        batch_size = self.settings.eval.batch_size
+        logits_NC = logits_of(self.model, self.params, read, plans, batch_size, "teacher")
+        finite_N = np.isfinite(logits_NC).all(axis=1)
+        if not finite_N.all():
+            raise ValueError(
+                f"{self.settings.teacher!r} answers {logits_NC[finite_N.argmin()].tolist()} to "
+                f"example {finite_N.argmin()} (from 0): a broken model cannot teach."
+            )
+        return logits_NC[:, 0] if self.model.task == "regression" else logits_NC
+
+    def answers(self, read: Encoded) -> np.ndarray:
+        """Its class ids [N], int32, or the values of a regression."""
+        said = self.teaches(read)
+        return said if self.model.task == "regression" else said.argmax(axis=1).astype(np.int32)
+
+
+def load_teacher(settings: Settings) -> Teacher:
+    """The model that `settings.teacher` names.
+
+    Raises:
+      ValueError: it cannot be had, has no head for the task, or too few positions.
+    """
+    source, task = settings.teacher, settings.model.task
+    if resolve(source).resolve() == (Path(settings.workdir) / "model").resolve():
+        raise SettingsError(
+            f"{source!r} would be overwritten by the run that it teaches; name another "
+            f"config.workdir."
+        )
+    model, params = from_pretrained(source)
+    if model.task != task:
+        raise SettingsError(
+            f"{source!r} is a model for {model.task}, not for {task}, and cannot answer in place "
+            f"of labels: name a fine-tuned one as config.data.teacher, or config.data.label_column."
+        )
+    if task == "regression" and len(model.config.labels) != 1:
+        raise SettingsError(f"{source!r} has {len(model.config.labels)} outputs; one is wanted.")
+    if model.config.max_positions < settings.data.max_length:
+        raise SettingsError(
+            f"config.data.max_length is {settings.data.max_length}, the teacher has "
+            f"{model.config.max_positions} positions; lower it."
+        )
+    return Teacher(model, params, load_tokenizer(source), settings)

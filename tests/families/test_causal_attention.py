@@ -1,0 +1,101 @@
+"""Attention in blocks of queries is attention; a cache keeps what is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+import latadj_jax
+from latadj_jax.families import causal_attention
+from latadj_jax.families.causal_attention import LayerCache, blocks, sees
+from latadj_jax.model.dynamic_counts import simulate
+
+
+@pytest.fixture
+def block_size(monkeypatch):
+    """Sets the number of queries of a block; what was compiled with another is forgotten."""
+
+    def set_to(size: int):
+        monkeypatch.setattr(causal_attention, "BLOCK", size)
+        jax.clear_caches()
+
+    yield set_to
+    jax.clear_caches()
+
+
+@pytest.mark.parametrize("strategy", ["score", "recall"])
+@pytest.mark.parametrize("family", tiny.CAUSAL)
+def test_blocks_change_nothing(family, strategy, block_size):
+    """Rows of other lengths, padded on the left too: a kept query may stand far behind its row in
+    the buffer, and fails here if its block stops short of the keys that it sees."""
+    layers = 3 if strategy == "recall" else 2  # "recall" asks for two rankings
+    model, params = tiny.make(family, "lm", num_hidden_layers=layers)
+    model = model.replace(strategy=strategy)
+    batch, _ = tiny.mixed_batch(family)
+    continuation = np.full((4, 5), 7, np.int32)
+
+    def run():
+        out = latadj_jax.apply(model, params, batch, 0.8, return_scores=True)
+        following = latadj_jax.continuation_logits(model, params, batch, continuation, 0.8)
+        return jax.tree.map(np.asarray, (out, following))
+
+    block_size(10**6)
+    whole = run()
+    block_size(3)
+    in_blocks = run()
+    np.testing.assert_array_equal(in_blocks[0].positions, whole[0].positions)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), in_blocks, whole)
+
+
+def test_blocks_cover_all_queries_and_no_key_behind_them(block_size):
+    block_size(4)
+    assert list(blocks(10, 10, 0)) == [(slice(0, 4), 4), (slice(4, 8), 8), (slice(8, 10), 10)]
+    assert list(blocks(1, 9, 8)) == [(slice(0, 1), 9)]
+    assert list(blocks(6, 9, 3)) == [(slice(0, 4), 7), (slice(4, 6), 9)]  # 6 kept of 9
+    assert list(blocks(8, 9, 3)) == [(slice(0, 4), 7), (slice(4, 8), 9)]  # in a buffer of 8
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("strategy", ["score", "recent"])
+def test_blocks_see_the_newest_keys_in_buffers_that_are_larger(block_size, family, strategy):
+    """A kept query may stand further right than its buffer's size tells; in `simulate`, too."""
+    model, params = tiny.make(family, "lm", num_hidden_layers=2)
+    model = model.replace(strategy=strategy)
+    batch, _ = tiny.mixed_batch(family)
+    length = batch["input_ids"].shape[1]
+    block_size(3)
+    plan, larger = (model.plan(0.7, length, multiple_of=n) for n in (1, length))
+    assert larger.sizes[0] == length >= plan.sizes[0] + 3
+    exact = latadj_jax.apply(model, params, batch, plan=plan, restore=True).logits
+    rounded = latadj_jax.apply(model, params, batch, plan=larger, restore=True).logits
+    np.testing.assert_allclose(rounded, exact, atol=2e-5)
+    simulated = simulate(model, params, batch, plan)
+    kept = latadj_jax.apply(model, params, batch, plan=plan)
+    for row, positions in enumerate(np.asarray(kept.positions)):
+        at = np.isin(simulated.positions[row], positions[positions >= 0])
+        np.testing.assert_allclose(
+            simulated.hidden[row][at], kept.hidden[row][positions >= 0], atol=2e-5
+        )
+
+
+def test_a_query_sees_its_past_and_no_empty_slot():
+    seen = sees(jnp.array([[2, 5]]), jnp.array([[0, 5, -1, 2, 6]]))
+    assert seen.astype(int).tolist() == [[[1, 0, 0, 1, 0], [1, 1, 0, 1, 0]]]
+
+
+def test_a_cache_keeps_what_it_holds_and_takes_what_is_written():
+    rng = np.random.default_rng(0)
+
+    def filled(slots, first):
+        keys, values = (jnp.asarray(rng.normal(size=(2, 1, slots, 4)), jnp.float32) for _ in "kv")
+        return LayerCache(keys, values, jnp.arange(first, first + slots)[None].repeat(2, 0))
+
+    held, new = filled(3, 0), filled(1, 7)
+    cache = held.with_room(4)
+    assert cache.positions[0].tolist() == [0, 1, 2, -1, -1, -1, -1]
+    cache = cache.write(new, 5)
+    assert cache.positions[0].tolist() == [0, 1, 2, -1, -1, 7, -1]
+    np.testing.assert_array_equal(cache.keys[:, :, :3], held.keys)
+    np.testing.assert_array_equal(cache.keys[:, :, 5:6], new.keys)
+    np.testing.assert_array_equal(cache.values[:, :, 5:6], new.values)

@@ -1,0 +1,329 @@
+"""Serving: order, padding, choice of alpha, compilations, threads, bad input."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import tiny_run
+
+import latadj_jax
+from latadj_jax.serving.latencies import Latency
+from latadj_jax.serving.programs import Shape
+from latadj_jax.serving.requests import batches
+
+ALPHAS = (None, 0.9, 0.6)
+BUCKETS = (8, 24)
+TEXTS = [
+    "good word1 word2",
+    "bad",
+    "word3 " * 15 + "good",
+    "word4 bad word5",
+    "word6 " * 20,
+    "good",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    return tiny_run.tokenizer(tmp_path_factory.mktemp("tokenizer"))
+
+
+@pytest.fixture(scope="module")
+def parts(tokenizer):
+    model = tiny.make_model("bert", "classification", num_hidden_layers=2).replace(alpha=0.9)
+    return model, tiny.random_params(model), tokenizer
+
+
+def make(parts, **options):
+    """One of few programs: a model's own alpha is always among its alphas."""
+    options = {"alphas": (), "buckets": (24,), "batch_sizes": (1,), **options}
+    return latadj_jax.Engine(*parts, **options)
+
+
+@pytest.fixture(scope="module")
+def engine(parts):
+    with make(parts, alphas=ALPHAS, buckets=BUCKETS, batch_sizes=(4,)) as engine:
+        yield engine.warmup(repeats=2)
+
+
+def one_by_one(parts, texts, alpha):
+    model, params, tokenizer = parts
+    rows = []
+    for text in texts:
+        pair = text if isinstance(text, tuple) else (text,)
+        batch = {k: v for k, v in tokenizer(*pair, return_tensors="np").items()}
+        rows.append(latadj_jax.apply(model, params, batch, alpha).logits[0])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("alpha", ALPHAS)
+def test_results_are_those_of_apply_in_the_order_asked(parts, engine, alpha):
+    expected = one_by_one(parts, TEXTS, alpha)
+    np.testing.assert_allclose(engine(TEXTS, alpha=alpha), expected, atol=2e-5)
+    np.testing.assert_allclose(
+        engine(TEXTS[::-1], alpha=alpha), expected[::-1], atol=2e-5, err_msg="reversed"
+    )
+
+
+def test_pairs_and_token_ids_are_texts_too(parts, engine):
+    texts = [("good word1", "bad word2"), "word3 good"]
+    expected = one_by_one(parts, texts, 0.6)
+    ids = parts[2]("word3 good")["input_ids"]
+    np.testing.assert_allclose(engine([texts[0], ids], alpha=0.6), expected, atol=2e-5)
+
+
+def test_texts_may_be_a_column_of_a_table(engine):
+    column = pd.Series(TEXTS, index=range(len(TEXTS), 0, -1))
+    np.testing.assert_array_equal(engine(column), engine(TEXTS))
+    np.testing.assert_array_equal(engine(iter(TEXTS)), engine(TEXTS))
+
+
+def test_each_alpha_gives_other_logits(engine):
+    """The tests below tell by the logits which alpha was taken, of this text."""
+    logits = np.concatenate([engine([TEXTS[2]], alpha=alpha) for alpha in ALPHAS])
+    assert len(np.unique(logits.round(3), axis=0)) == len(ALPHAS)
+
+
+@pytest.mark.parametrize(
+    ("texts", "sizes"),
+    [(3, [1, 1, 1]), (4, [8]), (8, [8]), (17, [8, 8, 1]), (21, [8, 8, 8]), (70, [32, 32, 8])],
+)
+def test_batches_have_few_fillers(texts, sizes):
+    examples = [{"input_ids": np.zeros(5, np.int32)}] * texts
+    found = list(batches(examples, (4, 8), (1, 8, 32)))
+    assert [(length, size) for _, length, size in found] == [(8, size) for size in sizes]
+    assert np.concatenate([indices for indices, _, _ in found]).tolist() == list(range(texts))
+
+
+def test_by_default_it_runs_at_the_alpha_that_the_model_carries(engine):
+    np.testing.assert_array_equal(engine(TEXTS), engine(TEXTS, alpha=0.9))
+    assert not np.allclose(engine(TEXTS), engine(TEXTS, alpha=None), atol=1e-3)
+
+
+def test_warmup_compiles_everything_and_nothing_comes_after(parts, count_compilations):
+    engine = make(parts, alphas=(None,), buckets=BUCKETS, batch_sizes=(4,)).warmup(repeats=1)
+    assert engine.compilations == len(BUCKETS) * len((1, 4)) * len((None, 0.9))
+    before = count_compilations()
+    for n in range(1, 12):
+        for alpha in (None, 0.9):
+            engine((TEXTS * 2)[:n], alpha=alpha)
+    engine(TEXTS, speedup=1.0)
+    assert count_compilations() == before
+
+
+def test_it_refuses_to_serve_before_warmup(parts):
+    with pytest.raises(RuntimeError, match=r"warmup\(\)"):
+        make(parts)(TEXTS)
+
+
+def test_a_speedup_takes_the_slowest_alpha_that_reaches_it(parts, engine):
+    model = parts[0]
+    at = {a: latadj_jax.expected_speedup(model.plan(a, 24)) for a in ALPHAS}
+    text = [TEXTS[2]]
+    for alpha in ALPHAS:
+        np.testing.assert_array_equal(
+            engine(text, speedup=at[alpha]), engine(text, alpha=alpha), err_msg=str(alpha)
+        )
+    with pytest.raises(ValueError, match="out of reach at 24 tokens"):
+        engine(text, speedup=at[0.6] + 0.1)
+    np.testing.assert_array_equal(
+        engine(text, speedup=99, infeasible="fastest"), engine(text, alpha=0.6)
+    )
+
+
+def test_a_budget_takes_the_slowest_alpha_within_it(engine, monkeypatch):
+    """Of whole seconds, so that what the tokenizer takes is lost in them."""
+    ms = {None: 9e3, 0.9: 6e3, 0.6: 4e3}
+    table = {shape: Latency(0.0, ms[shape.alpha]) for shape in engine.latencies}
+    monkeypatch.setattr(engine, "_latencies", table)
+    text = [TEXTS[2]]
+    for budget, alpha in ((9.9e3, None), (9e3, 0.9), (6.9e3, 0.9), (4.9e3, 0.6)):
+        np.testing.assert_array_equal(
+            engine(text, latency_ms=budget), engine(text, alpha=alpha), err_msg=str(budget)
+        )
+    with pytest.raises(ValueError, match=r"3900 ms are not enough.*4...\.. ms at alpha 0.6,"):
+        engine(text, latency_ms=3900)
+    np.testing.assert_array_equal(
+        engine(text, latency_ms=3900, infeasible="fastest"), engine(text, alpha=0.6)
+    )
+    # Two lengths are two batches, whose times add.
+    both = ["good", TEXTS[2]]
+    np.testing.assert_array_equal(engine(both, latency_ms=8.9e3), engine(both, alpha=0.6))
+
+
+def test_the_tokenizer_spends_of_the_budget(engine, monkeypatch):
+    table = {
+        shape: Latency(0.0, 100.0 if shape.alpha is None else 1.0) for shape in engine.latencies
+    }
+    monkeypatch.setattr(engine, "_latencies", table)
+    expected = engine([TEXTS[2]], alpha=0.9)
+    encoded = engine._encoded
+    monkeypatch.setattr(engine, "_encoded", lambda texts: time.sleep(0.5) or encoded(texts))
+    np.testing.assert_array_equal(engine([TEXTS[2]], latency_ms=590), expected)
+
+
+def test_latencies_are_measured_once_and_read_again(parts, tmp_path):
+    file = tmp_path / "latencies.json"
+    first = make(parts, latency_file=file).warmup(repeats=2)
+    assert all(0 < ms.median_ms <= ms.p95_ms for ms in first.latencies.values())
+    again = make(parts, latency_file=file).warmup(repeats=2)
+    assert again.latencies == first.latencies
+    values = json.loads(file.read_text())
+    file.write_text(json.dumps({**values, "machine": {**values["machine"], "jax": "0.0"}}))
+    other = make(parts, latency_file=file).warmup(repeats=2)
+    assert other.latencies != first.latencies
+    file.write_text("{")
+    with pytest.raises(ValueError, match="no table of latencies"):
+        make(parts, latency_file=file).warmup(repeats=1)
+
+
+def test_more_alphas_are_measured_beside_those_on_file(parts, tmp_path):
+    file = tmp_path / "latencies.json"
+    make(parts, latency_file=file).warmup(repeats=1)
+    more = make(parts, alphas=(0.6,), latency_file=file).warmup(repeats=1)
+    assert set(more.latencies) == {Shape(24, 1, 0.9), Shape(24, 1, 0.6)}
+
+
+def test_threads_get_what_they_asked_for(engine):
+    texts = TEXTS * 5
+    expected = {alpha: engine(texts, alpha=alpha) for alpha in ALPHAS}
+
+    def ask(n):
+        return engine([texts[n]], alpha=ALPHAS[n % 3])[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(len(texts))))
+    for n, answer in enumerate(answers):
+        np.testing.assert_allclose(answer, expected[ALPHAS[n % 3]][n], atol=2e-5)
+
+
+def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monkeypatch):
+    with make(parts, batch_sizes=(4,), max_wait_ms=200).warmup(repeats=1) as engine:
+        shapes = []
+        run = engine._programs.run
+        monkeypatch.setattr(
+            engine._programs, "run", lambda s, e: (shapes.append((s, len(e))), run(s, e))[1]
+        )
+        futures = [engine.submit(text, alpha=0.9) for text in ("good", "bad", "word1", "word2")]
+        answers = np.array([future.result(timeout=30) for future in futures])
+        assert shapes == [(Shape(24, 4, 0.9), 4)]
+        expected = engine(["good", "bad", "word1", "word2"])
+        np.testing.assert_allclose(answers, expected, atol=2e-5)
+
+
+def test_one_bad_request_spoils_no_other(parts):
+    with make(parts, max_wait_ms=100).warmup(repeats=1) as engine:
+        future = engine.submit("good")
+        with pytest.raises(ValueError, match="text 0 has 102 tokens, the largest bucket 24"):
+            engine.submit("word1 " * 100)
+        assert future.result(timeout=30).shape == (3,)
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.submit("good")
+
+
+def test_a_closed_engine_takes_no_first_request_either(parts):
+    engine = make(parts).warmup(repeats=1)
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine.submit("good")
+    assert engine(["good"]).shape == (1, 3)
+
+
+def test_times_that_cannot_be_kept_are_used_all_the_same(parts, tmp_path, caplog):
+    engine = make(parts, latency_file=tmp_path / "none" / "latencies.json").warmup(repeats=1)
+    assert "measured but not kept" in caplog.text
+    assert engine(["good"], latency_ms=1e4).shape == (1, 3)
+
+
+def test_the_tokenizer_that_is_given_stays_as_it_is(parts):
+    """Engines that share it would switch each other's cutting on and off."""
+    before = parts[2].backend_tokenizer.truncation
+    make(parts, truncate=True).warmup(repeats=1)(["good " * 40])
+    assert parts[2].backend_tokenizer.truncation == before
+
+
+def test_ids_that_the_model_does_not_know_are_refused(engine, monkeypatch, tmp_path):
+    """Its embedding would make them NaN."""
+    larger = tiny_run.tokenizer(tmp_path)
+    larger.add_tokens([f"new{n}" for n in range(60)])
+    monkeypatch.setattr(engine, "tokenizer", larger)
+    with pytest.raises(
+        ValueError, match=r"text 1: input_ids holds 2\.\.106, the model knows 0\.\.99"
+    ):
+        engine(["good", "bad new59"])
+
+
+def test_longer_texts_are_cut_if_that_is_wanted(parts):
+    engine = make(parts, truncate=True).warmup(repeats=1)
+    ids = parts[2]("good " * 40)["input_ids"]
+    cut = parts[2]("good " * 40, truncation=True, max_length=24)["input_ids"]
+    np.testing.assert_array_equal(engine(["good " * 40]), engine([cut]))
+    np.testing.assert_array_equal(engine([ids]), engine([ids[:24]]))
+
+
+def test_nothing_asked_is_nothing_answered(engine):
+    assert engine([]).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "options", "message"),
+    [
+        ("good", {}, "one string"),
+        ([3], {}, "text 0 must be"),
+        ([[1, 99999]], {}, r"text 0: input_ids holds 1\.\.99999, the model knows 0\.\.99"),
+        ([[1, 2**32]], {}, r"text 0: input_ids holds 1\.\.4294967296, the model knows"),
+        ([list(range(30))], {}, "text 0 has 30 tokens, the largest bucket 24"),
+        ([[5], "good " * 40], {}, "text 1 has 42 tokens, the largest bucket 24"),
+        (["good"], {"alpha": 0.5}, "alpha 0.5 was not compiled"),
+        (["good"], {"alpha": 0.9, "speedup": 2}, "exclude each other"),
+        (["good"], {"speedup": 2, "infeasible": "no"}, "infeasible must be"),
+        (["good"], {"speedup": "2"}, "speedup must be a number greater than 0; it is '2'"),
+        (["good"], {"speedup": -2}, "speedup must be"),
+        (["good"], {"latency_ms": "5"}, "latency_ms must be a number"),
+    ],
+)
+def test_bad_requests_get_one_sentence(engine, texts, options, message):
+    with pytest.raises(ValueError, match=message):
+        engine(texts, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alphas": (0.0,)}, "alpha must be finite"),
+        ({"buckets": (8, 400)}, "the bucket 400 is longer"),
+        ({"batch_sizes": (0,)}, "batch_sizes must be"),
+        ({"batch_sizes": 8}, "batch_sizes must be a list.*it is 8"),
+        ({"buckets": 16}, "buckets must be a list.*it is 16"),
+        ({"alphas": 0.9}, "alphas must be a list.*it is 0.9"),
+    ],
+)
+def test_bad_engines_get_one_sentence(parts, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(parts, **options)
+
+
+def test_parameters_of_another_model_are_refused_at_once(parts):
+    model, params, tokenizer = parts
+    with pytest.raises(ValueError, match="params are not this model's"):
+        latadj_jax.Engine(model, {**params, "layer_0": {}}, tokenizer)
+
+
+def test_numbers_of_numpy_are_numbers(parts, tmp_path):
+    """The file of latencies holds them too."""
+    engine = make(
+        parts, alphas=np.float32([0.5]), buckets=np.array([8]), batch_sizes=[np.int64(1)],
+        latency_file=tmp_path / "latencies.json",
+    ).warmup(repeats=1)  # fmt: skip
+    assert engine.alphas[-1] == 0.5
+    assert engine(["good"], alpha=0.5).shape == (1, 3)
+
+
+def test_an_engine_serves_classifiers_only(parts):
+    model = tiny.make_model("bert", "features")
+    with pytest.raises(ValueError, match="serves classification and regression"):
+        latadj_jax.Engine(model, tiny.random_params(model), parts[2])
