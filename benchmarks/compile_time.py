@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 import latadj_jax
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import count_compilations
 
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())

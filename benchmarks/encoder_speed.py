@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 
 import latadj_jax
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import median
 
 HERE = Path(__file__).parent / "runtimes"

@@ -9,38 +9,67 @@ the whole, and in brackets its multiply-accumulates. In turns in one process, me
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 from pathlib import Path
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import latadj_jax
+from latadj_jax.elimination.cut import Kept, Words, choose
+from latadj_jax.elimination.strategies import Strategy, register
 from latadj_jax.families import bert
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.bert import Bert, BertLayer
+from latadj_jax.families.family import Family
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import interleaved_ms, median
 
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
 
 
-def no_score(weights_BHLL, valid_BL, totals_BHL1):
-    return valid_BL.astype(jnp.float32)
+def first_ones(positions_BL):
+    """A ranking that asks for no score: the first word-vectors."""
+    return -positions_BL.astype(jnp.float32)
 
 
-def no_selection(ranking_BL, valid_BL, protected_BL, count_B, size):
-    return jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (len(ranking_BL), size))
+NO_SCORE = register(Strategy("first ones, no score", first_ones))
 
 
-def no_gather(x, keep_BK, axis=1):
-    return jax.lax.slice_in_dim(x, 0, keep_BK.shape[1], axis=axis)
+def cut_without(selects: bool, gathers: bool):
+    """The cut of a layer, but what is kept are the first slots, or the first rows of each array."""
+
+    def cut_first(cut, words, offered):
+        if cut is None:
+            return Kept(), words
+        if selects:
+            keep_BK = choose(cut, words, offered)
+        else:
+            slots_K = jnp.arange(cut.size, dtype=jnp.int32)
+            keep_BK = jnp.broadcast_to(slots_K, (words.x_BLD.shape[0], cut.size))
+        kept = Kept(keep_BK) if gathers else Sliced(keep_BK)
+        fields = {f.name: getattr(words, f.name) for f in dataclasses.fields(Words)}
+        given = {k: v if v is None else kept.queries(v) for k, v in fields.items()}
+        return kept, Words(**given)
+
+    return cut_first
 
 
-PARTS = {"score": no_score, "selection": no_selection, "gather": no_gather}
-NAMES = {"score": "score_vector", "selection": "select", "gather": "take"}
+class Sliced(Kept):
+    """Keeps the first rows, by slices."""
+
+    def queries(self, x, axis=1):
+        return jax.lax.slice_in_dim(x, 0, self.keep_BK.shape[1], axis=axis)
+
+
+def bert_with(cut) -> Family:
+    """BERT, whose layers cut in another way."""
+    layer = type("Layer", (BertLayer,), {"cut_words": staticmethod(cut)})
+    return dataclasses.replace(bert.FAMILY, module=type("OtherBert", (Bert,), {"layer": layer}))
+
+
+PARTS = ("score", "selection", "gather")
 
 
 def run_without(parts, model, params, batch, length, plan):
@@ -49,14 +78,17 @@ def run_without(parts, model, params, batch, length, plan):
         "input_ids": np.random.default_rng(0).integers(1000, 30000, (batch, length), np.int32),
         "attention_mask": np.ones((batch, length), bool),
     }
+    module = model.module
+    if "selection" in parts or "gather" in parts:
+        cut = cut_without("selection" not in parts, "gather" not in parts)
+        module = module.clone(family=bert_with(cut))
+    if "score" in parts:
+        plan = dataclasses.replace(plan, strategy=NO_SCORE.name)
 
     def logits(params, inputs):
-        return model.module.apply({"params": params}, inputs, plan).logits
+        return module.apply({"params": params}, inputs, plan).logits
 
-    with contextlib.ExitStack() as stack:
-        for part in parts:
-            stack.enter_context(mock.patch.object(bert, NAMES[part], PARTS[part]))
-        compiled = jax.jit(logits).lower(params, inputs).compile()
+    compiled = jax.jit(logits).lower(params, inputs).compile()
     return lambda: compiled(params, inputs)
 
 

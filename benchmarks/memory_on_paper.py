@@ -31,7 +31,7 @@ from jax.sharding import PartitionSpec as P
 
 import latadj_jax
 from latadj_jax.devices.mesh import ROWS, make_mesh
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.model.model import param_shapes
 from latadj_jax.training.optimizer import make_optimizer
 from latadj_jax.training.settings import TrainSettings

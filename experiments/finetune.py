@@ -12,13 +12,11 @@ import importlib.util
 import json
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import jax
 import numpy as np
-from scoring import alpha_of_speed, expected, predict, scored_texts
+from scoring import expected, predict, scored_texts
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.profile import Profile
@@ -26,7 +24,6 @@ from latadj_jax.evaluation import metrics
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.save import save_pretrained
-from latadj_jax.training import train
 from latadj_jax.training.jobs import labelled
 from latadj_jax.training.jobs.job import Job
 from latadj_jax.training.run_folder import claimed_workdir
@@ -140,7 +137,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     profile = acc if method.profile == "acc" else profile_of(task, method)
     model = job.model.replace(profile=profile)
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
-    alphas = tuple(alpha_of_speed(model, lengths, speed) for speed in method.speeds)
+    alphas = tuple(model.solve_alpha(lengths, speed) for speed in method.speeds)
     first = method.alpha or (alphas[-1 if method.eased else 0] if alphas else None)
     model = model.replace(alpha=first)
     if len(alphas) > 1:
@@ -150,8 +147,8 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
         begun = time.perf_counter()
         params = job.params
         if method.epochs:
-            with schedule_of(alphas, job, settings) if method.eased else nullcontext():
-                params = fine_tune(model, job, settings, workdir)
+            eased = schedule_of(alphas, job, settings) if method.eased else None
+            params = fine_tune(model, job, settings, workdir, eased)
         minutes = (time.perf_counter() - begun) / 60
     save_pretrained(workdir / "model", model, params, job.tokenizer)
 
@@ -169,14 +166,14 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
 
 
 def schedule_of(alphas: tuple[float, ...], job: Job, settings: Settings):
-    """A patch, under which a training takes one alpha after another."""
+    """The plans of each step of a training that takes one alpha after another."""
     t = settings.train
     total_steps = round(t.epochs * -(-len(job.data.examples) // t.batch_size))
 
     def plans_of_step(model, e, length, seed, step):
         return (model.plan(alphas[(step - 1) * len(alphas) // total_steps], length, count=e.count),)
 
-    return mock.patch.object(train, "plans_of_step", plans_of_step)
+    return plans_of_step
 
 
 def profile_of(task: str, method: Method) -> Profile:
@@ -236,12 +233,12 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     for strategy in (own, "merge") if method == "dense" else (own,):
         for padded in (0, data.max_length):
             for speed in SPEEDS:
-                alpha = alpha_of_speed(model, lengths, speed, padded)
+                alpha = model.solve_alpha(padded or lengths, speed)
                 add(f"{speed:g}", alpha, padded, strategy)
     if len(METHODS[method].speeds) == 1:
         (speed,) = METHODS[method].speeds
         for strategy in ("tail", "random"):
-            add(f"{speed:g}", alpha_of_speed(model, lengths, speed), 0, strategy)
+            add(f"{speed:g}", model.solve_alpha(lengths, speed), 0, strategy)
     for alpha in OFFLINE if method == "at1" else ():
         for padded in (0, data.max_length):
             add(f"alpha {alpha:g}", alpha, padded)

@@ -57,13 +57,13 @@ class Texts:
 
     def alpha(self, profile: Profile, speed: float) -> float:
         """The alpha at which these texts are expected to be so many times as fast."""
-        return scoring.alpha_of_speed(self.model.replace(profile=profile), self.lengths, speed)
+        return self.model.replace(profile=profile).solve_alpha(self.lengths, speed)
 
     def distance(self, profile: Profile, alpha: float) -> float:
         """Mean squared difference of a regression; Kullback-Leibler divergence of classes."""
         plan = self.model.replace(profile=profile).plan(alpha, int(self.lengths.max()))
         pruned = self.logits(plan)
-        if self.model.task == "regression":
+        if self.model.record.labels == "value":
             return float(np.mean((self.dense - pruned) ** 2))
         log_dense, log_pruned = log_softmax(self.dense, axis=-1), log_softmax(pruned, axis=-1)
         each = softmax(self.dense, axis=-1) * (log_dense - log_pruned)

@@ -9,11 +9,8 @@ and does not score again the variants that are there.
 """
 
 import argparse
-import contextlib
 import dataclasses
-import functools
 import json
-from unittest import mock
 
 import finetune
 import jax
@@ -23,68 +20,49 @@ import scoring
 from runs import RESULTS
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.elimination.plan import Plan
+from latadj_jax.elimination.plan import Plan, make_plan
 from latadj_jax.elimination.profile import Profile
-from latadj_jax.elimination.strategies import ABOVE
+from latadj_jax.elimination.speedup import expected_speedup, solve_alpha
+from latadj_jax.elimination.strategies import ABOVE, MERGE, Strategy, register
 from latadj_jax.evaluation import metrics
-from latadj_jax.families import bert
 from latadj_jax.model.buckets import default_buckets
 from latadj_jax.model.dynamic_counts import simulate
-from latadj_jax.model.model import MODULES, Model
+from latadj_jax.model.model import Model
 from latadj_jax.training.jobs import labelled
 from latadj_jax.training.train import calibrated
 
 SEPARATOR = 102  # BERT's
 
 
-class SparingSeparators(bert.Bert):
-    """A BERT that removes separators last, but for CLS, which it never does."""
-
-    def __call__(self, inputs, plan, restore=False, train=False):
-        separator_BT = inputs["attention_mask"] & (inputs["input_ids"] == SEPARATOR)
-
-        def ranking(strategy, scores_BL, positions_BL, key):
-            of_BL = jnp.take_along_axis(separator_BT, jnp.maximum(positions_BL, 0), axis=1)
-            return jnp.where(of_BL & (positions_BL >= 0), ABOVE, scores_BL)
-
-        with mock.patch.object(bert, "ranking", ranking):
-            return super().__call__(inputs, plan, restore, train)
+def separators_last(ids_BL, scores_BL):
+    """The paper's score, but separators are removed last."""
+    return jnp.where(ids_BL == SEPARATOR, ABOVE, scores_BL)
 
 
-class Floored(Plan):
-    """A plan whose floor is not that of the last layer, which leaves CLS alone."""
-
-    @functools.cached_property
-    def table(self) -> np.ndarray:
-        table = super().table.copy()
-        table[:, -1] = np.minimum(table[:, -1], 1)
-        return table
+SPARING = register(Strategy("merge, separators spared", separators_last, merges=True))
 
 
-def floored(model: Model, alpha: float, length: int, floor: int) -> Floored:
-    plan = model.plan(alpha, length).for_head()
-    return Floored(**{**dataclasses.asdict(plan), "floor": floor})
+def floored(model: Model, alpha: float, length: int, floor: int) -> Plan:
+    """A plan that leaves at least `floor` word-vectors; of the last layer CLS alone is read."""
+    return make_plan(model.profile, alpha, length, protected=floor).for_head()
 
 
 def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, floor: int) -> float | None:
     """None where the floor lets no alpha be so fast."""
-
-    def fast(alpha: float) -> bool:
-        plan = floored(model, alpha, int(lengths.max()), floor)
-        return scoring.speedup_of(plan, lengths) >= speed
-
-    alpha = scoring.largest_alpha(fast)
-    return alpha if fast(alpha) else None
+    try:
+        return solve_alpha(model.profile, lengths, speed, protected=floor, reads_all=False)
+    except ValueError:
+        return None
 
 
-def separators_alive(model: Model, params, part: Encoded, plan: Plan) -> float:
+def separators_alive(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> float:
     """The share of separators that enter the last layer."""
     alive = total = 0
     for indices, batch in part.batches(default_buckets(plan.length), 64):
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
         counts_by_layer = np.asarray(plan.example_counts(batch["attention_mask"].sum(axis=1)))
         entered_BL = np.asarray(
-            simulate(model, params, inputs, counts_by_layer, "merge").entered[-1]
+            simulate(model, params, inputs, counts_by_layer, strategy).entered[-1]
         )
         ids_BT = np.where(batch["attention_mask"], batch["input_ids"], -1)
         for ids, entered in zip(ids_BT[: len(indices)], entered_BL, strict=False):
@@ -103,23 +81,22 @@ def measure(task: str, args: argparse.Namespace) -> None:
     model, params, layers = job.model, job.params, job.model.config.num_layers
     assert job.tokenizer.sep_token_id == SEPARATOR
     before = json.loads((RESULTS / f"{task}-dense-0.json").read_text())["acc"]
-    falling, sparing = Profile.falling(layers), mock.patch.dict(MODULES, bert=SparingSeparators)
-    as_it_is = contextlib.nullcontext()
+    falling = Profile.falling(layers)
     variants = {
-        "falling": (falling, 1, as_it_is),
-        "constant": (Profile.constant(layers), 1, as_it_is),
-        "ACC before": (Profile.from_dict(before), 1, as_it_is),
-        "ACC after": (calibrated(job, settings), 1, as_it_is),
-        "floor 6": (falling, 6, as_it_is),
-        "floor 10": (falling, 10, as_it_is),
-        "separators spared": (falling, 1, sparing),
+        "falling": (falling, 1, MERGE.name),
+        "constant": (Profile.constant(layers), 1, MERGE.name),
+        "ACC before": (Profile.from_dict(before), 1, MERGE.name),
+        "ACC after": (calibrated(job, settings), 1, MERGE.name),
+        "floor 6": (falling, 6, MERGE.name),
+        "floor 10": (falling, 10, MERGE.name),
+        "separators spared": (falling, 1, SPARING.name),
     }
     _, part, lengths = scoring.scored_texts(model, settings)
     found = {"task": task, "method": args.method, "dtype": args.dtype, "jax": jax.__version__,
              "profiles": {}, "rows": []}  # fmt: skip
     if file.exists():
         found = json.loads(file.read_text())
-    for name, (profile, floor, change) in variants.items():
+    for name, (profile, floor, strategy) in variants.items():
         if name in found["profiles"]:
             continue
         found["profiles"][name] = profile.to_dict()
@@ -129,15 +106,14 @@ def measure(task: str, args: argparse.Namespace) -> None:
             if alpha is None:
                 continue
             plan = floored(model, alpha, int(lengths.max()), floor)
-            with change:
-                predicted = scoring.predict(model, params, part, plan, "merge")
-                alive = separators_alive(model, params, part, plan)
+            predicted = scoring.predict(model, params, part, plan, strategy)
+            alive = separators_alive(model, params, part, plan, strategy)
             found["rows"].append({
                 "variant": name, "asked": f"{speed:g}", "alpha": alpha,
                 "metrics": metrics.compute(
                     settings.eval.metrics, part.labels, predicted, len(model.config.labels)
                 ),
-                "expected_speedup": scoring.speedup_of(plan, lengths),
+                "expected_speedup": expected_speedup(plan, lengths),
                 "separators_alive": alive,
             })  # fmt: skip
             print(task, found["rows"][-1], flush=True)

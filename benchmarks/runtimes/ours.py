@@ -11,7 +11,7 @@ import numpy as np
 import worker
 
 import latadj_jax
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import interleaved_ms, median
 
 BERT_BASE = json.loads(Path(__file__).with_name("bert_base.json").read_text())

@@ -14,6 +14,7 @@ from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.tables import Table, hub_tables, local_tables
 from latadj_jax.errors import DataError
 from latadj_jax.pretrained import sources
+from latadj_jax.tasks.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ class Examples:
 
 
 def load_examples(
-    data: DataSettings, task: str, seed: int = 0
+    data: DataSettings, task: Task, seed: int = 0
 ) -> tuple[Examples, dict[str, Examples], tuple[str, ...]]:
     """Training examples, evaluation examples by name, and the label names of a classification.
 
@@ -52,23 +53,19 @@ def load_examples(
       DataError, SourceError: a file, column, field, text or label that is missing or broken.
     """
     train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
-    if train_table.labels is None and (
-        task == "seq2seq" or (task == "classification" and not names)
-    ):
-        raise DataError(f"{train_table.name} is read without labels, which {task} needs.")
-    if task == "classification":
-        names = names or _label_names(train_table)
-    elif task in ("regression", "seq2seq"):
-        names = ()
-    else:
-        raise DataError(f"task must be classification, regression or seq2seq; it is {task!r}.")
+    if not task.labels:
+        raise DataError(f"a model of task {task.name!r} does not learn from labelled texts.")
+    needed = task.labels == "text" or (task.labels == "class" and not names)
+    if train_table.labels is None and needed:
+        raise DataError(f"{train_table.name} is read without labels, which {task.name} needs.")
+    names = (names or _label_names(train_table)) if task.labels == "class" else ()
 
     def examples(table: Table) -> Examples:
         if table.labels is None:  # for a teacher to say
             return Examples(table.texts, np.full(len(table.texts), np.nan, np.float32))
         if names:
             return Examples(table.texts, _class_ids(table, names))
-        read = _target_texts if task == "seq2seq" else _targets
+        read = _target_texts if task.labels == "text" else _targets
         return Examples(table.texts, read(table))
 
     train = examples(train_table)

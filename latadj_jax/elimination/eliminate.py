@@ -2,18 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-from flax import struct
-
-
-@struct.dataclass
-class Cut:
-    """What one layer removes."""
-
-    count_B: jax.Array  # int32, word-vectors that each example keeps
-    # K, of the buffer that holds them; at least the largest count
-    size: int = struct.field(pytree_node=False)
-    strategy: str = struct.field(pytree_node=False, default="score")
-    removed: int = struct.field(pytree_node=False, default=0)  # at least what any example loses
 
 
 def select(
@@ -51,10 +39,10 @@ def select(
     i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
     earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
     rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
-    return rows_of(rank_BL < count_B[:, None], size)
+    return indices_where(rank_BL < count_B[:, None], size)
 
 
-def rows_of(mask_BL: jax.Array, size: int) -> jax.Array:
+def indices_where(mask_BL: jax.Array, size: int) -> jax.Array:
     """Indices where it is True, int32 [B, size], ascending; L where there are no more."""
     upto_BL = jnp.cumsum(mask_BL, axis=1, dtype=jnp.int32)
     slots_1K1 = jnp.arange(size, dtype=jnp.int32)[None, :, None]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from latadj_jax.elimination.eliminate import rows_of, take
+from latadj_jax.elimination.eliminate import indices_where, take
 from latadj_jax.layers.products import product
 
 
@@ -68,7 +68,7 @@ def group_removed(
     length = valid_BL.shape[1]
     slots_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
     kept_BL = (keep_BK[:, :, None] == slots_1L[:, None, :]).any(axis=1)
-    gone_BR = rows_of(valid_BL & ~kept_BL, removed)
+    gone_BR = indices_where(valid_BL & ~kept_BL, removed)
 
     keys_BLE = jax.lax.stop_gradient(keys_BLE)
     receives_BK = (keep_BK < length) & ~take(protected_BL, keep_BK)

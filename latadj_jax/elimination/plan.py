@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.checks import check_integer
+from latadj_jax.elimination.cut import Cut
 from latadj_jax.elimination.profile import Profile
-from latadj_jax.elimination.strategies import STRATEGIES
+from latadj_jax.elimination.strategies import find
 
 COUNTS = ("valid", "padded")
 
@@ -27,9 +28,7 @@ class Plan:
       floor: the least number of word-vectors to keep, max(1, protected positions).
       count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
         `length`, padding goes first).
-      strategy: what is kept, one of `ranking.STRATEGIES`; "" is what the model carries.
-      multiple_of: buffers are rounded up to multiples of it, for hardware tiles. Results do not
-        depend on it: a buffer's surplus is masked out.
+      strategy: what is kept, a name of `strategies.STRATEGIES`; "" is what the model carries.
     """
 
     length: int
@@ -37,7 +36,6 @@ class Plan:
     floor: int = 1
     count: str = "valid"
     strategy: str = ""
-    multiple_of: int = 1
 
     @property
     def num_layers(self) -> int:
@@ -59,14 +57,8 @@ class Plan:
 
     @functools.cached_property
     def counts(self) -> tuple[int, ...]:
-        """N_1..N_L of an example that fills the whole length."""
+        """N_1..N_L of an example that fills the whole length: sizes of the buffers."""
         return tuple(int(n) for n in self.table[self.length])
-
-    @functools.cached_property
-    def sizes(self) -> tuple[int, ...]:
-        """Physical size of the buffer after each layer: `counts` rounded up to `multiple_of`."""
-        up = [-(-n // self.multiple_of) * self.multiple_of for n in self.counts]
-        return tuple(np.minimum.accumulate([self.length, *up])[1:].tolist())
 
     @functools.cached_property
     def removed(self) -> tuple[int, ...]:
@@ -85,6 +77,27 @@ class Plan:
         if self.count == "padded":
             return jnp.minimum(valid_B[:, None], jnp.asarray(self.counts, jnp.int32)[None, :])
         return jnp.asarray(self.table)[valid_B]
+
+    def cuts(self, valid_B: jax.Array) -> tuple[Cut | None, ...]:
+        """What each layer removes from examples of `valid_B` valid tokens; None is nothing."""
+        counts_BN = self.example_counts(valid_B)
+        return tuple(
+            None if rate >= 1 else Cut(
+                counts_BN[:, n], self.counts[n], find(self.strategy).at(n, self.num_layers),
+                self.removed[n],
+            )
+            for n, rate in enumerate(self.rates)
+        )  # fmt: skip
+
+    @property
+    def merges(self) -> bool:
+        """Whether anything is merged."""
+        return not self.is_dense and find(self.strategy).merges
+
+    @property
+    def draws(self) -> bool:
+        """Whether it needs a random key."""
+        return not self.is_dense and find(self.strategy).draws
 
     def for_head(self) -> "Plan":
         """The same, but the last layer leaves only what is protected: all that a classifier reads.
@@ -107,7 +120,6 @@ def make_plan(
     count: str = "valid",
     strategy: str = "",
     protected: int = 1,
-    multiple_of: int = 1,
 ) -> Plan:
     """Plan of a profile at one alpha and padded length.
 
@@ -120,7 +132,7 @@ def make_plan(
       profile: the model's elimination profile.
       alpha: speedup coefficient, greater than 0; smaller is faster. None removes nothing.
       length: N_0, tokens.
-      count, strategy, multiple_of: see `Plan`.
+      count, strategy: see `Plan`.
       protected: positions that are never removed, e.g. 1 for CLS.
 
     Raises:
@@ -133,31 +145,24 @@ def make_plan(
     for name, value, least in (
         ("length", length, 1),
         ("protected", protected, 0),
-        ("multiple_of", multiple_of, 1),
     ):
         check_integer(name, value, least)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     if strategy:
-        check_strategy(strategy)
+        find(strategy)
     scale = math.inf if alpha is None else float(alpha)
     rates = tuple(
         _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
         for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
     )
-    return Plan(int(length), rates, max(1, int(protected)), count, strategy, int(multiple_of))
+    return Plan(int(length), rates, max(1, int(protected)), count, strategy)
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:
     if w * math.log(alpha) + math.log(ep) >= 0:  # where alpha^w can be more than a float holds
         return 1.0
     return min(1.0, alpha**w * ep)
-
-
-def check_strategy(strategy: str) -> None:
-    """Raises ValueError unless it is one of STRATEGIES."""
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {strategy!r}.")
 
 
 def check_profile(profile: Profile) -> None:

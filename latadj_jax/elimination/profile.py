@@ -68,8 +68,8 @@ class Profile:
         return cls(rates=(1.0,) * num_layers, layers=layers)
 
     @classmethod
-    def falling(cls, num_layers: int) -> "Profile":
-        """For classification and regression: nothing measured, later layers remove more.
+    def falling(cls, num_layers: int, reads_all: bool = False) -> "Profile":
+        """Nothing measured, later layers remove more.
 
         Rates of 6 layers are 1, 0.8, 0.75, 0.7, 0.65 and next to 0; of more layers, such rates
         raised to the power 6 / num_layers. The last layer leaves only what is protected (CLS) at
@@ -77,8 +77,15 @@ class Profile:
         no quality. In docs/quality.md MiniLM is better with it than with the profile of ACC on
         MRPC and STS-B; on CoLA, whose texts are short, a dense model pruned to 2x and beyond with
         no training for it is better with that of ACC.
+
+        Args:
+          reads_all: whether a head reads every word-vector that is left, see `Task.reads_all`: the
+            last layer then goes on with the rates before it.
         """
         check_integer("num_layers", num_layers, 1)
+        if reads_all:
+            rates = np.linspace(0.8, 0.65, max(num_layers - 1, 1)) ** (6 / num_layers)
+            return cls(rates=(1.0, *rates)[:num_layers], fit="falling")
         if num_layers == 1:
             return cls(rates=(1e-6,), fit="falling")
         between = np.linspace(0.8, 0.65, num_layers - 2) ** (6 / num_layers)

@@ -2,19 +2,48 @@
 
 import math
 import numbers
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.strategies import find
+
+Lengths = int | Sequence[int] | np.ndarray | Mapping[int, int]
 
 
-def expected_speedup(plan: Plan) -> float:
+def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
     """Dense over pruned work, with a quarter of a layer's arithmetic before its cut.
 
-    L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
+        L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
+
+    Args:
+      lengths: tokens of a text, or of many, or how many texts there are of each length: the sums
+        are then over all texts, whose counts follow their own lengths, padding left out. By default
+        one text that fills the plan.
     """
-    into = (plan.length, *plan.counts[:-1])
-    work = sum(n_in / 4 + 3 * n_out / 4 for n_in, n_out in zip(into, plan.counts, strict=True))
-    return plan.num_layers * plan.length / work
+    n_0, times = _histogram(plan.length if lengths is None else lengths)
+    if n_0[-1] > plan.length:
+        raise ValueError(f"the plan is for {plan.length} tokens; a text has {n_0[-1]}.")
+    after = plan.table[n_0]
+    into = np.concatenate([n_0[:, None], after[:, :-1]], axis=1)
+    work = (into / 4 + 3 * after / 4).sum(axis=1)
+    return float(plan.num_layers * (times * n_0).sum() / (times * work).sum())
+
+
+def _histogram(lengths: Lengths) -> tuple[np.ndarray, np.ndarray]:
+    """Lengths, ascending, and how many texts there are of each: int64 [n] both."""
+    if isinstance(lengths, Mapping):
+        pairs = np.array(sorted(lengths.items())).reshape(-1, 2)
+        n, times = pairs[:, 0], pairs[:, 1]
+    else:
+        n, times = np.unique(np.asarray(lengths), return_counts=True)
+    if not (n.size and np.issubdtype(n.dtype, np.integer) and n[0] >= 1 and (times > 0).all()):
+        raise ValueError(
+            f"length must be an integer of at least 1, or those of many texts; it is {lengths!r}."
+        )
+    return n.astype(np.int64), times.astype(np.int64)
 
 
 def layer_macs(model, plan: Plan) -> tuple[int, ...]:
@@ -43,7 +72,7 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     def of_layer(n_in: int, n_out: int) -> int:
         before = d * (q + 2 * k) * n_in + q * n_in * n_in
         after = (q * n_in + d * q + d * f) * n_out
-        merges = strategy == "merge" and n_out > plan.floor
+        merges = find(strategy).merges and n_out > plan.floor
         merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 
@@ -59,27 +88,41 @@ def macs(model, plan: Plan) -> int:
     return sum(layer_macs(model, plan))
 
 
-def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int = 1) -> float:
-    """The largest alpha whose expected speedup at `length` is at least `speedup`.
+def solve_alpha(
+    profile: Profile, length: Lengths, speedup: float, *, protected: int = 1, reads_all: bool = True
+) -> float:
+    """The largest alpha whose expected speedup is at least `speedup`.
+
+    Args:
+      length: tokens of a text, or of many texts (the lengths of a data set, or a mapping from each
+        length to how many texts have it): "twice as fast, all texts together".
+      speedup: dense work over pruned work, see `expected_speedup`; at least 1.
+      protected: positions that are never removed.
+      reads_all: whether a head reads every word-vector; False where it reads the protected ones
+        alone, so that the last layer leaves nothing else at any alpha (see `Plan.for_head`).
 
     Raises:
       ValueError: a speedup under 1, or beyond what keeping only the protected positions gives.
     """
-
-    def at(alpha: float) -> float:
-        return expected_speedup(make_plan(profile, alpha, length, protected=protected))
-
     check_profile(profile)
     real = isinstance(speedup, numbers.Real) and not isinstance(speedup, bool)
     if not real or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
+    n, times = _histogram(length)
+    texts = dict(zip(n.tolist(), times.tolist(), strict=True))
+
+    def at(alpha: float) -> float:
+        plan = make_plan(profile, alpha, int(n[-1]), protected=protected)
+        return expected_speedup(plan if reads_all else plan.for_head(), texts)
+
     logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]
     # Next to nothing is left at `low`, and everything at `high`; both are floats.
     low = max(1e-300, 1e-6 ** (1 / min(1.0, *profile.exponents)))
     high = math.exp(min(700.0, max(logs)))
     if at(low) < speedup:
+        of = f"length {n[0]}" if len(n) == 1 else f"lengths {n[0]} to {n[-1]}"
         raise ValueError(
-            f"speedup {speedup:g} is out of reach at length {length}: keeping only the protected "
+            f"speedup {speedup:g} is out of reach at {of}: keeping only the protected "
             f"positions gives {at(low):.3g}; ask for less or for a longer input."
         )
     if at(high) >= speedup:

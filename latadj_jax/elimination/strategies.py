@@ -1,15 +1,29 @@
-"""What word-vectors are ranked by: who stays when some must go.
+"""Strategies: what word-vectors are ranked by, and whether what goes is merged into what stays.
 
-A strategy names the ranking. "score" is the paper's; the others are for comparison, or for the
-prompts of causal language models, where nothing ranks as well in every layer.
+A strategy is one function and a record. The function gives each word-vector a rank, higher is kept
+first; its parameters are what it needs, and it is handed nothing else:
+
+    scores_BL     float32, the Score Vector (see score.py)
+    positions_BL  int32, position in the text, ascending; -1 in an empty slot
+    ids_BL        int32, token ids; without meaning in an empty slot
+    x_BLD         hidden states as they enter the layer
+    keys_BLE      the layer's keys, heads side by side
+    count_B       int32, how many each example keeps
+    key           a random key; its stream is "eliminate"
+    asked_BL      float32, attention of the last WINDOW queries of a causal prompt
+
+"score" is the paper's; the others are for comparison, or for the prompts of causal language models,
+where nothing ranks as well in every layer. `register` adds one from outside of this package.
 """
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-CAUSAL_STRATEGIES = ("score", "recent", "window", "novelty", "recall", "tail", "random")
-ENCODER_STRATEGIES = ("score", "tail", "random")  # the others favour the end of a prompt
-STRATEGIES = (*CAUSAL_STRATEGIES, "merge")  # which is BERT's
 FIRST = 4  # attention sinks (Xiao et al., arXiv 2309.17453): always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
@@ -17,44 +31,74 @@ ABOVE = 2.0**21  # any score and any position; a position on top of it is exact 
 POOL = 5  # word-vectors over which novelty is averaged, so that phrases stay whole
 
 
-def of_layer(strategy: str, layer: int, num_layers: int) -> str:
-    """The ranking of one layer (from 0).
+@dataclasses.dataclass(frozen=True, eq=False)
+class Strategy:
+    """What a layer keeps.
 
-    "recall" is "novelty" in the first 60 % of the layers, which asks nothing of attention, and
-    "window" in the others. docs/results.md compares it with "window" in all of them.
+    Attributes:
+      rank: function that gives float32 [B, L]; the higher is kept first. It depends on an example's
+        own word-vectors alone (but "random" does not), and nothing flows back through it.
+      merges: whether what is removed is averaged into what stays, see merging.py.
+      causal: whether it is for the prompts of causal models only.
+      by_layer: in place of `rank`: function of (layer from 0, number of layers) that gives the
+        strategy of that layer.
     """
-    if strategy != "recall":
-        return strategy
-    return "novelty" if layer < 0.6 * num_layers else "window"
+
+    name: str
+    rank: Callable[..., jax.Array] | None = None
+    merges: bool = False
+    causal: bool = False
+    by_layer: Callable[[int, int], "Strategy"] | None = None
+
+    def at(self, layer: int, num_layers: int) -> "Strategy":
+        return self if self.by_layer is None else self.by_layer(layer, num_layers)
+
+    @functools.cached_property
+    def needs(self) -> frozenset[str]:
+        """The names of what `rank` takes."""
+        return frozenset(inspect.signature(self.rank).parameters if self.rank else ())
+
+    @property
+    def draws(self) -> bool:
+        """Whether it needs a random key: such a strategy gives no answer twice."""
+        return "key" in self.needs
 
 
-def ranking(
-    strategy: str, scores_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None
-) -> jax.Array:
-    """What a strategy ranks word-vectors by, best first: the paper's score or a baseline.
-
-    "score" and "merge" (see merging.py) keep the most attended, "recent" the last ones and the
-    first four, "tail" the first ones, "random" any (one draw per row and slot of the buffer, so
-    that it alone depends on the companions in the batch).
-    """
-    if strategy in ("score", "merge"):
-        return scores_BL
-    if strategy == "recent":
-        return recency(positions_BL)
-    if strategy == "tail":
-        return -positions_BL.astype(jnp.float32)
-    if strategy == "random":
-        return jax.random.uniform(key, scores_BL.shape)
-    raise ValueError(f"strategy {strategy!r} ranks nothing.")
+def score(scores_BL: jax.Array) -> jax.Array:
+    """The most attended, as in the paper."""
+    return scores_BL
 
 
-def recency(positions_BL: jax.Array) -> jax.Array:
+def recent(positions_BL: jax.Array) -> jax.Array:
     """The later the better, but the first four best of all.
 
     Source: Xiao et al., arXiv 2309.17453 (attention sinks).
     """
     first_BL = (positions_BL >= 0) & (positions_BL < FIRST)
     return jnp.where(first_BL, ABOVE, positions_BL.astype(jnp.float32))
+
+
+def tail(positions_BL: jax.Array) -> jax.Array:
+    """The first ones: the tail of the text goes."""
+    return -positions_BL.astype(jnp.float32)
+
+
+def random(positions_BL: jax.Array, key: jax.Array) -> jax.Array:
+    """Any: one draw per row and slot of the buffer, so that it depends on the batch."""
+    return jax.random.uniform(key, positions_BL.shape)
+
+
+def window(asked_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Array) -> jax.Array:
+    """The latest and the first four; of the others what the last queries attend to.
+
+    Source: Li et al., arXiv 2404.14469 (SnapKV).
+    """
+    return with_recent(asked_BL, positions_BL, count_B)
+
+
+def novelty(x_BLD: jax.Array, positions_BL: jax.Array, count_B: jax.Array) -> jax.Array:
+    """The latest and the first four; of the others what resembles its neighbours least."""
+    return with_recent(unlike_neighbours(x_BLD, positions_BL >= 0), positions_BL, count_B)
 
 
 def with_recent(ranking_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Array) -> jax.Array:
@@ -69,10 +113,10 @@ def with_recent(ranking_BL: jax.Array, positions_BL: jax.Array, count_B: jax.Arr
     from_end_BL = valid_BL.sum(axis=1, dtype=jnp.int32)[:, None] - slots_1L  # 1 is the last
     num_recent_B1 = (count_B.astype(jnp.float32) * RECENT_SHARE).astype(jnp.int32)[:, None]
     above_BL = valid_BL & ((from_end_BL <= num_recent_B1) | (positions_BL < FIRST))
-    return jnp.where(above_BL, recency(positions_BL) + ABOVE, ranking_BL)
+    return jnp.where(above_BL, recent(positions_BL) + ABOVE, ranking_BL)
 
 
-def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
+def unlike_neighbours(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
     """How little each word-vector resembles the ones before and after it, averaged over five.
 
         c_j = cos(x_j, x_{j-1}) + cos(x_j, x_{j+1}),   novelty_j = -mean of c over j-2..j+2
@@ -100,3 +144,38 @@ def novelty(x_BLD: jax.Array, valid_BL: jax.Array) -> jax.Array:
 def _around(x_BL: jax.Array) -> jax.Array:
     """Sums over POOL neighbours."""
     return jax.lax.reduce_window(x_BL, 0.0, jax.lax.add, (1, POOL), (1, 1), "SAME")
+
+
+SCORE = Strategy("score", score)
+MERGE = Strategy("merge", score, merges=True)
+TAIL = Strategy("tail", tail)
+RANDOM = Strategy("random", random)
+RECENT = Strategy("recent", recent, causal=True)
+WINDOWED = Strategy("window", window, causal=True)
+NOVELTY = Strategy("novelty", novelty, causal=True)
+# Novelty in the first 60 % of the layers, which asks nothing of attention; docs/results.md compares
+# it with "window" in all of them.
+RECALL = Strategy(
+    "recall", causal=True, by_layer=lambda n, layers: NOVELTY if n < 0.6 * layers else WINDOWED
+)
+STRATEGIES = {
+    s.name: s for s in (SCORE, RECENT, WINDOWED, NOVELTY, RECALL, TAIL, RANDOM, MERGE)
+}  # fmt: skip
+
+
+def register(strategy: Strategy) -> Strategy:
+    """Adds a strategy under its name, which plans, models and commands then know.
+
+    Raises:
+      ValueError: another strategy has that name.
+    """
+    if STRATEGIES.setdefault(strategy.name, strategy) is not strategy:
+        raise ValueError(f"there is a strategy {strategy.name!r} already; give it another name.")
+    return strategy
+
+
+def find(name: str) -> Strategy:
+    """The strategy of that name; ValueError lists those that there are."""
+    if not isinstance(name, str) or name not in STRATEGIES:
+        raise ValueError(f"strategy must be one of {', '.join(STRATEGIES)}; it is {name!r}.")
+    return STRATEGIES[name]

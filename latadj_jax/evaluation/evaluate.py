@@ -14,7 +14,6 @@ from latadj_jax.evaluation.conditions import conditions
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.model.apply import apply
 from latadj_jax.model.model import Model, rngs_for
-from latadj_jax.tasks import losses as task_losses
 from latadj_jax.timing import interleaved_ms, median
 
 
@@ -28,7 +27,7 @@ def predict(
       progress: the progress bar's label.
     """
     logits_NC = logits_of(model, params, data, plans, batch_size, progress)
-    return task_losses.predictions(model.task, logits_NC).astype(np.asarray(data.labels).dtype)
+    return model.record.predictions(logits_NC).astype(np.asarray(data.labels).dtype)
 
 
 def logits_of(
@@ -83,7 +82,7 @@ def evaluate(
         if not part.examples:
             raise ValueError(f"the evaluation data {name!r} holds no examples.")
         if score is None:
-            task_losses.check_labels(model.task, part.labels, len(model.config.labels))
+            model.record.check_labels(part.labels, len(model.config.labels))
 
     def score_labels(name: str, part: Encoded, by_bucket, label: str) -> dict[str, float]:
         predicted = predict(model, params, part, by_bucket, settings.batch_size, label)

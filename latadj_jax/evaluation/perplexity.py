@@ -20,6 +20,7 @@ from latadj_jax.generation.continuation import continuation_logits
 from latadj_jax.model.model import Model, rngs_for
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
+from latadj_jax.tasks.language_model import LANGUAGE_MODEL
 from latadj_jax.timing import interleaved_ms, median
 
 
@@ -45,7 +46,7 @@ def evaluate_file(
     """
     for alpha in alphas:
         check_alpha(alpha)
-    model, params = from_pretrained(source, "lm", dtype=dtype)
+    model, params = from_pretrained(source, LANGUAGE_MODEL.name, dtype=dtype)
     model = model.replace(strategy=strategy or model.strategy)
     if layers:
         model = model.replace(profile=Profile.at_layers(model.config.num_layers, layers))
@@ -180,7 +181,7 @@ def evaluate_last_words(
 
 def cache_bytes(model: Model, plan: Plan) -> int:
     """Key-value cache of one prompt that fills the plan: N_{l-1} word-vectors in layer l."""
-    into = (plan.length, *plan.sizes[:-1])
+    into = (plan.length, *plan.counts[:-1])
     return sum(into) * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
 
 

@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 from tqdm import tqdm
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.plan import check_alpha
-from latadj_jax.elimination.speedup import expected_speedup, solve_alpha
+from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.families.output import Output
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.dynamic_counts import simulate
@@ -50,8 +49,7 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
         raise ValueError("there is no text to explain.")
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError("the tokenizer does not say where its tokens stand; a fast one does.")
-    if model.task in ("lm", "seq2seq"):  # nobody reads its logits; T5's decoder removes nothing
-        model = model.replace(task="features")
+    model = model.encoder  # of one that writes nobody reads the logits
     examples, pieces = zip(*(_tokens(model, tokenizer, text) for text in texts), strict=True)
     longest = max(len(example["input_ids"]) for example in examples)
     length = bucket_of(longest, default_buckets(min(model.config.max_positions, 2 * longest)))
@@ -98,7 +96,7 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
     example = {
         key: np.array(encoded[key], np.int32)
         for key in ("input_ids", "token_type_ids")
-        if key in encoded and key in model.module.input_ranges(model.config)
+        if key in encoded and key in model.input_ranges
     }
     pieces, ends = [], [0] * len(parts)
     names = tokenizer.convert_ids_to_tokens(ids)
@@ -115,11 +113,10 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
 
 
 def _default_alphas(model: Model, length: int) -> list[float]:
-    protected = model.plan(None, length).floor
     alphas = [model.alpha] if model.alpha is not None else []
     for speedup in SPEEDUPS:
         try:
-            alphas.append(solve_alpha(model.profile, length, speedup, protected=protected))
+            alphas.append(model.solve_alpha(length, speedup))
         except ValueError:  # out of reach of so short a text
             break
     return alphas
@@ -136,10 +133,9 @@ def _there(out: Output, row: int, length: int) -> np.ndarray:
 
 
 def _answer(model: Model, out: Output, row: int) -> str:
-    if model.task == "classification":
-        probabilities = softmax(np.asarray(out.logits[row]))
-        best = int(probabilities.argmax())
-        return f"{model.config.labels[best]} ({probabilities[best]:.2f})"
-    if model.task == "regression":
-        return f"{float(out.logits[row, 0]):.3f}"
-    return ""
+    if model.record.answer is None:
+        return ""
+    answer = model.record.answer(model.config.labels, np.asarray(out.logits[row]))
+    if answer.values:
+        return ", ".join(f"{value:.3f}" for value in answer.values)
+    return f"{answer.label} ({answer.probability:.2f})"

@@ -1,24 +1,71 @@
-"""BERT encoder with elimination of word-vectors, and its heads.
+"""BERT: an encoder whose hidden states are normed after each block (post-norm).
 
-Hidden states are normed after each block (post-norm). CLS, the first valid token, is protected.
+CLS, the first token, is protected: heads read it.
 """
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from latadj_jax.devices.mesh import by_rows
-from latadj_jax.elimination.eliminate import Cut, put_back, select, take, take_positions
-from latadj_jax.elimination.merging import group_removed
+from latadj_jax.elimination.cut import Cut, Words, cut_words
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.score import score_vector
-from latadj_jax.elimination.strategies import ENCODER_STRATEGIES, ranking
-from latadj_jax.families.config import BertConfig
+from latadj_jax.errors import ConfigError
+from latadj_jax.families import encoder
+from latadj_jax.families.family import BASE, SEQUENCE, Family, Head
+from latadj_jax.families.heads import first_hidden
+from latadj_jax.families.hf_config import HfConfig, activation_name, field, number, share, size
 from latadj_jax.families.output import Output
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import attend, attention_weights, split_heads
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import LayerNorm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BertConfig(HfConfig):
+    """BERT encoder, as Hugging Face's BertConfig."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("hidden_size", size)
+    num_layers: int = field("num_hidden_layers", size)
+    num_heads: int = field("num_attention_heads", size)
+    intermediate_size: int = field("intermediate_size", size)
+    position_rows: int = field("max_position_embeddings", size)  # of the table
+    type_vocab_size: int = field("type_vocab_size", size, 2)
+    activation: str = field("hidden_act", activation_name, "gelu")
+    norm_eps: float = field("layer_norm_eps", number, 1e-12)
+    hidden_dropout: float = field("hidden_dropout_prob", share, 0.1)
+    attention_dropout: float = field("attention_probs_dropout_prob", share, 0.1)
+    head_dropout: float = field("classifier_dropout", share, 0.1)
+
+    model_type = "bert"
+    dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
+    first_position = 0  # the row of the table that the first token has
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that it can read."""
+        return self.position_rows - self.first_position
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        if hf.get("position_embedding_type", "absolute") != "absolute":
+            raise ConfigError(
+                f"position_embedding_type {hf['position_embedding_type']!r} is not implemented; "
+                f"only 'absolute' is."
+            )
+        if hf.get("is_decoder"):
+            raise ConfigError("is_decoder is set: a BERT decoder is not implemented.")
+        if hf.get("classifier_dropout") is None:  # as the hidden states
+            return {**hf, "classifier_dropout": hf.get("hidden_dropout_prob", 0.1)}
+        return dict(hf)
 
 
 class BertEmbeddings(nn.Module):
@@ -35,7 +82,7 @@ class BertEmbeddings(nn.Module):
 
         x_BLD = embed(cfg.vocab_size, "word")(ids_BL)
         x_BLD += embed(cfg.type_vocab_size, "token_type")(types_BL)
-        x_BLD += embed(cfg.max_positions, "position")(positions_BL)
+        x_BLD += embed(cfg.position_rows, "position")(positions_BL)
         return Dropout(cfg.hidden_dropout)(LayerNorm(cfg.norm_eps, name="norm")(x_BLD), train)
 
 
@@ -50,9 +97,11 @@ class BertLayer(nn.Module):
     cfg: BertConfig
     dtype: jnp.dtype
 
+    cut_words = staticmethod(cut_words)
+
     @nn.compact
-    def __call__(self, x_BLD, positions_BL, sizes_BL, protected_BL, cut: Cut | None, train: bool):
-        cfg = self.cfg
+    def __call__(self, words: Words, bias_BHLL, cut: Cut | None, train: bool):
+        cfg, x_BLD, sizes_BL = self.cfg, words.x_BLD, words.sizes_BL
         init = nn.initializers.normal(cfg.initializer_range)
 
         def dense(width, name):
@@ -62,117 +111,127 @@ class BertLayer(nn.Module):
             split_heads(dense(cfg.hidden_size, name)(x_BLD), cfg.num_heads)
             for name in ("query", "key", "value")
         )
-        valid_BL = positions_BL >= 0
         weights_BHLL, totals_BHL1 = attention_weights(
             q_BLHC,
             k_BLHC.swapaxes(1, 2),
-            valid_BL[:, None, :],
+            words.valid_BL[:, None, :],
             None if sizes_BL is None else jnp.log(sizes_BL)[:, None, None, :],
         )
-        scores_BL = score_vector(weights_BHLL, valid_BL, totals_BHL1)
+        scores_BL = score_vector(weights_BHLL, words.valid_BL, totals_BHL1)
 
-        merge = cut is not None and cut.strategy == "merge" and cut.size > 1  # CLS receives nothing
-        if cut is not None:
-            key = self.make_rng("eliminate") if cut.strategy == "random" else None
-            ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
-            keep_BK = select(ranking_BL, valid_BL, protected_BL, cut.count_B, cut.size)
-            positions_BL = take_positions(positions_BL, keep_BK)
-            if not merge:
-                weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
-                totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
-                x_BLD = take(x_BLD, keep_BK)
-                sizes_BL = None if sizes_BL is None else take(sizes_BL, keep_BK)
-
-        weights_BHLL = Dropout(cfg.attention_dropout)(weights_BHLL, train)
-        heads_BKD = attend(weights_BHLL, totals_BHL1, v_BLHC.swapaxes(1, 2))
-        if merge:
-            keys_BLE = k_BLHC.reshape(*k_BLHC.shape[:2], -1)
-            groups = group_removed(keys_BLE, keep_BK, valid_BL, protected_BL, sizes_BL, cut.removed)
-            heads_BKD, x_BLD, sizes_BL = groups.mean(heads_BKD), groups.mean(x_BLD), groups.sizes_BK
+        offered = {
+            "scores_BL": scores_BL,
+            "keys_BLE": k_BLHC.reshape(*k_BLHC.shape[:2], -1),
+            "key": lambda: self.make_rng("eliminate"),
+        }
+        kept, words = self.cut_words(cut, words, offered)
+        weights_BHKL = Dropout(cfg.attention_dropout)(kept.queries(weights_BHLL, axis=2), train)
+        totals_BHK1 = kept.queries(totals_BHL1, axis=2)
+        heads_BKD = kept.attended(attend(weights_BHKL, totals_BHK1, v_BLHC.swapaxes(1, 2)))
         attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
-        x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
+        x_BKD = words.x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BKD)
 
         wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(x_BKD))
         narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
         x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
-        return x_BKD, positions_BL, sizes_BL, scores_BL
+        return words.replace(x_BLD=x_BKD), scores_BL
 
 
 class Bert(nn.Module):
-    """BERT for one task: "features", "classification" or "regression"."""
+    """BERT without a head."""
 
     cfg: BertConfig
-    task: str
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
 
-    protected = 1  # CLS
-    strategies = (*ENCODER_STRATEGIES, "merge")
+    layer = BertLayer
 
     def setup(self):
         cfg = self.cfg
-        init = nn.initializers.normal(cfg.initializer_range)
         self.embeddings = BertEmbeddings(cfg, self.dtype)
-        layer = layer_class(BertLayer, self.remat, 6)
+        layer = layer_class(self.layer, self.remat, 4)
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
-        self.pooler = Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init)
-        if self.task != "features":
-            self.head_dropout = Dropout(cfg.head_dropout)
-            self.classifier = Dense(len(cfg.labels), wide=True, dtype=self.dtype, kernel_init=init)
 
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
-        """The inputs that BERT reads and how many values each can take."""
+        """The inputs that it reads and how many values each can take."""
         return {"input_ids": cfg.vocab_size, "token_type_ids": cfg.type_vocab_size}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
-        """Runs the encoder and the head of the task.
-
-        Args:
-          inputs: `input_ids` [B, T], `attention_mask` bool [B, T], `token_type_ids` [B, T] or not.
-          plan: counts after each layer, for the padded length T.
-          restore: hidden states of all T positions, removed ones as they were when removed.
-          train: dropout, from the rng stream "dropout".
-        """
-        ids_BL, valid_BL = inputs["input_ids"], inputs["attention_mask"]
-        types_BL = inputs.get("token_type_ids", jnp.zeros_like(ids_BL))
-        start_B1 = jnp.argmax(valid_BL, axis=1, keepdims=True).astype(jnp.int32)  # CLS
-        rows_L = jnp.arange(ids_BL.shape[1], dtype=jnp.int32)[None, :]
-        positions_BL = jnp.where(valid_BL, rows_L, -1)
+        ids_BT = inputs["input_ids"]
+        types_BT = inputs.get("token_type_ids", jnp.zeros_like(ids_BT))
+        start_B1 = encoder.first_token(inputs["attention_mask"])
+        rows_1T = jnp.arange(ids_BT.shape[1], dtype=jnp.int32)[None, :]
         # Counted from the first valid token, so that padding on the left changes nothing.
-        places_BL = jnp.maximum(rows_L - start_B1, 0)
-        x_BLD = by_rows(self.embeddings(ids_BL, types_BL, places_BL, train))
+        places_BT = jnp.maximum(rows_1T - start_B1, 0) + self.cfg.first_position
+        x_BTD = self.embeddings(ids_BT, types_BT, places_BT, train)
+        words = encoder.words_of(x_BTD, inputs, plan, start_B1)
+        remaining, restored = encoder.run(self.layers, words, plan, train)
+        return restored() if restore else remaining
 
-        counts_by_layer = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
-        restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
-        merges = plan.strategy == "merge" and not plan.is_dense
-        sizes_BL = jnp.ones(ids_BL.shape, jnp.float32) if merges else None  # tokens stood for
-        scores, entered = [], []
-        for n, layer in enumerate(self.layers):
-            cut = None
-            if plan.rates[n] < 1:
-                cut = Cut(counts_by_layer[:, n], plan.sizes[n], plan.strategy, plan.removed[n])
-                restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
-            entered.append(positions_BL)
-            protected_BL = positions_BL == start_B1
-            x_BLD, positions_BL, sizes_BL, scores_BL = layer(
-                x_BLD, positions_BL, sizes_BL, protected_BL, cut, train
-            )
-            x_BLD = by_rows(x_BLD)
-            scores.append(scores_BL)
 
-        cls_B11 = jnp.argmax(positions_BL == start_B1, axis=1)[:, None, None]
-        cls_BD = by_rows(jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0])
-        pooled_BD = by_rows(jnp.tanh(self.pooler(cls_BD)))
-        logits = None
-        if self.task != "features":
-            logits = self.classifier(self.head_dropout(pooled_BD, train))
+class BertPooler(nn.Module):
+    """The pooler of the base model: CLS through a layer of its own."""
 
-        if not plan.is_dense:
-            if restore:
-                x_BLD = put_back(restored_BTD, x_BLD, positions_BL)
-                positions_BL = all_positions_BT
-            x_BLD = jnp.where(positions_BL[:, :, None] < 0, jnp.zeros_like(x_BLD), x_BLD)
-        return Output(logits, x_BLD, pooled_BD, positions_BL, tuple(scores), tuple(entered))
+    cfg: BertConfig
+    dtype: jnp.dtype
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, base, inputs, plan: Plan, restore: bool, train: bool) -> Output:
+        out = base(inputs, plan, restore, train)
+        init = nn.initializers.normal(self.cfg.initializer_range)
+        pooler = Dense(self.cfg.hidden_size, dtype=self.dtype, kernel_init=init, name="pooler")
+        return out.replace(pooled=by_rows(jnp.tanh(pooler(first_hidden(out)))))
+
+
+class BertClassifier(nn.Module):
+    """Logits of a text, from the pooler's output."""
+
+    cfg: BertConfig
+    dtype: jnp.dtype
+    remat: bool = False
+
+    def setup(self):
+        init = nn.initializers.normal(self.cfg.initializer_range)
+        self.base_with_pooler = BertPooler(self.cfg, self.dtype)
+        nn.share_scope(self, self.base_with_pooler)
+        self.dropout = Dropout(self.cfg.head_dropout)
+        self.classifier = Dense(len(self.cfg.labels), wide=True, dtype=self.dtype, kernel_init=init)
+
+    def __call__(self, base, inputs, plan: Plan, restore: bool, train: bool) -> Output:
+        out = self.base_with_pooler(base, inputs, plan, restore, train)
+        return out.replace(logits=self.classifier(self.dropout(out.pooled, train)))
+
+
+FAMILY = Family(
+    config=BertConfig,
+    module=Bert,
+    heads={
+        BASE: Head("BertModel", BertPooler),
+        SEQUENCE: Head(
+            "BertForSequenceClassification", BertClassifier, {"classifier": "classifier"}
+        ),
+    },
+    names={
+        "embeddings/word": "embeddings.word_embeddings",
+        "embeddings/position": "embeddings.position_embeddings",
+        "embeddings/token_type": "embeddings.token_type_embeddings",
+        "embeddings/norm": "embeddings.LayerNorm",
+        "layer_{n}/query": "encoder.layer.{n}.attention.self.query",
+        "layer_{n}/key": "encoder.layer.{n}.attention.self.key",
+        "layer_{n}/value": "encoder.layer.{n}.attention.self.value",
+        "layer_{n}/attention_out": "encoder.layer.{n}.attention.output.dense",
+        "layer_{n}/attention_norm": "encoder.layer.{n}.attention.output.LayerNorm",
+        "layer_{n}/ff_in": "encoder.layer.{n}.intermediate.dense",
+        "layer_{n}/ff_out": "encoder.layer.{n}.output.dense",
+        "layer_{n}/ff_norm": "encoder.layer.{n}.output.LayerNorm",
+        "pooler": "pooler.dense",
+    },
+    prefix="bert.",
+    left_over=re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$"),
+    may_be_new=("pooler", "classifier"),
+    merges=True,
+)

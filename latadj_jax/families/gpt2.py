@@ -1,26 +1,76 @@
-"""GPT-2 decoder with elimination of word-vectors from the prompt, and its heads.
+"""GPT-2: a decoder whose hidden states are normed before each block (pre-norm).
 
-Hidden states are normed before each block (pre-norm); positions are learned and added once.
+Positions are learned and added once. Word-vectors are removed from the prompt.
 """
 
+import dataclasses
+import re
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.elimination.eliminate import Cut
+from latadj_jax.elimination.cut import Cut, Words
 from latadj_jax.elimination.plan import Plan
-from latadj_jax.elimination.strategies import CAUSAL_STRATEGIES
-from latadj_jax.families import causal
-from latadj_jax.families.causal_attention import LayerCache, cut_and_attend
-from latadj_jax.families.config import GPT2Config
+from latadj_jax.errors import ConfigError
+from latadj_jax.families.causal import LanguageModelHead, LastTokenClassifier, read_prompt
+from latadj_jax.families.causal_attention import cut_and_attend
+from latadj_jax.families.family import BASE, CAUSAL_LM, SEQUENCE, Family, Head
+from latadj_jax.families.hf_config import (
+    HfConfig,
+    activation_name,
+    field,
+    flag,
+    has_own_head,
+    number,
+    share,
+    size,
+)  # fmt: skip
 from latadj_jax.families.output import Output
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import split_heads
+from latadj_jax.layers.cached_attention import LayerCache
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import LayerNorm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GPT2Config(HfConfig):
+    """GPT-2 decoder, as Hugging Face's GPT2Config."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("n_embd", size)
+    num_layers: int = field("n_layer", size)
+    num_heads: int = field("n_head", size)
+    intermediate_size: int = field("n_inner", size)
+    max_positions: int = field("n_positions", size, 1024)
+    activation: str = field("activation_function", activation_name, "gelu_new")
+    norm_eps: float = field("layer_norm_epsilon", number, 1e-5)
+    hidden_dropout: float = field("resid_pdrop", share, 0.1)
+    attention_dropout: float = field("attn_pdrop", share, 0.1)
+    embedding_dropout: float = field("embd_pdrop", share, 0.1)
+    tied: bool = field("tie_word_embeddings", flag, True)
+    scaled: bool = field("scale_attn_weights", flag, True)  # attention logits, by 1 / sqrt(C)
+    scaled_by_layer: bool = field("scale_attn_by_inverse_layer_idx", flag, False)
+
+    model_type = "gpt2"
+    dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        if hf.get("add_cross_attention"):
+            raise ConfigError("add_cross_attention is set: it is not implemented.")
+        if hf.get("n_inner") is None:
+            return {**hf, "n_inner": 4 * size(hf.get("n_embd"), "n_embd")}
+        return dict(hf)
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "GPT2Config":
+        own = has_own_head(tensors, "transformer.wte.weight", "wte.weight")
+        return self.replace(tied=self.tied and not own)
 
 
 class GPT2Layer(nn.Module):
@@ -31,10 +81,8 @@ class GPT2Layer(nn.Module):
     number: int = 0  # of the layer, from 0
 
     @nn.compact
-    def __call__(
-        self, x_BLD, positions_BL, cut: Cut | None = None, cache=None, slot=0, train=False
-    ):
-        cfg = self.cfg
+    def __call__(self, words: Words, cut: Cut | None, cache, slot, train: bool):
+        cfg, positions_BL = self.cfg, words.positions_BL
         init = nn.initializers.normal(cfg.initializer_range)
         # What is added to the residual stream, twice in every layer, starts smaller.
         added_init = nn.initializers.normal(cfg.initializer_range / (2 * cfg.num_layers) ** 0.5)
@@ -42,7 +90,7 @@ class GPT2Layer(nn.Module):
         def dense(width, name, init=init):
             return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
-        normed_BLD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
+        normed_BLD = LayerNorm(cfg.norm_eps, name="attention_norm")(words.x_BLD)
         k_BLHC, v_BLHC = (
             split_heads(dense(cfg.hidden_size, name)(normed_BLD), cfg.num_heads)
             for name in ("key", "value")
@@ -56,31 +104,27 @@ class GPT2Layer(nn.Module):
                 q_BLHC = q_BLHC * q_BLHC.shape[-1] ** 0.5  # the attention divides by as much
             return q_BLHC / (self.number + 1) if cfg.scaled_by_layer else q_BLHC
 
-        key = self.make_rng("eliminate") if cut and cut.strategy == "random" else None
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
-        heads_BKD, x_BLD, positions_BL, scores_BL, cache = cut_and_attend(
-            queries, normed_BLD, x_BLD, new, cache, slot, cut, key, dropout
-        )
+        heads_BKD, words, scores_BL, cache = cut_and_attend(
+            queries, normed_BLD, words, new, cache, slot, cut,
+            lambda: self.make_rng("eliminate"), dropout,
+        )  # fmt: skip
         attended_BKD = dense(cfg.hidden_size, "attention_out", added_init)(heads_BKD)
-        x_BKD = x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
+        x_BKD = words.x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
 
         normed_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
         wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(normed_BKD))
         narrow_BKD = dense(cfg.hidden_size, "ff_out", added_init)(wide_BKF)
         x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
-        return x_BKD, positions_BL, scores_BL, cache
+        return words.replace(x_BLD=x_BKD), scores_BL, cache
 
 
 class GPT2(nn.Module):
-    """GPT-2 for one task: "features", "lm", "classification" or "regression"."""
+    """GPT-2 without a head."""
 
     cfg: GPT2Config
-    task: str
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
-
-    protected = 1  # the last token of the prompt
-    strategies = CAUSAL_STRATEGIES
 
     def setup(self):
         cfg = self.cfg
@@ -88,15 +132,10 @@ class GPT2(nn.Module):
         self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
         self.position = Embed(cfg.max_positions, cfg.hidden_size, self.dtype, embedding_init=init)
         self.embedding_dropout = Dropout(cfg.embedding_dropout)
-        layer = layer_class(GPT2Layer, self.remat, 6)
+        layer = layer_class(GPT2Layer, self.remat, 5)
         every = range(cfg.num_layers)
         self.layers = [layer(cfg, self.dtype, n, name=f"layer_{n}") for n in every]
         self.final_norm = LayerNorm(cfg.norm_eps)
-        logits = partial(Dense, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init)
-        if self.task == "lm" and not cfg.tied:
-            self.head = logits(cfg.vocab_size)
-        if self.task in ("classification", "regression"):
-            self.classifier = logits(len(cfg.labels))
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         # Padding may lie past the last position, where there would be no number.
@@ -109,9 +148,40 @@ class GPT2(nn.Module):
         return {"input_ids": cfg.vocab_size}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
-        return causal.run(self, inputs, plan, restore, train)
+        return read_prompt(self, inputs, plan, restore, train)[0]
 
-    continuation = causal.continuation
-    begin = causal.begin
-    go_on = causal.go_on
-    reorder = causal.reorder
+
+FAMILY = Family(
+    config=GPT2Config,
+    module=GPT2,
+    heads={
+        BASE: Head("GPT2Model"),
+        CAUSAL_LM: Head("GPT2LMHeadModel", LanguageModelHead, {"head": "lm_head"}),
+        SEQUENCE: Head(
+            "GPT2ForSequenceClassification", LastTokenClassifier, {"classifier": "score"}
+        ),
+    },
+    names={
+        "word": "wte",
+        "position": "wpe",
+        "layer_{n}/attention_norm": "h.{n}.ln_1",
+        "layer_{n}/query": "h.{n}.attn.c_attn.query",
+        "layer_{n}/key": "h.{n}.attn.c_attn.key",
+        "layer_{n}/value": "h.{n}.attn.c_attn.value",
+        "layer_{n}/attention_out": "h.{n}.attn.c_proj",
+        "layer_{n}/ff_norm": "h.{n}.ln_2",
+        "layer_{n}/ff_in": "h.{n}.mlp.c_fc",
+        "layer_{n}/ff_out": "h.{n}.mlp.c_proj",
+        "final_norm": "ln_f",
+    },
+    prefix="transformer.",
+    left_over=re.compile(
+        r"(lm_head|score|classifier|qa_outputs|multiple_choice_head)\.|h\.\d+\.attn\.(masked_)?bias$"
+    ),
+    may_be_new=("classifier", "head"),
+    # GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor.
+    conv1d=("query", "key", "value", "attention_out", "ff_in", "ff_out"),
+    fused=("attn.c_attn", ("query", "key", "value")),
+    embedding=("transformer.wte.weight", "lm_head.weight"),
+    causal=True,
+)

@@ -8,6 +8,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from latadj_jax.errors import ConfigError
 
 ACTIVATIONS = (
@@ -167,3 +169,13 @@ def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
 def label_names(num_labels: int) -> tuple[str, ...]:
     """Names of labels that have none, as Hugging Face gives them."""
     return tuple(f"LABEL_{i}" for i in range(num_labels))
+
+
+def has_own_head(tensors: Mapping[str, Any], *embeddings: str) -> bool:
+    """Whether a checkpoint holds a head that is not its embedding (the first of these names).
+
+    transformers 5 then uses it, whatever tie_word_embeddings says.
+    """
+    head = tensors.get("lm_head.weight")
+    shared = next((tensors[name] for name in embeddings if name in tensors), None)
+    return head is not None and not np.array_equal(head, shared)

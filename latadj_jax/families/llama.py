@@ -1,29 +1,109 @@
-"""Llama decoder with elimination of word-vectors from the prompt.
+"""Llama: a decoder with RMS norms before each block, rotary positions and a gated feed-forward.
 
-RMS norms before each block, rotary positions, a gated feed-forward (SwiGLU), grouped-query
-attention. Keys are rotated at their original positions before they are cached: removal moves
-nothing.
+Attention may be grouped-query. Keys are rotated at their original positions before they are cached:
+removal, which is from the prompt, moves nothing.
 """
 
+import dataclasses
+import re
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.elimination.eliminate import Cut
+from latadj_jax.elimination.cut import Cut, Words
 from latadj_jax.elimination.plan import Plan
-from latadj_jax.elimination.strategies import CAUSAL_STRATEGIES
-from latadj_jax.families import causal
-from latadj_jax.families.causal_attention import LayerCache, cut_and_attend
-from latadj_jax.families.config import LlamaConfig
+from latadj_jax.errors import ConfigError
+from latadj_jax.families.causal import LanguageModelHead, LastTokenClassifier, read_prompt
+from latadj_jax.families.causal_attention import cut_and_attend
+from latadj_jax.families.family import BASE, CAUSAL_LM, SEQUENCE, Family, Head
+from latadj_jax.families.hf_config import (
+    HfConfig,
+    activation_name,
+    field,
+    flag,
+    has_own_head,
+    number,
+    share,
+    size,
+)  # fmt: skip
 from latadj_jax.families.output import Output
-from latadj_jax.families.rotary import inverse_frequencies, rotate
+from latadj_jax.families.rotary import Rope, inverse_frequencies, rotate
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import split_heads
+from latadj_jax.layers.cached_attention import LayerCache
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import RMSNorm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LlamaConfig(HfConfig):
+    """Llama decoder, as Hugging Face's LlamaConfig."""
+
+    vocab_size: int = field("vocab_size", size)
+    hidden_size: int = field("hidden_size", size)
+    num_layers: int = field("num_hidden_layers", size)
+    num_heads: int = field("num_attention_heads", size)
+    num_kv_heads: int = field("num_key_value_heads", size)
+    head_size: int = field("head_dim", size)
+    intermediate_size: int = field("intermediate_size", size)
+    max_positions: int = field("max_position_embeddings", size, 2048)
+    activation: str = field("hidden_act", activation_name, "silu")
+    norm_eps: float = field("rms_norm_eps", number, 1e-6)
+    rope: Rope = field("rope_parameters", Rope.from_hf)  # noqa: RUF009
+    attention_bias: bool = field("attention_bias", flag, False)
+    mlp_bias: bool = field("mlp_bias", flag, False)
+    attention_dropout: float = field("attention_dropout", share, 0.0)
+    tied: bool = field("tie_word_embeddings", flag, False)
+
+    model_type = "llama"
+    dropouts = ("attention_dropout",)
+    ff_matrices = 3  # gate, up and down
+
+    @property
+    def query_size(self) -> int:
+        return self.num_heads * self.head_size
+
+    @property
+    def kv_size(self) -> int:
+        return self.num_kv_heads * self.head_size
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        filled = dict(hf)
+        heads = size(hf.get("num_attention_heads"), "num_attention_heads")
+        if hf.get("num_key_value_heads") is None:
+            filled["num_key_value_heads"] = heads
+        if hf.get("head_dim") is None:
+            filled["head_dim"] = size(hf.get("hidden_size"), "hidden_size") // heads
+        # transformers 4 had rope_theta and rope_scaling in place of rope_parameters.
+        rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
+        if isinstance(rope, Mapping):
+            rope = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
+        filled["rope_parameters"] = rope
+        return filled
+
+    def fitted(self, tensors: Mapping[str, Any]) -> "LlamaConfig":
+        own = has_own_head(tensors, "model.embed_tokens.weight", "embed_tokens.weight")
+        return self.replace(tied=self.tied and not own)
+
+    def to_hf(self) -> dict[str, Any]:
+        hf = {**super().to_hf(), "rope_parameters": self.rope.to_hf()}
+        return {key: v for key, v in hf.items() if key not in ("rope_theta", "rope_scaling")}
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.num_heads % self.num_kv_heads:
+            raise ConfigError(
+                f"num_attention_heads {self.num_heads} is not a multiple of num_key_value_heads "
+                f"{self.num_kv_heads}."
+            )
+        if self.head_size % 2:
+            raise ConfigError(f"head_dim {self.head_size} is odd: rotary positions need pairs.")
 
 
 class LlamaLayer(nn.Module):
@@ -33,16 +113,14 @@ class LlamaLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(
-        self, x_BLD, positions_BL, cut: Cut | None = None, cache=None, slot=0, train=False
-    ):
-        cfg = self.cfg
+    def __call__(self, words: Words, cut: Cut | None, cache, slot, train: bool):
+        cfg, positions_BL = self.cfg, words.positions_BL
         init = nn.initializers.normal(cfg.initializer_range)
 
         def dense(width, name, bias):
             return Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
 
-        normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
+        normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(words.x_BLD)
         k_BLGC, v_BLGC = (
             split_heads(dense(cfg.kv_size, name, cfg.attention_bias)(normed_BLD), cfg.num_kv_heads)
             for name in ("key", "value")
@@ -56,44 +134,35 @@ class LlamaLayer(nn.Module):
             q_BLHC = split_heads(query(normed_BLD), cfg.num_heads)
             return rotate(q_BLHC, positions_BL, frequencies)
 
-        key = self.make_rng("eliminate") if cut and cut.strategy == "random" else None
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
-        heads_BKE, x_BLD, positions_BL, scores_BL, cache = cut_and_attend(
-            queries, normed_BLD, x_BLD, new, cache, slot, cut, key, dropout
-        )
-        x_BKD = x_BLD + dense(cfg.hidden_size, "attention_out", cfg.attention_bias)(heads_BKE)
+        heads_BKE, words, scores_BL, cache = cut_and_attend(
+            queries, normed_BLD, words, new, cache, slot, cut,
+            lambda: self.make_rng("eliminate"), dropout,
+        )  # fmt: skip
+        x_BKD = words.x_BLD + dense(cfg.hidden_size, "attention_out", cfg.attention_bias)(heads_BKE)
 
         normed_BKD = RMSNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
         gate_BKF = dense(cfg.intermediate_size, "gate", cfg.mlp_bias)(normed_BKD)
         up_BKF = dense(cfg.intermediate_size, "up", cfg.mlp_bias)(normed_BKD)
         gated_BKF = ACTIVATIONS[cfg.activation](gate_BKF) * up_BKF
         x_BKD = x_BKD + dense(cfg.hidden_size, "down", cfg.mlp_bias)(gated_BKF)
-        return x_BKD, positions_BL, scores_BL, cache
+        return words.replace(x_BLD=x_BKD), scores_BL, cache
 
 
 class Llama(nn.Module):
-    """Llama for one task: "features", "lm", "classification" or "regression"."""
+    """Llama without a head."""
 
     cfg: LlamaConfig
-    task: str
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
-
-    protected = 1  # the last token of the prompt
-    strategies = CAUSAL_STRATEGIES
 
     def setup(self):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
         self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
-        layer = layer_class(LlamaLayer, self.remat, 6)
+        layer = layer_class(LlamaLayer, self.remat, 5)
         self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
         self.final_norm = RMSNorm(cfg.norm_eps)
-        logits = partial(Dense, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init)
-        if self.task == "lm" and not cfg.tied:
-            self.head = logits(cfg.vocab_size)
-        if self.task in ("classification", "regression"):
-            self.classifier = logits(len(cfg.labels))
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         return self.word(ids_BL)
@@ -104,9 +173,35 @@ class Llama(nn.Module):
         return {"input_ids": cfg.vocab_size}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
-        return causal.run(self, inputs, plan, restore, train)
+        return read_prompt(self, inputs, plan, restore, train)[0]
 
-    continuation = causal.continuation
-    begin = causal.begin
-    go_on = causal.go_on
-    reorder = causal.reorder
+
+FAMILY = Family(
+    config=LlamaConfig,
+    module=Llama,
+    heads={
+        BASE: Head("LlamaModel"),
+        CAUSAL_LM: Head("LlamaForCausalLM", LanguageModelHead, {"head": "lm_head"}),
+        SEQUENCE: Head(
+            "LlamaForSequenceClassification", LastTokenClassifier, {"classifier": "score"}
+        ),
+    },
+    names={
+        "word": "embed_tokens",
+        "layer_{n}/attention_norm": "layers.{n}.input_layernorm",
+        "layer_{n}/query": "layers.{n}.self_attn.q_proj",
+        "layer_{n}/key": "layers.{n}.self_attn.k_proj",
+        "layer_{n}/value": "layers.{n}.self_attn.v_proj",
+        "layer_{n}/attention_out": "layers.{n}.self_attn.o_proj",
+        "layer_{n}/ff_norm": "layers.{n}.post_attention_layernorm",
+        "layer_{n}/gate": "layers.{n}.mlp.gate_proj",
+        "layer_{n}/up": "layers.{n}.mlp.up_proj",
+        "layer_{n}/down": "layers.{n}.mlp.down_proj",
+        "final_norm": "norm",
+    },
+    prefix="model.",
+    left_over=re.compile(r"(lm_head|score|qa_outputs)\.|.*rotary_emb\.inv_freq$"),
+    may_be_new=("classifier", "head"),
+    embedding=("model.embed_tokens.weight", "lm_head.weight"),
+    causal=True,
+)

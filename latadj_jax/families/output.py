@@ -15,6 +15,8 @@ class Output:
       pooled: [B, D], or None where the family has no pooler.
       positions: int32 [B, N_L], index into the row of `input_ids` of each kept word-vector;
         -1 where the buffer holds nothing (its hidden state is 0 once anything was removed).
+      sizes: float32 [B, N_L], how many tokens each word-vector stands for: 1, or more once others
+        were merged into it (restored ones stand for one each); 0 where the buffer holds nothing.
       scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, slot by slot, or
         None.
       entered: per layer the positions int32 [B, N_{l-1}] of what entered it, or None; `scores` are
@@ -25,5 +27,6 @@ class Output:
     hidden: jax.Array
     pooled: jax.Array | None
     positions: jax.Array
+    sizes: jax.Array
     scores: tuple[jax.Array, ...] | None
     entered: tuple[jax.Array, ...] | None

@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.elimination.eliminate import Cut, select, take, take_positions
+from latadj_jax.elimination.cut import Cut, Words, cut_words
 from latadj_jax.elimination.score import score_vector
-from latadj_jax.elimination.strategies import ranking
-from latadj_jax.families.causal_attention import LayerCache, sees
-from latadj_jax.families.config import T5Config
+from latadj_jax.families.t5_config import T5Config
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import attend, attention_weights, split_heads
+from latadj_jax.layers.cached_attention import LayerCache, sees
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense
 from latadj_jax.layers.norms import RMSNorm
@@ -52,38 +51,35 @@ class T5EncoderLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x_BLD, positions_BL, bias_BHLL, cut: Cut | None, train: bool):
+    def __call__(self, words: Words, bias_BHLL, cut: Cut | None, train: bool):
         cfg = self.cfg
         dense = partial(_dense, cfg, self.dtype)
         dropout = partial(Dropout(cfg.dropout), train=train)
-        normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(x_BLD)
+        normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(words.x_BLD)
         fan_ins = {"query": cfg.hidden_size * cfg.head_size, "key": cfg.hidden_size,
                    "value": cfg.hidden_size}  # fmt: skip
         q_BLHC, k_BLHC, v_BLHC = (
             split_heads(dense(cfg.query_size, fan_in, name)(normed_BLD), cfg.num_heads)
             for name, fan_in in fan_ins.items()
         )
-        valid_BL = positions_BL >= 0
         weights_BHLL, totals_BHL1 = attention_weights(
-            q_BLHC, k_BLHC.swapaxes(1, 2), valid_BL[:, None, :], bias_BHLL, scale=1.0
+            q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL, scale=1.0
         )
-        scores_BL = score_vector(weights_BHLL, valid_BL, totals_BHL1)
+        scores_BL = score_vector(weights_BHLL, words.valid_BL, totals_BHL1)
 
-        if cut is not None:
-            key = self.make_rng("eliminate") if cut.strategy == "random" else None
-            ranking_BL = ranking(cut.strategy, scores_BL, positions_BL, key)
-            nothing_BL = jnp.zeros_like(valid_BL)
-            keep_BK = select(ranking_BL, valid_BL, nothing_BL, cut.count_B, cut.size)
-            weights_BHLL = take(weights_BHLL, keep_BK, axis=2)
-            totals_BHL1 = take(totals_BHL1, keep_BK, axis=2)
-            x_BLD = take(x_BLD, keep_BK)
-            positions_BL = take_positions(positions_BL, keep_BK)
-
-        heads_BKE = attend(dropout(weights_BHLL), totals_BHL1, v_BLHC.swapaxes(1, 2))
+        offered = {
+            "scores_BL": scores_BL,
+            "keys_BLE": k_BLHC.reshape(*k_BLHC.shape[:2], -1),
+            "key": lambda: self.make_rng("eliminate"),
+        }
+        kept, words = cut_words(cut, words, offered)
+        weights_BHKL = dropout(kept.queries(weights_BHLL, axis=2))
+        totals_BHK1 = kept.queries(totals_BHL1, axis=2)
+        heads_BKE = kept.attended(attend(weights_BHKL, totals_BHK1, v_BLHC.swapaxes(1, 2)))
         out = dense(cfg.hidden_size, cfg.query_size, "attention_out")
-        x_BKD = x_BLD + dropout(out(heads_BKE))
+        x_BKD = words.x_BLD + dropout(out(heads_BKE))
         x_BKD = T5FeedForward(cfg, self.dtype, name="ff")(x_BKD, train)
-        return x_BKD, positions_BL, scores_BL
+        return words.replace(x_BLD=x_BKD), scores_BL
 
 
 class T5DecoderLayer(nn.Module):

@@ -11,6 +11,8 @@ from latadj_jax.devices.mesh import with_auto_axes
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.model.inputs import cast_inputs, check_inputs, is_concrete, shape_of
 from latadj_jax.model.model import Model, check_model, checked_params, resolve_plan, resolve_rngs
+from latadj_jax.tasks.language_model import LANGUAGE_MODEL
+from latadj_jax.tasks.registry import TASKS, tasks_of
 
 
 def continuation_logits(
@@ -52,11 +54,11 @@ def continuation_logits(
     check_positions(model, prompt, shape[1], "tokens of the continuation")
     if shape[1]:  # else there is nothing to look at
         try:
-            ranges, longest = input_ranges(model), model.config.max_positions
+            ranges, longest = model.input_ranges, model.config.max_positions
             check_inputs({"input_ids": continuation}, ranges, longest)
         except ValueError as error:
             raise ValueError(str(error).replace("input_ids", "continuation")) from None
-    inputs = cast_inputs(prompt, input_ranges(model))
+    inputs = cast_inputs(prompt, model.input_ranges)
     ids_BS = jnp.asarray(continuation, jnp.int32)
     with checked_params(model, params):
         return _continuation_logits(model.module, plan, train, params, inputs, ids_BS, rngs)
@@ -74,23 +76,19 @@ def _continuation_logits(module, plan, train, params, inputs, ids_BS, rngs):
 def check_prompt(model, prompt, alpha, plan, count, rngs, train=False) -> tuple[Plan, dict]:
     """The plan and keys of a call on a language model; ValueError for what cannot work."""
     check_model(model)
-    if model.task not in ("lm", "seq2seq"):
-        task = "seq2seq" if model.config.model_type == "t5" else "lm"
+    if not model.record.writes:
+        writing = [name for name in tasks_of(model.family) if TASKS[name].writes]
+        task = [*writing, LANGUAGE_MODEL.name][0]
         raise ValueError(
             f"this needs a model of task {task!r}, and this one's is {model.task!r}: load it with "
             f"from_pretrained(source, task={task!r})."
         )
     model.check_start()
-    if "decoder_input_ids" in prompt:
-        raise ValueError("a prompt has no 'decoder_input_ids': what is written begins anew.")
-    check_inputs(prompt, input_ranges(model), model.config.max_positions)
+    if made := [name for name in model.head_inputs if name in prompt]:
+        raise ValueError(f"a prompt has no {made[0]!r}: what is written begins anew.")
+    check_inputs(prompt, model.input_ranges, model.config.max_positions)
     plan = resolve_plan(model, alpha, plan, count, np.shape(prompt["input_ids"])[1])
     return plan, resolve_rngs(plan, train, rngs)
-
-
-def input_ranges(model: Model) -> dict[str, int]:
-    """The inputs that the model reads and how many values each can take."""
-    return model.module.input_ranges(model.config)
 
 
 def check_positions(model: Model, prompt, more: int, what: str) -> None:

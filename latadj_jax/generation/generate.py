@@ -15,7 +15,7 @@ from latadj_jax.checks import check_integer
 from latadj_jax.devices.mesh import with_auto_axes
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.generation.beam import BeamSearch, search
-from latadj_jax.generation.continuation import check_positions, check_prompt, input_ranges
+from latadj_jax.generation.continuation import check_positions, check_prompt
 from latadj_jax.generation.sampling import Draw, Sampling, next_token
 from latadj_jax.model.buckets import bucket_of, default_buckets, sizes_of
 from latadj_jax.model.inputs import cast_inputs, is_concrete
@@ -203,7 +203,7 @@ def _prepare(
     given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
     check_positions(model, batch, max_new_tokens - 1, "new tokens (the last is never read)")
     ends = _ends(model, stop_tokens, pad_token)
-    inputs = cast_inputs(batch, input_ranges(model))
+    inputs = cast_inputs(batch, model.input_ranges)
     every = default_buckets(model.config.max_positions)
     if plan is None and count == "valid":  # else counts are those of the length that was given
         own = () if buckets is None else sizes_of("buckets", buckets)

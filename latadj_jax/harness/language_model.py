@@ -70,7 +70,7 @@ class Latadj(TemplateLM):
             known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
             raise ValueError(f"--model_args has an unknown {unknown[0]!r}; it may have {known}.")
         model, self.params = from_pretrained(path, dtype=dtype)
-        if model.task not in ("lm", "seq2seq"):
+        if not model.record.writes:
             raise ValueError(f"{path} is a model for {model.task!r}; needed is a language model.")
         if layers:
             if not all(n.isdecimal() for n in str(layers).split("+")):
@@ -81,7 +81,7 @@ class Latadj(TemplateLM):
         self.alpha = model.alpha if alpha is None else parse_alpha(str(alpha))
         self.tokenizer = load_tokenizer(path)
         check_vocabulary(self.tokenizer, model.config.vocab_size)
-        self.backend = "causal" if model.task == "lm" else "seq2seq"
+        self.backend = {"continuation": "causal", "target": "seq2seq"}[model.record.writes]
         self.batch_size = 8 if str(batch_size).startswith("auto") else int(batch_size)
         self.max_length = min(int(max_length), model.config.max_positions)
         self.max_gen_toks = int(max_gen_toks)

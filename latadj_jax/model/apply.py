@@ -57,13 +57,14 @@ def apply(
       ValueError: input that cannot work, before any compilation.
     """
     check_model(model)
-    ranges = model.module.input_ranges(model.config)
+    ranges = model.input_ranges
     check_inputs(batch, ranges, model.config.max_positions)
-    if model.task == "seq2seq" and "decoder_input_ids" not in batch:
-        raise ValueError(
-            "batch has no 'decoder_input_ids', which a seq2seq model reads beside input_ids; "
-            "generate and continuation_logits make them."
-        )
+    for name in model.head_inputs:
+        if name not in batch:
+            raise ValueError(
+                f"batch has no {name!r}, which a {model.task} model reads beside input_ids; "
+                f"generate and continuation_logits make them."
+            )
     length = np.shape(batch["input_ids"])[1]
     plan = resolve_plan(model, alpha, plan, count, length)
     rngs = resolve_rngs(plan, train, rngs)

@@ -45,7 +45,7 @@ def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     """ACC of each example and layer of one batch: [B, number of layers]."""
     if not isinstance(batch, Mapping):
         raise ValueError(f"each batch must be a dict of arrays; one is a {type(batch).__name__}.")
-    inputs = {key: array for key, array in batch.items() if key != "decoder_input_ids"}
+    inputs = {key: array for key, array in batch.items() if key not in model.head_inputs}
     out = apply(model.encoder, params, on_devices(inputs), return_scores=True)
     acc_by_layer = np.stack(
         [fetch(_median(scores, out.positions)) for scores in out.scores], axis=1

@@ -14,7 +14,9 @@ import numpy as np
 from flax import struct
 
 from latadj_jax.devices.mesh import with_auto_axes
+from latadj_jax.elimination.cut import Cut
 from latadj_jax.elimination.plan import Plan
+from latadj_jax.elimination.strategies import find
 from latadj_jax.families.output import Output
 from latadj_jax.model.inputs import cast_inputs, check_inputs
 from latadj_jax.model.model import Model, checked_params, resolve_plan
@@ -29,24 +31,17 @@ class _Counts:
     strategy: str = struct.field(pytree_node=False)
     is_dense: bool = struct.field(pytree_node=False, default=False)
 
-    @property
-    def num_layers(self) -> int:
-        return self.counts_by_layer.shape[1]
+    def cuts(self, valid_B: jax.Array) -> tuple[Cut, ...]:
+        num_layers, strategy = self.counts_by_layer.shape[1], find(self.strategy)
+        counts_BN = jnp.minimum(self.counts_by_layer, valid_B[:, None])
+        return tuple(
+            Cut(counts_BN[:, n], self.length, strategy.at(n, num_layers), self.length)
+            for n in range(num_layers)
+        )
 
     @property
-    def rates(self) -> tuple[float, ...]:
-        return (0.0,) * self.num_layers
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        return (self.length,) * self.num_layers
-
-    @property
-    def removed(self) -> tuple[int, ...]:
-        return (self.length,) * self.num_layers
-
-    def example_counts(self, valid_B: jax.Array) -> jax.Array:
-        return jnp.minimum(self.counts_by_layer, valid_B[:, None])
+    def merges(self) -> bool:
+        return find(self.strategy).merges
 
 
 def simulate(
@@ -68,11 +63,11 @@ def simulate(
     Raises:
       ValueError: input that cannot work.
     """
-    ranges = model.module.input_ranges(model.config)
+    ranges = model.input_ranges
     check_inputs(batch, ranges, model.config.max_positions)
     rows, length = np.shape(batch["input_ids"])
-    if model.task == "seq2seq":
-        raise ValueError("of a seq2seq model the encoder is simulated: pass model.encoder.")
+    if model.head_inputs:
+        raise ValueError(f"of a {model.task} model the encoder is simulated: pass model.encoder.")
     if isinstance(counts, Plan):
         counts = resolve_plan(model, None, counts, counts.count, length)
         strategy = strategy or counts.strategy

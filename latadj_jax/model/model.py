@@ -8,16 +8,18 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.elimination.plan import Plan, check_alpha, check_profile, check_strategy, make_plan
+from latadj_jax.elimination.plan import Plan, check_alpha, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
-from latadj_jax.families.bert import Bert
-from latadj_jax.families.config import ARCHITECTURES
-from latadj_jax.families.gpt2 import GPT2
+from latadj_jax.elimination.speedup import Lengths, solve_alpha
+from latadj_jax.elimination.strategies import find
+from latadj_jax.families.family import Family, Head
 from latadj_jax.families.hf_config import HfConfig
-from latadj_jax.families.llama import Llama
-from latadj_jax.families.t5 import T5
+from latadj_jax.families.network import Network
+from latadj_jax.families.registry import FAMILIES
+from latadj_jax.tasks.features import FEATURES
+from latadj_jax.tasks.registry import TASKS, tasks_of
+from latadj_jax.tasks.task import Task
 
-MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama, "t5": T5}
 DTYPES = ("float32", "bfloat16")
 
 
@@ -32,8 +34,8 @@ class Model:
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
       dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
-      strategy: what word-vectors are ranked by, where no plan says another, see `ranking`; and
-        whether those removed are merged into others, see `merging`.
+      strategy: what word-vectors are ranked by, where no plan says another, and whether those
+        removed are merged into others; a name of strategies.py.
       remat: whether gradients compute each layer's activations again, which saves their memory.
     """
 
@@ -46,13 +48,12 @@ class Model:
     remat: bool = False
 
     def __post_init__(self):
-        tasks = ARCHITECTURES[self.config.model_type]
+        tasks = tasks_of(self.family)
         if self.task not in tasks:
             raise ValueError(
-                f"task {self.task!r} is not one of {self.config.model_type}'s: {', '.join(tasks)}."
+                f"task {self.task!r} is not one of {self.family.name}'s: {', '.join(tasks)}."
             )
-        if self.task == "classification" and len(self.config.labels) < 2:
-            raise ValueError("a classification needs two labels or more; pass num_labels.")
+        self.record.check(self.config)
         if self.profile is None:
             object.__setattr__(self, "profile", Profile.constant(self.config.num_layers))
         check_profile(self.profile)
@@ -74,23 +75,48 @@ class Model:
 
     def check_strategy(self, strategy: str) -> None:
         """Raises ValueError for one that is unknown, or not of this family."""
-        check_strategy(strategy)
-        own = MODULES[self.config.model_type].strategies
-        if strategy not in own:
+        if not self.family.takes(find(strategy)):
             raise ValueError(
-                f"strategy {strategy!r} is for other models; {self.config.model_type} has: "
-                f"{', '.join(own)}."
+                f"strategy {strategy!r} is for other models; {self.family.name} has: "
+                f"{', '.join(self.family.strategies)}."
             )
 
     @property
-    def module(self):
+    def family(self) -> Family:
+        """All that is known of its architecture."""
+        return FAMILIES[self.config.model_type]
+
+    @property
+    def record(self) -> Task:
+        """All that is known of its task."""
+        return TASKS[self.task]
+
+    @property
+    def module(self) -> Network:
         """The Flax module that computes it."""
-        module = MODULES[self.config.model_type]
-        return module(self.config, self.task, jnp.dtype(self.dtype), self.remat)
+        return Network(
+            self.family, self.record.head, self.config, jnp.dtype(self.dtype), self.remat
+        )
+
+    @property
+    def input_ranges(self) -> dict[str, int]:
+        """The inputs that it reads beside the mask, and how many values each can take."""
+        ranges = self.family.module.input_ranges(self.config)
+        return ranges | dict.fromkeys(self.head_inputs, self.config.vocab_size)
+
+    @property
+    def head(self) -> Head:
+        """What stands on top of the base model."""
+        return self.family.heads[self.record.head]
+
+    @property
+    def head_inputs(self) -> tuple[str, ...]:
+        """What its head reads beside what the base model does, and cannot do without."""
+        return self.head.inputs
 
     def check_start(self) -> None:
-        """Raises ValueError for a seq2seq model that does not know how a target begins."""
-        if self.task == "seq2seq" and self.config.decoder_start is None:
+        """Raises ValueError for a model that writes targets and does not know how one begins."""
+        if self.head_inputs and self.config.decoder_start is None:
             raise ValueError(
                 "the model's config.json has no decoder_start_token_id, the token that every "
                 "target begins with; add it (T5's is the id of the padding token)."
@@ -98,15 +124,24 @@ class Model:
 
     @property
     def encoder(self) -> "Model":
-        """Of a "seq2seq" model its encoder, with the same parameters; any other as it is."""
-        return self.replace(task="features") if self.task == "seq2seq" else self
+        """Of a model that writes, what it reads with, and the same parameters; else the model."""
+        return self.replace(task=FEATURES.name) if self.record.writes else self
 
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""
-        protected = MODULES[self.config.model_type].protected
         self.check_strategy(options.get("strategy", self.strategy))
-        options = {"strategy": self.strategy, "protected": protected, **options}
+        options = {"strategy": self.strategy, "protected": self.family.protected, **options}
         return make_plan(self.profile, alpha, length, **options)
+
+    def solve_alpha(self, lengths: Lengths, speedup: float) -> float:
+        """`solve_alpha` with this model's profile and protected positions, and what its head reads.
+
+        The one answer of this package to "which alpha is twice as fast as dense?".
+        """
+        return solve_alpha(
+            self.profile, lengths, speedup, protected=self.family.protected,
+            reads_all=self.record.reads_all,
+        )  # fmt: skip
 
 
 def check_model(model) -> None:
@@ -176,8 +211,7 @@ def resolve_rngs(plan: Plan, train: bool, rngs: Mapping[str, jax.Array] | None) 
     rngs = dict(rngs or {})
     for name, key in rngs.items():
         check_key(f"rngs[{name!r}]", key)
-    draws = plan.strategy == "random" and not plan.is_dense
-    for name, needed in (("dropout", train), ("eliminate", draws)):
+    for name, needed in (("dropout", train), ("eliminate", plan.draws)):
         if needed and name not in rngs:
             raise ValueError(f"this needs a key: pass rngs={{'{name}': jax.random.key(0)}}.")
     return rngs
@@ -195,8 +229,8 @@ def check_key(name: str, key) -> None:
 
 
 def rngs_for(plan: Plan) -> dict[str, jax.Array] | None:
-    """The key that a plan needs where its results must repeat: one for "random"."""
-    return {"eliminate": jax.random.key(0)} if plan.strategy == "random" else None
+    """The key that a plan needs where its results must repeat."""
+    return {"eliminate": jax.random.key(0)} if plan.draws else None
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def shardings(model: Model, tree, mesh: Mesh):
         for start in range(len(parts)):
             name = "/".join(parts[start:])
             if known.get(name) == leaf.shape:
-                spec = param_spec(model.config.model_type, name, leaf.shape, mesh)
+                spec = param_spec(name, leaf.shape, mesh)
                 return NamedSharding(mesh, spec)
         return NamedSharding(mesh, P())
 

@@ -1,7 +1,7 @@
 """Hugging Face weights to parameters and back.
 
-One rename table per family says which module of ours each tensor belongs to; `merge` loses nothing
-in silence.
+A family's record names the module of ours that each tensor belongs to; `merge` loses nothing in
+silence.
 """
 
 import logging
@@ -15,122 +15,20 @@ from latadj_jax.devices.mesh import fetch
 from latadj_jax.devices.param_specs import placer
 from latadj_jax.devices.processes import is_first_process
 from latadj_jax.errors import WeightsError
+from latadj_jax.families.family import BASE, Family, Head
 from latadj_jax.pretrained.weights import LEAVES
 
 log = logging.getLogger(__name__)
 
-# Our module path -> Hugging Face's, without the prefix that task models put before the base model.
-BERT = {
-    "embeddings/word": "embeddings.word_embeddings",
-    "embeddings/position": "embeddings.position_embeddings",
-    "embeddings/token_type": "embeddings.token_type_embeddings",
-    "embeddings/norm": "embeddings.LayerNorm",
-    "layer_{n}/query": "encoder.layer.{n}.attention.self.query",
-    "layer_{n}/key": "encoder.layer.{n}.attention.self.key",
-    "layer_{n}/value": "encoder.layer.{n}.attention.self.value",
-    "layer_{n}/attention_out": "encoder.layer.{n}.attention.output.dense",
-    "layer_{n}/attention_norm": "encoder.layer.{n}.attention.output.LayerNorm",
-    "layer_{n}/ff_in": "encoder.layer.{n}.intermediate.dense",
-    "layer_{n}/ff_out": "encoder.layer.{n}.output.dense",
-    "layer_{n}/ff_norm": "encoder.layer.{n}.output.LayerNorm",
-    "pooler": "pooler.dense",
-    "classifier": "classifier",
-}
-GPT2 = {
-    "word": "wte",
-    "position": "wpe",
-    "layer_{n}/attention_norm": "h.{n}.ln_1",
-    "layer_{n}/query": "h.{n}.attn.c_attn.query",
-    "layer_{n}/key": "h.{n}.attn.c_attn.key",
-    "layer_{n}/value": "h.{n}.attn.c_attn.value",
-    "layer_{n}/attention_out": "h.{n}.attn.c_proj",
-    "layer_{n}/ff_norm": "h.{n}.ln_2",
-    "layer_{n}/ff_in": "h.{n}.mlp.c_fc",
-    "layer_{n}/ff_out": "h.{n}.mlp.c_proj",
-    "final_norm": "ln_f",
-    "head": "lm_head",
-    "classifier": "score",
-}
-LLAMA = {
-    "word": "embed_tokens",
-    "layer_{n}/attention_norm": "layers.{n}.input_layernorm",
-    "layer_{n}/query": "layers.{n}.self_attn.q_proj",
-    "layer_{n}/key": "layers.{n}.self_attn.k_proj",
-    "layer_{n}/value": "layers.{n}.self_attn.v_proj",
-    "layer_{n}/attention_out": "layers.{n}.self_attn.o_proj",
-    "layer_{n}/ff_norm": "layers.{n}.post_attention_layernorm",
-    "layer_{n}/gate": "layers.{n}.mlp.gate_proj",
-    "layer_{n}/up": "layers.{n}.mlp.up_proj",
-    "layer_{n}/down": "layers.{n}.mlp.down_proj",
-    "final_norm": "norm",
-    "head": "lm_head",
-    "classifier": "score",
-}
-T5 = {
-    "shared": "shared",
-    "encoder_bias": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-    "encoder_layer_{n}/attention_norm": "encoder.block.{n}.layer.0.layer_norm",
-    "encoder_layer_{n}/query": "encoder.block.{n}.layer.0.SelfAttention.q",
-    "encoder_layer_{n}/key": "encoder.block.{n}.layer.0.SelfAttention.k",
-    "encoder_layer_{n}/value": "encoder.block.{n}.layer.0.SelfAttention.v",
-    "encoder_layer_{n}/attention_out": "encoder.block.{n}.layer.0.SelfAttention.o",
-    "encoder_layer_{n}/ff/norm": "encoder.block.{n}.layer.1.layer_norm",
-    "encoder_layer_{n}/ff/wide": "encoder.block.{n}.layer.1.DenseReluDense.wi",
-    "encoder_layer_{n}/ff/gate": "encoder.block.{n}.layer.1.DenseReluDense.wi_0",
-    "encoder_layer_{n}/ff/up": "encoder.block.{n}.layer.1.DenseReluDense.wi_1",
-    "encoder_layer_{n}/ff/down": "encoder.block.{n}.layer.1.DenseReluDense.wo",
-    "encoder_norm": "encoder.final_layer_norm",
-    "decoder_bias": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
-    "decoder_layer_{n}/attention_norm": "decoder.block.{n}.layer.0.layer_norm",
-    "decoder_layer_{n}/query": "decoder.block.{n}.layer.0.SelfAttention.q",
-    "decoder_layer_{n}/key": "decoder.block.{n}.layer.0.SelfAttention.k",
-    "decoder_layer_{n}/value": "decoder.block.{n}.layer.0.SelfAttention.v",
-    "decoder_layer_{n}/attention_out": "decoder.block.{n}.layer.0.SelfAttention.o",
-    "decoder_layer_{n}/cross_norm": "decoder.block.{n}.layer.1.layer_norm",
-    "decoder_layer_{n}/cross_query": "decoder.block.{n}.layer.1.EncDecAttention.q",
-    "decoder_layer_{n}/cross_key": "decoder.block.{n}.layer.1.EncDecAttention.k",
-    "decoder_layer_{n}/cross_value": "decoder.block.{n}.layer.1.EncDecAttention.v",
-    "decoder_layer_{n}/cross_out": "decoder.block.{n}.layer.1.EncDecAttention.o",
-    "decoder_layer_{n}/ff/norm": "decoder.block.{n}.layer.2.layer_norm",
-    "decoder_layer_{n}/ff/wide": "decoder.block.{n}.layer.2.DenseReluDense.wi",
-    "decoder_layer_{n}/ff/gate": "decoder.block.{n}.layer.2.DenseReluDense.wi_0",
-    "decoder_layer_{n}/ff/up": "decoder.block.{n}.layer.2.DenseReluDense.wi_1",
-    "decoder_layer_{n}/ff/down": "decoder.block.{n}.layer.2.DenseReluDense.wo",
-    "decoder_norm": "decoder.final_layer_norm",
-    "head": "lm_head",
-}
-RENAMES = {"bert": BERT, "gpt2": GPT2, "llama": LLAMA, "t5": T5}
-PREFIXES = {"bert": "bert.", "gpt2": "transformer.", "llama": "model.", "t5": ""}
-# Modules of ours that stand beside the base model, and those that a checkpoint may lack.
-BESIDE = ("classifier", "head")
-HEADS = {"bert": ("pooler", "classifier"), "gpt2": BESIDE, "llama": BESIDE, "t5": ()}
-# GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor, side by side.
-CONV1D = {"gpt2": ("query", "key", "value", "attention_out", "ff_in", "ff_out")}
-FUSED = {"gpt2": ("attn.c_attn", ("query", "key", "value"))}
-# Tensors of theirs that may be left over: heads of other tasks, and buffers that are no weights.
-DROPPED = {
-    "bert": re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$"),
-    "gpt2": re.compile(
-        r"(lm_head|score|classifier|qa_outputs|multiple_choice_head)\.|h\.\d+\.attn\.(masked_)?bias$"
-    ),
-    "llama": re.compile(r"(lm_head|score|qa_outputs)\.|.*rotary_emb\.inv_freq$"),
-    "t5": re.compile(
-        r"(encoder|decoder)\.embed_tokens\.weight$|lm_head\.|"
-        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
-    ),
-}
-# The embedding, and the names of what may be tied to it: files may hold one of them alone.
-TIED = {
-    "gpt2": ("transformer.wte.weight", "lm_head.weight"),
-    "llama": ("model.embed_tokens.weight", "lm_head.weight"),
-    "t5": ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
-}
-# Parts of a checkpoint that a task may do without, as a whole.
-PARTS = {"t5": "decoder."}
-
 
 def merge(
-    family: str, expected, tensors: Mapping[str, np.ndarray], dtype, seed: int, init_std: float
+    family: Family,
+    head: Head,
+    expected,
+    tensors: Mapping[str, np.ndarray],
+    dtype,
+    seed: int,
+    init_std: float,
 ):
     """Parameters in the shape of `expected`, filled with `tensors`.
 
@@ -145,15 +43,16 @@ def merge(
     """
     tensors = _split(family, {_canonical(family, n): array for n, array in tensors.items()})
     missing, misshaped, new, flat = [], [], [], {}
-    place = placer(family, dtype)
+    place = placer(dtype)
     leaves = flax.traverse_util.flatten_dict(expected)
+    names = {path: _torch_name(family, head, path) for path in leaves}
     # A head may be new as a whole; half of one was lost.
-    present = {path[0] for path in leaves if _torch_name(family, path) in tensors}
+    present = {path[0] for path in leaves if names[path] in tensors}
     for path, leaf in leaves.items():
-        name = _torch_name(family, path)
+        name = names[path]
         array = tensors.pop(name, None)
         if array is None:
-            if path[0] in HEADS[family] and path[0] not in present:
+            if path[0] in family.may_be_new and path[0] not in present:
                 new.append(name)
                 flat[path] = place(path, _new_leaf(path, leaf.shape, seed, init_std))
             else:
@@ -164,10 +63,10 @@ def merge(
             misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
             continue
         flat[path] = place(path, array)
-    part = PARTS.get(family)
-    if part and not any(_torch_name(family, path).startswith(part) for path in leaves):
+    part = family.optional
+    if part and not any(name.startswith(part) for name in names.values()):
         tensors = {name: array for name, array in tensors.items() if not name.startswith(part)}
-    unexpected = sorted(name for name in tensors if not DROPPED[family].match(name))
+    unexpected = sorted(name for name in tensors if not family.left_over.match(name))
     problems = [
         f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
         for what, names in
@@ -175,28 +74,39 @@ def merge(
         if names
     ]  # fmt: skip
     if problems:
-        raise WeightsError(f"the weights do not fit this {family} config; {'; '.join(problems)}.")
+        what = "; ".join(problems)
+        raise WeightsError(f"the weights do not fit this {family.name} config; {what}.")
     if new:
         log.warning("Drawn anew, as the checkpoint lacks them: %s", ", ".join(new))
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def with_embedding(family: str, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+def with_embedding(family: Family, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
     """`tensors` of a tied model, with the embedding under its own name too."""
-    own, *others = TIED[family]
-    if own in tensors or own.removeprefix(PREFIXES[family]) in tensors:
+    own, *others = family.embedding
+    if own in tensors or own.removeprefix(family.prefix) in tensors:
         return tensors
     found = [tensors[name] for name in others if name in tensors]
     return {**tensors, own: found[0]} if found else tensors
 
 
-def to_tensors(family: str, task: str, params) -> dict[str, np.ndarray]:
-    """`params` on the host, under torch names and in torch layout; of the first process only."""
-    tensors = {}
+def without_head(head: Head, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """`tensors` but for those that stand beside the base model."""
+    prefixes = tuple(f"{name}." for name in head.names.values())
+    return {name: array for name, array in tensors.items() if not name.startswith(prefixes)}
+
+
+def to_tensors(family: Family, kind: str, params) -> dict[str, np.ndarray]:
+    """`params` on the host, under torch names and in torch layout; of the first process only.
+
+    Args:
+      kind: of the head.
+    """
+    tensors, head = {}, family.heads[kind]
     for path, array in flax.traverse_util.flatten_dict(params).items():
-        name = _torch_name(family, path)
-        if task != "features" and path[0] not in BESIDE:
-            name = PREFIXES[family] + name
+        name = _torch_name(family, head, path)
+        if kind != BASE and _pattern(path)[0] not in head.names:
+            name = family.prefix + name
         array = fetch(array)
         if not is_first_process():
             continue
@@ -204,25 +114,31 @@ def to_tensors(family: str, task: str, params) -> dict[str, np.ndarray]:
     return _join(family, tensors)
 
 
-def _canonical(family: str, name: str) -> str:
+def _canonical(family: Family, name: str) -> str:
     """Torch name without the base model's prefix, and with today's names for norm weights."""
-    name = name.removeprefix(PREFIXES[family])
+    name = name.removeprefix(family.prefix)
     return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
 
 
-def _torch_name(family: str, path: tuple[str, ...]) -> str:
-    *module, leaf = path
-    number = re.search(r"(?<=layer_)\d+", module[0])
-    ours = "/".join(module)
-    if number:
-        ours = ours.replace(f"layer_{number[0]}/", "layer_{n}/", 1)
-    theirs = RENAMES[family][ours]
-    return f"{theirs.format(n=number[0]) if number else theirs}.{LEAVES[leaf]}"
+def _torch_name(family: Family, head: Head, path: tuple[str, ...]) -> str:
+    ours, number = _pattern(path)
+    theirs = head.names.get(ours) or family.names[ours]
+    return f"{theirs.format(n=number)}.{LEAVES[path[-1]]}"
 
 
-def _split(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _pattern(path: tuple[str, ...]) -> tuple[str, str]:
+    """A module's path with {n} for the number of its layer, and the number."""
+    ours, number = "/".join(path[:-1]), re.search(r"(?<=layer_)\d+", path[0])
+    if not number:
+        return ours, ""
+    return ours.replace(f"layer_{number[0]}/", "layer_{n}/", 1), number[0]
+
+
+def _split(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """`tensors` with each fused one in parts, along its last axis."""
-    fused, parts = FUSED.get(family, ("no such name", ()))
+    fused, parts = family.fused
+    if not fused:
+        return dict(tensors)
     split = {}
     for name, array in tensors.items():
         before, found, leaf = name.partition(f"{fused}.")
@@ -234,9 +150,11 @@ def _split(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return split
 
 
-def _join(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _join(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The other way round."""
-    fused, parts = FUSED.get(family, ("no such name", ()))
+    fused, parts = family.fused
+    if not fused:
+        return dict(tensors)
     joined, of_fused = {}, {}
     for name, array in tensors.items():
         before, found, rest = name.partition(f"{fused}.")
@@ -251,8 +169,8 @@ def _join(family: str, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
     }
 
 
-def _is_transposed(family: str, path: tuple[str, ...]) -> bool:
-    return path[-1] == "kernel" and path[-2] not in CONV1D.get(family, ())
+def _is_transposed(family: Family, path: tuple[str, ...]) -> bool:
+    return path[-1] == "kernel" and path[-2] not in family.conv1d
 
 
 def _new_leaf(path: tuple[str, ...], shape, seed: int, std: float) -> np.ndarray:

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latadj_jax.checks import check_integer
-from latadj_jax.elimination.plan import check_alpha, check_strategy
+from latadj_jax.elimination.plan import check_alpha
 from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.strategies import SCORE, find
 from latadj_jax.errors import ConfigError
-from latadj_jax.families.config import ARCHITECTURES, config_from_hf
 from latadj_jax.families.hf_config import label_names
+from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.model.model import (
     DTYPES,
     Model,
@@ -18,6 +19,9 @@ from latadj_jax.model.model import (
 )
 from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.sources import resolve
+from latadj_jax.tasks.features import FEATURES
+from latadj_jax.tasks.registry import TASKS
+from latadj_jax.tasks.regression import REGRESSION
 
 
 def from_pretrained(
@@ -35,7 +39,8 @@ def from_pretrained(
         pytorch_model.bin), a .gguf file of a Llama, a hub id, or "package:NAME/path" for a folder
         or file inside an installed package.
       task: "features", "classification", "regression", "lm" or "seq2seq"; by default what
-        the architectures in config.json say.
+        the architectures in config.json say. Named, it is a new head where the checkpoint has
+        none, and "features" leaves the checkpoint's head behind.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
@@ -59,15 +64,15 @@ def from_pretrained(
     is_gguf = path.suffix == ".gguf"
     hf = gguf.read_config(path) if is_gguf else _read_config(path)
     config = config_from_hf(hf)
-    own_task = _task_of(hf)
-    task = task or own_task
-    if task == "multi-label classification":
-        raise ConfigError(
-            "problem_type 'multi_label_classification' is not implemented; name another task."
-        )
-    if num_labels is not None and task not in ("classification", "regression"):
-        raise ValueError(f"num_labels is for classification and regression; the task is {task!r}.")
-    if num_labels is None and task == "regression" and own_task != "regression":
+    own = _own_task(hf)
+    task = task or own
+    if task is None:
+        raise ConfigError(_no_head(hf))
+    record = TASKS.get(task)  # of a task that is not known `Model` says so below
+    if num_labels is not None and not (record and record.labelled):
+        labelled = " and ".join(name for name, known in TASKS.items() if known.labelled)
+        raise ValueError(f"num_labels is for {labelled}; the task is {task!r}.")
+    if num_labels is None and task == REGRESSION.name and own != task:
         num_labels = 1
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
@@ -76,30 +81,42 @@ def from_pretrained(
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
     if config.tied:
-        tensors = convert.with_embedding(config.model_type, tensors)
+        tensors = convert.with_embedding(FAMILIES[config.model_type], tensors)
     model = Model(config.fitted(tensors), task, dtype=dtype, **elimination)
     if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
-        head = convert.RENAMES[config.model_type]["classifier"]
-        tensors = {name: t for name, t in tensors.items() if not name.startswith(f"{head}.")}
+        tensors = convert.without_head(model.head, tensors)
     params = convert.merge(
-        config.model_type, param_shapes(model), tensors, dtype, seed, config.initializer_range
-    )
+        model.family, model.head, param_shapes(model), tensors, dtype, seed,
+        config.initializer_range,
+    )  # fmt: skip
     return model, params
 
 
-def _task_of(hf: Mapping) -> str:
-    known = ARCHITECTURES[hf["model_type"]]
-    own = hf.get("architectures") or ()
-    if not isinstance(own, (list, tuple)):
-        raise ConfigError(f"config.json: architectures must be a list; it is {own!r}.")
-    tasks = [task for task, name in known.items() if name in own]
-    if not tasks or "classification" not in tasks:
-        return tasks[0] if tasks else "features"
-    if hf.get("problem_type") == "multi_label_classification":
-        return "multi-label classification"
-    labels = hf.get("id2label") or range(hf.get("num_labels", 2))
-    regression = hf.get("problem_type") == "regression" or len(labels) == 1
-    return "regression" if regression else "classification"
+def _own_task(hf: Mapping) -> str | None:
+    """The task that a config's architectures name; None where it is not implemented."""
+    names = hf.get("architectures") or ()
+    if not isinstance(names, (list, tuple)):
+        raise ConfigError(f"config.json: architectures must be a list; it is {names!r}.")
+    if not names:
+        return FEATURES.name
+    heads = FAMILIES[hf["model_type"]].heads
+    kinds = {kind for kind, head in heads.items() if head.architecture in names}
+    meant = [t.name for t in TASKS.values() if t.head in kinds and t.is_meant(hf)]
+    # A regression is told from a classification by its one label: the narrower one comes last.
+    return meant[-1] if meant else None
+
+
+def _no_head(hf: Mapping) -> str:
+    """Why a checkpoint with a head cannot be read as what it is."""
+    heads = FAMILIES[hf["model_type"]].heads.values()
+    known, names = [head.architecture for head in heads], hf["architectures"]
+    fix = "name another task, e.g. task='features'"
+    if set(known) & set(names):
+        return f"problem_type {hf.get('problem_type')!r} is not implemented; {fix}."
+    return (
+        f"the head of {', '.join(map(str, names))} is not implemented ({', '.join(known)} are); "
+        f"{fix}."
+    )
 
 
 def _read_config(folder: Path) -> dict:
@@ -122,8 +139,7 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
         if profile.num_layers != num_layers:
             raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
         check_alpha(values["alpha"])
-        strategy = values.get("strategy", "score")
-        check_strategy(strategy)
+        strategy = find(values.get("strategy", SCORE.name)).name
         return {"alpha": values["alpha"], "profile": profile, "strategy": strategy}
     except KeyError as error:
         raise ConfigError(f"{file} cannot be used: it has no {error}.") from None

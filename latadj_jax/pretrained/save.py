@@ -11,7 +11,6 @@ import jax
 from safetensors.numpy import save_file
 
 from latadj_jax.devices.processes import first_alone
-from latadj_jax.families.config import ARCHITECTURES
 from latadj_jax.model.model import Model, check_model, check_params
 from latadj_jax.pretrained import convert
 
@@ -38,7 +37,7 @@ def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=Non
     if not (tokenizer is None or hasattr(tokenizer, "save_pretrained")):
         raise ValueError(f"tokenizer must be one of transformers; it is {tokenizer!r}.")
     dtype = str(jax.tree.leaves(params)[0].dtype)
-    tensors = convert.to_tensors(model.config.model_type, model.task, params)
+    tensors = convert.to_tensors(model.family, model.record.head, params)
     first_alone(lambda: _write(path, model, dtype, tensors, tokenizer))
 
 
@@ -83,12 +82,11 @@ def _move_in(files: list[Path], path: Path, old: Path) -> None:
 
 def _hf_config(model: Model, dtype: str) -> dict:
     hf = model.config.to_hf()
-    hf["architectures"] = [ARCHITECTURES[model.config.model_type][model.task]]
+    hf["architectures"] = [model.head.architecture]
     hf["dtype"] = dtype
     hf.pop("torch_dtype", None)  # the older name of dtype
-    if model.task in ("classification", "regression"):
-        single = "single_label_classification"
-        hf["problem_type"] = single if model.task == "classification" else "regression"
+    if model.record.problem_type:
+        hf["problem_type"] = model.record.problem_type
     return hf
 
 

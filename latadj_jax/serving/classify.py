@@ -17,10 +17,8 @@ from itertools import islice
 from typing import TextIO
 
 import numpy as np
-from scipy.special import softmax
 
 from latadj_jax.elimination.plan import parse_alpha
-from latadj_jax.elimination.speedup import solve_alpha
 from latadj_jax.errors import TextError
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
@@ -53,10 +51,10 @@ def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Ite
 
 
 def _answer(model, logits_C: np.ndarray) -> str:
-    if model.task == "regression":
-        return "\t".join(f"{value:.4f}" for value in logits_C)
-    best = int(logits_C.argmax())
-    return f"{model.config.labels[best]}\t{softmax(logits_C)[best]:.4f}"
+    answer = model.record.answer(model.config.labels, logits_C)
+    if answer.values:
+        return "\t".join(f"{value:.4f}" for value in answer.values)
+    return f"{answer.label}\t{answer.probability:.4f}"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -94,17 +92,16 @@ def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
     if args.infeasible and args.latency_ms is None:
         raise ValueError("--infeasible needs --latency_ms.")
     longest = max(args.buckets or (128,))
-    protected = model.plan(None, longest).floor
     alpha = model.alpha
     if args.latency_ms is not None:
         alphas = []
         with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
             for speed in (1.5, 2.0, 3.0, 4.0):
-                alphas.append(solve_alpha(model.profile, longest, speed, protected=protected))
+                alphas.append(model.solve_alpha(longest, speed))
         asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible or "raise"}
         return model.replace(alpha=None), tuple(alphas), asked
     if args.speedup is not None:
-        alpha = solve_alpha(model.profile, longest, args.speedup, protected=protected)
+        alpha = model.solve_alpha(longest, args.speedup)
     elif args.alpha is not None:
         alpha = parse_alpha(args.alpha)
     return model.replace(alpha=alpha), (), {}

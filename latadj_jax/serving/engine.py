@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.elimination.plan import alphas_of, slowest_first
+from latadj_jax.elimination.strategies import find
 from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.serving.batcher import DynamicBatcher
@@ -31,6 +32,7 @@ from latadj_jax.serving.latencies import (
 )
 from latadj_jax.serving.programs import Programs, Shape
 from latadj_jax.serving.requests import batches, encode_requests
+from latadj_jax.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +71,13 @@ class Engine:
         Raises:
           ValueError: what cannot work.
         """
-        if model.task not in ("classification", "regression"):
+        if not model.record.labelled:
+            served = " and ".join(name for name, task in TASKS.items() if task.labelled)
+            raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
+        if find(model.strategy).draws:
             raise ValueError(
-                f"the engine serves classification and regression; the model is for {model.task!r}."
+                f"strategy {model.strategy!r} gives no answer twice; the engine needs another."
             )
-        if model.strategy == "random":
-            raise ValueError("strategy 'random' gives no answer twice; the engine needs another.")
         check_params(model, params)
         self.alphas = slowest_first((model.alpha, *alphas_of(alphas)))
         self.buckets = serving_buckets(buckets, model.config.max_positions)
@@ -82,9 +85,7 @@ class Engine:
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
         self._latency_file = Path(latency_file) if latency_file else None
-        names = [
-            n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)
-        ]
+        names = [n for n in tokenizer.model_input_names if n in model.input_ranges]
         self._programs = Programs(model, params, tuple(names))
         self._latencies: dict[Shape, Latency] = {}
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
@@ -207,7 +208,7 @@ class Engine:
                 self.tokenizer,
                 texts,
                 keys=self._programs.keys,
-                ranges=self.model.module.input_ranges(self.model.config),
+                ranges=self.model.input_ranges,
                 max_length=self.buckets[-1],
                 truncate=self.truncate,
             )

@@ -22,15 +22,12 @@ from tqdm import tqdm
 
 from latadj_jax.elimination.plan import alphas_of, slowest_first
 from latadj_jax.elimination.speedup import expected_speedup
+from latadj_jax.elimination.strategies import find
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model, check_params
+from latadj_jax.tasks.registry import TASKS
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-OUTPUTS = {
-    "classification": ("logits",),
-    "regression": ("logits",),
-    "features": ("hidden", "pooled", "positions"),
-}
 
 
 def export_programs(
@@ -63,7 +60,7 @@ def export_programs(
     check_params(model, params)
     alphas = slowest_first((None, model.alpha, *alphas_of(alphas)))
     buckets = serving_buckets(buckets, model.config.max_positions)
-    names = [n for n in tokenizer.model_input_names if n in model.module.input_ranges(model.config)]
+    names = [n for n in tokenizer.model_input_names if n in model.input_ranges]
     flat = flatten_dict(params, sep="/")
 
     about = {
@@ -107,23 +104,22 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
 
 
 def _check(folder: Path, model: Model) -> None:
-    if model.task not in OUTPUTS:
+    if not model.record.outputs:
+        exported = ", ".join(name for name, task in TASKS.items() if task.outputs)
+        raise ValueError(f"a program is exported for {exported}; the model is for {model.task!r}.")
+    if find(model.strategy).draws:
         raise ValueError(
-            f"a program is exported for {', '.join(OUTPUTS)}; the model is for {model.task!r}."
+            f"strategy {model.strategy!r} needs a key at each call; it is not exported."
         )
-    if model.strategy == "random":
-        raise ValueError("strategy 'random' needs a key at each call; it is not exported.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not empty; export into a new folder.")
 
 
 def _program(model: Model, flat, names: list[str], plan) -> export.Exported:
-    needs_all = model.task == "features"
-
     def run(flat, inputs):
         params = unflatten_dict(flat, sep="/")
-        out = model.module.apply({"params": params}, inputs, plan if needs_all else plan.for_head())
-        given = {name: getattr(out, name) for name in OUTPUTS[model.task]}
+        out = model.module.apply({"params": params}, inputs, model.record.plan(plan))
+        given = {name: getattr(out, name) for name in model.record.outputs}
         return {name: value for name, value in given.items() if value is not None}
 
     (batch,) = export.symbolic_shape("B")

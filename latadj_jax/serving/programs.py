@@ -46,11 +46,13 @@ class Programs:
             self._compiled[shape] = self._lower(shape).compile()
 
     def _lower(self, shape: Shape):
-        module, plan = self.model.module, self.model.plan(shape.alpha, shape.length).for_head()
+        (output,) = self.model.record.outputs  # a row for each text
+        module, plan = self.model.module, self.model.plan(shape.alpha, shape.length)
+        plan = self.model.record.plan(plan)
 
         def logits(params, inputs):
             def run(inputs):
-                return module.apply({"params": params}, inputs, plan).logits
+                return getattr(module.apply({"params": params}, inputs, plan), output)
 
             return in_parts(run, inputs)
 

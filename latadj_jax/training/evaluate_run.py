@@ -9,7 +9,7 @@ from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.plan import check_alpha
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
-from latadj_jax.training.jobs.registry import KINDS
+from latadj_jax.training.jobs.registry import kind_of
 from latadj_jax.training.run_folder import load_settings, model_of
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def evaluate_run(
     model, params = from_pretrained(folder)  # float32, as the run that trained them holds them
     model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(folder))
-    kind = KINDS[model.task]
+    kind = kind_of(model.record)
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
     alphas = alphas or (() if model.alpha is None else (model.alpha,))
     results = evaluate(model, params, alphas=alphas)

@@ -7,13 +7,9 @@ from latadj_jax.elimination.plan import COUNTS, check_alpha
 from latadj_jax.elimination.profile import FITS
 from latadj_jax.elimination.strategies import STRATEGIES
 from latadj_jax.errors import SettingsError
+from latadj_jax.tasks.registry import TASKS
 
-METRICS = {
-    "classification": ("accuracy", "f1", "matthews"),
-    "regression": ("pearson", "spearman"),
-    "lm": ("perplexity",),
-    "seq2seq": ("bleu", "chrf", "exact_match"),
-}
+METRICS = {task.name: task.metrics for task in TASKS.values() if task.metrics}
 
 
 def check(s) -> None:
@@ -63,7 +59,7 @@ def check(s) -> None:
             f"lengths from 1 to data.max_length ({d.max_length})",
         )
     if d.teacher:
-        ok = s.model.task in ("classification", "regression")
+        ok = TASKS[s.model.task].labelled
         need(ok, "data.teacher", d.teacher, f"'' for a model of task {s.model.task}")
     not_negative("data.max_train_examples", d.max_train_examples)
     not_negative("data.max_eval_examples", d.max_eval_examples)
@@ -75,9 +71,9 @@ def check(s) -> None:
     need(0 <= s.lm.prompt < s.lm.window, "lm.prompt", s.lm.prompt, "0, or less than lm.window")
     one_of("lm.mode", s.lm.mode, ("sliding", "whole"))
     not_negative("lm.max_windows", s.lm.max_windows)
-    if s.model.task in ("classification", "regression") and not s.model.source:
+    if TASKS[s.model.task].labelled and not s.model.source:
         raise SettingsError(f"config.model.source names no model for a {s.model.task}.")
-    if s.model.task == "seq2seq":
+    if TASKS[s.model.task].labels == "text":
         need(bool(d.labelled_by), "data.label_column", "", "the column of target texts")
         for key in ("text_columns", "local_text_columns"):
             columns = getattr(d, key) or ("",)
@@ -91,7 +87,7 @@ def check(s) -> None:
     one_of("elimination.strategy", e.strategy or "score", STRATEGIES)
     one_of("elimination.fit", e.fit, (*FITS, "falling"))
     if e.fit == "falling":
-        need(s.model.task in ("classification", "regression"), "elimination.fit", e.fit,
+        need(TASKS[s.model.task].labelled, "elimination.fit", e.fit,
              f"one of {', '.join(FITS)} for a model of task {s.model.task}")  # fmt: skip
     not_negative("elimination.calibration_examples", e.calibration_examples)
     for layer in e.layers:

@@ -12,7 +12,6 @@ from latadj_jax.devices.mesh import by_rows
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.model import placement
 from latadj_jax.model.model import Model, param_shapes
-from latadj_jax.tasks import losses as task_losses
 from latadj_jax.training import losses
 
 
@@ -64,7 +63,7 @@ def train_step(s: Step, state: TrainState, batch, key: jax.Array):
     random numbers of dropout.
     """
     key = jax.random.fold_in(key, state.step)
-    weight = jnp.maximum(losses.total_weight(s.model, batch, s.plans[0]), 1.0)
+    weight = jnp.maximum(s.model.record.weight(batch, s.plans[0]), 1.0)
 
     def loss_fn(params, part, key):
         return _total_loss(s, params, part, key) / weight
@@ -103,12 +102,12 @@ def _total_loss(s: Step, params, batch, key: jax.Array) -> jax.Array:
     for n, plan in enumerate(s.plans):
         streams = jax.random.split(jax.random.fold_in(key, n) if n else key)
         rngs = {"dropout": streams[0], "eliminate": streams[1]}
-        logits, targets, weights = losses.outcome(s.model, params, batch, plan, True, rngs)
-        loss = task_losses.total_loss(s.model.task, logits, targets, weights)
+        found = losses.outcome(s.model, params, batch, plan, True, rngs)
+        loss = s.model.record.total_loss(found)
         if s.distill and teacher is None:
-            teacher = logits
+            teacher = found.logits
         elif s.distill:
-            distance = task_losses.total_distance(s.model.task, logits, teacher, weights)
+            distance = s.model.record.distance(found.logits, teacher, found.weights)
             loss = (1 - s.distill) * loss + s.distill * distance
         total += loss
     return total / len(s.plans)
@@ -118,5 +117,5 @@ def _total_loss(s: Step, params, batch, key: jax.Array) -> jax.Array:
 def evaluation_loss(model: Model, plan: Plan, params, batch):
     """(sum of losses, sum of weights) of a batch, without dropout; its mean is what to watch."""
     rngs = {"eliminate": jax.random.key(0)}
-    logits, targets, weights = losses.outcome(model, params, batch, plan, False, rngs)
-    return task_losses.total_loss(model.task, logits, targets, weights), jnp.sum(weights)
+    found = losses.outcome(model, params, batch, plan, False, rngs)
+    return model.record.total_loss(found), jnp.sum(found.weights)

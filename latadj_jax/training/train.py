@@ -1,7 +1,7 @@
 """Fine-tuning with elimination on: one flat run from settings to a report."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from latadj_jax.model.calibrate import calibrate
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import check_heads
 from latadj_jax.pretrained.save import save_pretrained
+from latadj_jax.tasks.registry import TASKS
 from latadj_jax.training.checkpoints import Checkpoints
 from latadj_jax.training.jobs.job import Job
-from latadj_jax.training.jobs.registry import KINDS
+from latadj_jax.training.jobs.registry import kind_of
 from latadj_jax.training.metrics_log import MetricsLog, require_tensorboard
 from latadj_jax.training.optimizer import learning_rate, make_optimizer
 from latadj_jax.training.run_folder import PROFILE_FILE, check_data, check_workdir, claimed_workdir
@@ -32,6 +33,9 @@ from latadj_jax.training.sigterm import Stopped, stop_requests
 from latadj_jax.training.steps import Step, abstract_state, evaluation_loss, first_state, train_step
 
 log = logging.getLogger(__name__)
+
+# Of (model, elimination settings, length, seed, step from 1): the plans that the step trains.
+PlansOf = Callable[[Model, EliminationSettings, int, int, int], tuple[Plan, ...]]
 
 
 def train(settings: Settings) -> dict:
@@ -61,7 +65,7 @@ def train(settings: Settings) -> dict:
 
 def _train(settings: Settings) -> dict:
     # ---- model and data ---------------------------------------------------------------------
-    job = together(lambda: KINDS[settings.model.task].load(settings))
+    job = together(lambda: kind_of(TASKS[settings.model.task]).load(settings))
     check_heads(job.model)
     fingerprint = job.data.fingerprint()  # before a teacher says what each device makes of it
     if job.teach:
@@ -95,7 +99,7 @@ def calibrated(job: Job, settings: Settings) -> Profile:
     if e.layers:
         return Profile.at_layers(num_layers, e.layers)
     if e.fit == "falling":
-        return Profile.falling(num_layers)
+        return Profile.falling(num_layers, job.model.record.reads_all)
     if not e.calibration_examples:
         return Profile.constant(num_layers)
     rng = np.random.default_rng(settings.seed)
@@ -106,8 +110,15 @@ def calibrated(job: Job, settings: Settings) -> Profile:
     return calibrate(job.model, job.params, progress, e.fit)
 
 
-def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
-    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`."""
+def fine_tune(
+    model: Model, job: Job, settings: Settings, workdir: Path, plans_of: PlansOf | None = None
+):
+    """The parameters after all steps; checkpoints and metrics.jsonl go to `workdir`.
+
+    Args:
+      plans_of: in place of `plans_of_step`.
+    """
+    plans_of = plans_of or plans_of_step
     t, e = settings.train, settings.elimination
     trained = model.replace(remat=t.remat)
     steps_per_epoch = -(-len(job.data.examples) // t.batch_size)
@@ -135,7 +146,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
             )
             for step, batch in batches:
                 length = job.planned[batch["input_ids"].shape[1]]
-                plans = plans_of_step(trained, e, length, settings.seed, step)
+                plans = plans_of(trained, e, length, settings.seed, step)
                 what = Step(trained, optimizer, plans, e.distill, t.accumulate)
                 state, loss = train_step(what, state, spread(batch, t.batch_size), key)
                 losses.append(loss)

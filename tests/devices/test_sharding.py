@@ -20,8 +20,10 @@ from latadj_jax.data.encoded import Encoded
 from latadj_jax.devices import param_specs
 from latadj_jax.devices.mesh import make_mesh, own_rows, spread
 from latadj_jax.evaluation.evaluate import predict
-from latadj_jax.families.config import ARCHITECTURES
+from latadj_jax.families.registry import FAMILIES as FAMILIES_BY_NAME
 from latadj_jax.model import placement
+from latadj_jax.model.model import param_shapes
+from latadj_jax.tasks.registry import tasks_of
 from latadj_jax.training.checkpoints import Checkpoints
 from latadj_jax.training.steps import abstract_state, first_state, train_step
 
@@ -128,7 +130,7 @@ def gathered_shapes(text: str) -> list[tuple[int, ...]]:
 def test_only_parameters_are_gathered(family):
     """An all-gather of activations would cost what the mesh was to save."""
     what = sharded_run.step_of(family)
-    shapes = {leaf.shape for leaf in jax.tree.leaves(latadj_jax.model.param_shapes(what.model))}
+    shapes = {leaf.shape for leaf in jax.tree.leaves(param_shapes(what.model))}
     # Kernels of heads may be gathered as [D, H, C], and transposed.
     allowed = {tuple(sorted(n for n in shape if n > 1)) for shape in shapes}
     gathered = gathered_shapes(compiled_step(family, (2, 4, 1)))
@@ -144,17 +146,28 @@ def test_gradients_are_summed_over_devices(family):
     assert not gathered_shapes(text)  # parameters are whole everywhere
 
 
-def test_every_family_has_rules_and_they_name_parameters():
-    assert param_specs.RULES.keys() == ARCHITECTURES.keys()
-    for family, rules in param_specs.RULES.items():
-        biased = {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
-        names = set()
-        for task in {*ARCHITECTURES[family]} - {"features"}:
-            model = tiny.make_model(family, task, tie_word_embeddings=False, **biased)
-            leaves = jax.tree.leaves_with_path(latadj_jax.model.param_shapes(model))
-            names |= {jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in leaves}
-        for rule in rules:
-            assert any(re.search(rf"(^|/){rule}$", name) for name in names), (family, rule)
+def parameters_of(family: str) -> set[str]:
+    biased = {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
+    names = set()
+    for task in {*tasks_of(FAMILIES_BY_NAME[family])} - {"features"}:
+        model = tiny.make_model(family, task, tie_word_embeddings=False, **biased)
+        leaves = jax.tree.leaves_with_path(param_shapes(model))
+        names |= {jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in leaves}
+    return names
+
+
+def test_every_kernel_and_table_is_split_and_every_pattern_names_some():
+    """A new family's parameters have the house's names, or a pattern of their own."""
+    every = {family: parameters_of(family) for family in tiny.FAMILIES}
+    for pattern in param_specs.PATTERNS:
+        found = re.compile(rf"(^|/){pattern}$").search
+        assert any(found(name) for names in every.values() for name in names), pattern
+    whole = ("encoder_bias/embedding", "decoder_bias/embedding", "classifier/kernel")  # fmt: skip
+    for family, names in every.items():
+        for name in names:
+            if name.endswith(("/kernel", "/embedding")) and not name.endswith(whole):
+                matched = [p for p in param_specs.PATTERNS if re.search(rf"(^|/){p}$", name)]
+                assert len(matched) == 1, (family, name)
 
 
 def test_accumulating_changes_nothing_but_memory():

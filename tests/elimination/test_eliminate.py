@@ -9,7 +9,7 @@ import pytest
 from hypothesis.extra import numpy as hnp
 
 from latadj_jax.elimination.eliminate import put_back, select, take, take_positions
-from latadj_jax.elimination.strategies import ranking
+from latadj_jax.elimination.strategies import RANDOM, find
 
 B, L = 3, 7
 select_jit = jax.jit(select, static_argnames="size")
@@ -136,19 +136,24 @@ def test_put_back_overwrites_only_the_named_rows():
 
 @pytest.mark.parametrize(("strategy", "kept"), [("score", [1, 4]), ("tail", [0, 1])])
 def test_strategy_decides_who_stays(strategy, kept):
-    scores, positions = jnp.array([[0.1, 3.0, 0.2, 1.0, 2.0]]), jnp.arange(5)[None, :]
-    assert keep(ranking(strategy, scores, positions, None)[0], 2, 2) == kept
+    have = {
+        "scores_BL": jnp.array([[0.1, 3.0, 0.2, 1.0, 2.0]]),
+        "positions_BL": jnp.arange(5, dtype=jnp.int32)[None, :],
+    }
+    wanted = {name: have[name] for name in find(strategy).needs}
+    assert keep(find(strategy).rank(**wanted)[0], 2, 2) == kept
 
 
 def test_random_strategy_follows_the_key_alone_and_keeps_all_equally_often():
-    """Fails where the draw depends on scores, or prefers some positions."""
-    draw = functools.partial(ranking, "random", jnp.zeros((2000, 5)), jnp.zeros((2000, 5), int))
+    """Fails where the draw depends on more than the key, or prefers some positions."""
+    draw = functools.partial(RANDOM.rank, jnp.zeros((2000, 5), jnp.int32))
     rank = draw(jax.random.key(0))
     np.testing.assert_array_equal(rank, draw(jax.random.key(0)))
     assert not np.array_equal(rank, draw(jax.random.key(1)))
-    np.testing.assert_array_equal(
-        rank, ranking("random", jnp.ones((2000, 5)), jnp.zeros((2000, 5), int), jax.random.key(0))
-    )
+    other = jnp.arange(10000, dtype=jnp.int32).reshape(2000, 5)
+    np.testing.assert_array_equal(rank, RANDOM.rank(other, jax.random.key(0)))
+    assert RANDOM.draws
+    assert not find("score").draws
     all_B, none_B = jnp.ones((2000, 5), bool), jnp.zeros((2000, 5), bool)
     rows = select_jit(rank, all_B, none_B, jnp.full(2000, 2), size=2)
     shares = np.bincount(np.asarray(rows).ravel(), minlength=5) / 2000

@@ -143,3 +143,24 @@ def test_macs_count_what_merging_computes():
         found[strategy] = compiled.cost_analysis()["flops"], latadj_jax.macs(model, plan)
     flops, macs = (after - before for before, after in zip(*found.values(), strict=True))
     assert flops == pytest.approx(2 * macs, rel=0.1)
+
+
+@pytest.mark.parametrize("strategy", ["score", "merge"])
+def test_sizes_say_how_many_tokens_each_word_vector_stands_for(strategy):
+    """Merged ones stand for all tokens but those of CLS; forgotten ones for nothing."""
+    model, params = tiny.make("bert", "classification")
+    batch, slots = tiny.mixed_batch()
+    plan = model.plan(1.0, 16, strategy=strategy)
+    out = latadj_jax.apply(model, params, batch, plan=plan)
+    kept_BK = np.asarray(out.positions) >= 0
+    assert out.sizes.dtype == np.float32
+    np.testing.assert_array_equal(np.asarray(out.sizes)[~kept_BK], 0)
+    tokens = [len(at) for at in slots]
+    expected = tokens if strategy == "merge" else kept_BK.sum(axis=1)
+    np.testing.assert_allclose(out.sizes.sum(axis=1), expected, rtol=1e-6)
+    assert (out.sizes.max() > 1) == (strategy == "merge")
+    for whole in (
+        latadj_jax.apply(model, params, batch),
+        latadj_jax.apply(model, params, batch, plan=plan, restore=True),
+    ):
+        np.testing.assert_array_equal(whole.sizes, batch["attention_mask"].astype(np.float32))

@@ -94,19 +94,17 @@ def test_counts_never_fall_when_the_example_grows(rates, alpha, length):
     assert (np.diff(make_plan(Profile(rates), alpha, length).table, axis=0) >= 0).all()
 
 
-@hypothesis.given(rates, alphas, lengths, st.integers(1, 40))
-def test_buffers_hold_the_counts_and_are_rounded_up(rates, alpha, length, multiple_of):
-    plan = make_plan(Profile(rates), alpha, length, multiple_of=multiple_of)
-    assert len(plan.sizes) == plan.num_layers == len(rates)
-    for size, count, before in zip(plan.sizes, plan.counts, (length, *plan.sizes), strict=False):
-        assert count <= size <= before
-        assert size % multiple_of == 0 or size == length
-        assert size - count < multiple_of
+@hypothesis.given(rates, alphas, lengths)
+def test_buffers_hold_the_counts_of_every_example(rates, alpha, length):
+    plan = make_plan(Profile(rates), alpha, length)
+    assert len(plan.counts) == plan.num_layers == len(rates)
+    assert (plan.table <= np.asarray(plan.counts)).all()
+    assert list(plan.counts) == sorted(plan.counts, reverse=True)
 
 
-def test_buffers_are_the_counts_without_rounding():
+def test_buffers_are_the_counts_of_the_whole_length():
     plan = make_plan(Profile.constant(3), 0.7, 20)
-    assert plan.sizes == plan.counts == (14, 9, 6)
+    assert plan.counts == (14, 9, 6)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +162,8 @@ def test_equal_plans_are_one_key():
     assert len(plan.table) == 33  # cached properties must not change the hash
     assert {plan: 1}[make_plan(*args)] == 1
     assert plan != make_plan(*args, count="padded")
-    assert plan != make_plan(*args, multiple_of=8)
-    assert all(type(n) is int for n in (*plan.counts, *plan.sizes))
+    assert plan != make_plan(*args, strategy="tail")
+    assert all(type(n) is int for n in plan.counts)
 
 
 def test_expected_speedup_by_hand():
@@ -274,8 +272,6 @@ def test_an_alpha_as_commands_take_it():
         ({"count": "all"}, "count.*valid, padded.*all"),
         ({"strategy": "best"}, "strategy.*score.*best"),
         ({"protected": -1}, "protected"),
-        ({"multiple_of": 0}, "multiple_of"),
-        ({"multiple_of": 2.5}, "multiple_of"),
     ],
 )
 def test_impossible_plans_are_refused(changes, message):
@@ -312,3 +308,48 @@ def test_a_plan_that_names_no_strategy_takes_the_models():
     other = latadj_jax.apply(model, params, batch, plan=forgets)
     assert np.abs(own.logits - other.logits).max() > 1e-3
     assert macs(model, plan) == macs(model, asked) > macs(model, forgets)
+
+
+# Many texts.
+
+
+def test_expected_speedup_of_many_texts_is_the_ratio_of_the_sums():
+    """10 -> 5 -> 2 is work 9 of 20; 4 -> 2 -> 1 is (1 + 1.5) + (0.5 + 0.75) = 3.75 of 8."""
+    plan = make_plan(Profile.constant(2), 0.5, 12)
+    assert expected_speedup(plan, [10, 4, 4]) == pytest.approx(36 / (9 + 2 * 3.75))
+    assert expected_speedup(plan, {4: 2, 10: 1}) == expected_speedup(plan, [10, 4, 4])
+    assert expected_speedup(plan, 12) == expected_speedup(plan)
+    with pytest.raises(ValueError, match="the plan is for 12 tokens; a text has 13"):
+        expected_speedup(plan, [3, 13])
+
+
+@hypothesis.given(rates, st.lists(lengths, min_size=1, max_size=5), st.floats(1.0, 2.5))
+def test_solved_alpha_is_the_largest_that_is_fast_enough(rates, texts, speedup):
+    profile, longest = Profile(rates), max(texts)
+    fastest = expected_speedup(make_plan(profile, 1e-6, longest), texts)
+    hypothesis.assume(fastest >= speedup)
+    alpha = solve_alpha(profile, texts, speedup)
+    assert expected_speedup(make_plan(profile, alpha, longest), texts) >= speedup
+    slower = make_plan(profile, alpha * (1 + 1e-6), longest)
+    assert expected_speedup(slower, texts) < speedup or slower.is_dense
+
+
+def test_one_length_is_many_texts_of_it():
+    profile = Profile.constant(6)
+    one = solve_alpha(profile, 128, 2.0)
+    assert one == solve_alpha(profile, [128, 128], 2.0) == solve_alpha(profile, {128: 7}, 2.0)
+    assert one == solve_alpha(profile, np.full(3, 128), 2.0)
+
+
+def test_a_head_that_reads_cls_alone_leaves_more_to_the_other_layers():
+    profile = Profile.constant(4)
+    whole, head = (solve_alpha(profile, 64, 2.0, reads_all=r) for r in (True, False))
+    assert head > whole
+    plan = make_plan(profile, head, 64).for_head()
+    assert expected_speedup(plan) == pytest.approx(2.0, rel=0.02)
+
+
+@pytest.mark.parametrize("wrong", [[], {}, [0, 4], [1.5], "12", None, {4: 0}, True])
+def test_lengths_that_are_none_are_one_sentence(wrong):
+    with pytest.raises(ValueError, match="length must be an integer of at least 1, or those of"):
+        solve_alpha(Profile.constant(2), wrong, 2.0)

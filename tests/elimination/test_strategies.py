@@ -8,7 +8,16 @@ import tiny
 
 import latadj_jax
 from latadj_jax import make_plan
-from latadj_jax.elimination.strategies import novelty, of_layer, ranking, recency, with_recent
+from latadj_jax.elimination import strategies
+from latadj_jax.elimination.strategies import (
+    RECALL,
+    SCORE,
+    Strategy,
+    find,
+    recent,
+    unlike_neighbours,
+    with_recent,
+)  # fmt: skip
 
 
 def positions_of(*lengths, size):
@@ -21,21 +30,60 @@ def best(ranking, count):
     return [sorted(np.argsort(-row, kind="stable")[:count].tolist()) for row in np.asarray(ranking)]
 
 
-def test_what_is_no_strategy_ranks_nothing():
-    scores_BL = jnp.ones((1, 3))
-    with pytest.raises(ValueError, match="strategy 'best' ranks nothing"):
-        ranking("best", scores_BL, jnp.arange(3, dtype=jnp.int32)[None], None)
+def test_what_is_no_strategy_is_one_sentence():
+    with pytest.raises(ValueError, match=r"strategy must be one of score, recent, .*'best'"):
+        find("best")
+
+
+def test_a_strategy_says_by_its_parameters_what_it_needs():
+    needs = {name: strategy.needs for name, strategy in strategies.STRATEGIES.items()}
+    assert needs["score"] == needs["merge"] == {"scores_BL"}
+    assert needs["random"] == {"positions_BL", "key"}
+    assert needs["window"] == {"asked_BL", "positions_BL", "count_B"}
+
+
+@pytest.fixture
+def pluggable(monkeypatch):
+    """The registry, which is as before after the test."""
+    monkeypatch.setattr(strategies, "STRATEGIES", dict(strategies.STRATEGIES))
+
+
+@pytest.mark.parametrize("family", [f for f in tiny.FAMILIES if f != "t5"])
+def test_a_strategy_of_ones_own_plugs_in_and_sees_what_it_asks_for(family, pluggable):
+    """Even token ids stay, the larger the better; nothing else is touched."""
+
+    def even(ids_BL, x_BLD, keys_BLE, scores_BL, positions_BL, count_B):
+        assert ids_BL.shape == scores_BL.shape == positions_BL.shape == x_BLD.shape[:2]
+        assert keys_BLE.shape[:2] == ids_BL.shape
+        assert count_B.shape == ids_BL.shape[:1]
+        return jnp.where(ids_BL % 2 == 0, ids_BL, -ids_BL)
+
+    own = strategies.register(Strategy(f"even {family}", even))
+    model, params = tiny.make(family, "classification")
+    model = model.replace(strategy=own.name, profile=latadj_jax.Profile((0.75, 0.75, 0.75)))
+    ids = np.array([[5, 12, 9, 30, 4, 7, 8, 3, 2, 11, 6, 1]], np.int32)
+    out = latadj_jax.apply(model, params, {"input_ids": ids}, 1.0)
+    kept = ids[0][np.asarray(out.positions[0])].tolist()
+    protected = 1 if model.family.causal else 5  # the last token, or CLS
+    expected = {30, 12, 8, protected}  # of 12, 9, 6, 4
+    assert set(kept) == expected
+
+
+def test_a_name_stands_for_one_strategy(pluggable):
+    assert strategies.register(SCORE) is SCORE
+    with pytest.raises(ValueError, match="there is a strategy 'score' already"):
+        strategies.register(Strategy("score", lambda positions_BL: positions_BL))
 
 
 def test_recent_keeps_the_first_four_and_then_the_last_ones():
-    ranking = recency(positions_of(10, size=10))
+    ranking = recent(positions_of(10, size=10))
     assert best(ranking, 6) == [[0, 1, 2, 3, 8, 9]]
     assert best(ranking, 3) == [[0, 1, 2]]
 
 
 def test_recency_counts_positions_not_slots():
     """After an earlier cut the first four may be gone: then nothing stands in for them."""
-    ranking = recency(jnp.array([[0, 2, 7, 9, 11, -1]]))
+    ranking = recent(jnp.array([[0, 2, 7, 9, 11, -1]]))
     assert best(ranking, 3) == [[0, 1, 4]]
 
 
@@ -71,15 +119,15 @@ def test_novelty_is_how_little_a_word_vector_resembles_its_neighbours():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 9, 4)).astype(np.float32)
     valid = np.asarray(positions_of(9, 6, size=9)) >= 0
-    got = np.asarray(novelty(jnp.asarray(x), jnp.asarray(valid)))
+    got = np.asarray(unlike_neighbours(jnp.asarray(x), jnp.asarray(valid)))
     for row, length in enumerate((9, 6)):
         expected = novelty_by_loops(x[row, :length].astype(np.float64))
         np.testing.assert_allclose(got[row, :length], expected, atol=1e-6)
 
 
 def test_recall_asks_novelty_below_and_attention_above():
-    assert [of_layer("recall", n, 10) for n in range(10)] == ["novelty"] * 6 + ["window"] * 4
-    assert of_layer("score", 9, 10) == "score"
+    assert [RECALL.at(n, 10).name for n in range(10)] == ["novelty"] * 6 + ["window"] * 4
+    assert SCORE.at(9, 10) is SCORE
 
 
 @pytest.mark.parametrize("family", tiny.CAUSAL)

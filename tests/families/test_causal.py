@@ -10,6 +10,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import make_plan
+from latadj_jax.model.dynamic_counts import simulate
 
 LENGTH, VOCAB = 16, tiny.VOCAB
 each_family = pytest.mark.parametrize("family", tiny.CAUSAL)
@@ -40,9 +41,9 @@ def run_and_compare(family, alpha, keep, *, prefer=oracle.by_score, **options):
     answers = oracle_decoder.expect(model, params, batch, slots, keep, prefer)
     plan = model.plan(alpha, LENGTH, **options)
     out = latadj_jax.apply(model, params, batch, plan=plan, return_scores=True)
-    assert out.hidden.shape[1] == plan.sizes[-1]
+    assert out.hidden.shape[1] == plan.counts[-1]
     assert_agrees(out, answers, slots)
-    return answers
+    return answers, simulate(model, params, batch, plan), slots
 
 
 # Elimination in the prompt.
@@ -52,18 +53,26 @@ def run_and_compare(family, alpha, keep, *, prefer=oracle.by_score, **options):
 @each_family
 def test_elimination_equals_deleting_rows_one_example_at_a_time(family, alpha):
     """Alpha 1 leaves the second layer uncut, 0.8 cuts all three."""
-    answers = run_and_compare(family, alpha, tiny.kept_at(alpha))
+    answers, *_ = run_and_compare(family, alpha, tiny.kept_at(alpha))
     assert [len(a.slots) for a in answers] == ([6, 3, 2, 3] if alpha == 1.0 else [2, 1, 1, 1])
 
 
-def test_surplus_of_rounded_buffers_is_masked_out():
-    run_and_compare("llama", 1.0, tiny.kept_at(1.0), multiple_of=5)
+def test_surplus_of_larger_buffers_is_masked_out():
+    """A simulated run has room for everything in every layer."""
+    answers, simulated, slots = run_and_compare("llama", 1.0, tiny.kept_at(1.0))
+    assert simulated.hidden.shape[1] == LENGTH
+    for row, (answer, at) in enumerate(zip(answers, slots, strict=True)):
+        kept = [slot for slot in simulated.positions[row].tolist() if slot >= 0]
+        assert kept == answer.slots
+        present = np.asarray(simulated.positions[row]) >= 0
+        np.testing.assert_allclose(simulated.hidden[row][present], answer.hidden, atol=5e-5)
+        assert set(kept) <= set(at)
 
 
 def test_padded_counts_follow_the_padded_length():
     """11, 11, 6 of 16: a row of 9 loses nothing before the last layer, one of 7 only one."""
     counts = make_plan(tiny.PROFILE, 1.0, LENGTH).counts
-    answers = run_and_compare("gpt2", 1.0, oracle.kept_by_table(counts), count="padded")
+    answers, *_ = run_and_compare("gpt2", 1.0, oracle.kept_by_table(counts), count="padded")
     assert [len(answer.slots) for answer in answers] == [6, 6, 6, 6]
 
 
@@ -75,7 +84,7 @@ def test_padded_counts_follow_the_padded_length():
     ],
 )
 def test_strategies_to_compare_with(family, strategy, prefer, kept):
-    answers = run_and_compare(family, 1.0, tiny.kept_at(1.0), prefer=prefer, strategy=strategy)
+    answers, *_ = run_and_compare(family, 1.0, tiny.kept_at(1.0), prefer=prefer, strategy=strategy)
     assert answers[0].slots == kept
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.families.rotary import Rope, inverse_frequencies, rotate
 
 LLAMA3 = {

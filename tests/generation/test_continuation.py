@@ -113,7 +113,7 @@ def test_each_layer_caches_what_entered_it(family):
             inputs,
         )
         heads, width = (2, 12) if family == "llama" else (4, 8)
-        assert plan.sizes[:-1] == (17, 13)
+        assert plan.counts[:-1] == (17, 13)
         for cache, slots in zip(caches, (32, 17, 13), strict=True):
             assert cache.keys.shape == cache.values.shape == (2, heads, slots, width)
             assert cache.positions.shape == (2, slots)

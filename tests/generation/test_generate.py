@@ -10,7 +10,7 @@ import tiny
 from jax.sharding import NamedSharding, PartitionSpec
 
 import latadj_jax
-from latadj_jax.families.config import config_from_hf
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 
 VOCAB = tiny.VOCAB
@@ -85,7 +85,7 @@ def test_a_plan_or_padded_counts_are_not_stretched_to_a_bucket():
     """Both speak of the length that was given: 12, where the bucket would be 16."""
     model, params = make("gpt2")
     batch, plan = prompts(), model.plan(0.8, 12, count="padded")
-    assert plan.sizes != model.plan(0.8, 16).sizes
+    assert plan.counts != model.plan(0.8, 16).counts
     padded = generate(count="padded")
     np.testing.assert_array_equal(generate(alpha=None, plan=plan), padded)
     logits = latadj_jax.continuation_logits(model, params, batch, padded[:, :-1], plan=plan)

@@ -161,8 +161,8 @@ def test_nothing_here_needs_torch(tmp_path):
     program = f"""if True:
         import sys
         sys.modules["torch"] = None
-        from latadj_jax.gguf import read_config, read_tensors
-        from latadj_jax.gguf_tokenizer import read_tokenizer
+        from latadj_jax.pretrained.gguf import read_config, read_tensors
+        from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
         print([len(read({str(file)!r})) for read in (read_config, read_tensors, read_tokenizer)])
     """
     root = ROOT

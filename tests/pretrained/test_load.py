@@ -137,7 +137,7 @@ MULTI_LABEL = {"problem_type": "multi_label_classification"}
     [
         ("features", {}, {}, "features", 2),
         ("features", {"architectures": None}, {}, "features", 2),
-        ("features", {"architectures": ["BertForMaskedLM"]}, {}, "features", 2),
+        ("features", {"architectures": ["BertForMaskedLM"]}, {"task": "features"}, "features", 2),
         ("features", {}, {"task": "classification"}, "classification", 2),
         ("features", {}, {"task": "classification", "num_labels": 4}, "classification", 4),
         ("features", {}, {"task": "regression"}, "regression", 1),
@@ -340,3 +340,25 @@ def test_what_a_tokenizer_makes_for_torch_is_read_too():
     of_torch = {key: torch.from_numpy(np.asarray(value)) for key, value in batch.items()}
     out, expected = (latadj_jax.apply(model, params, b, 0.8) for b in (of_torch, batch))
     np.testing.assert_array_equal(out.logits, expected.logits)
+
+
+@pytest.mark.parametrize(
+    ("family", "architecture"),
+    [
+        ("bert", "BertForTokenClassification"),
+        ("bert", "BertForQuestionAnswering"),
+        ("bert", "BertForPreTraining"),
+        ("gpt2", "GPT2DoubleHeadsModel"),
+        ("llama", "LlamaForTokenClassification"),
+        ("t5", "T5ForSequenceClassification"),
+    ],
+)
+def test_a_head_that_is_not_implemented_is_refused_by_name(family, architecture, tmp_path):
+    """Read as features, its head would be thrown away in silence; asked for by name it is."""
+    latadj_jax.save_pretrained(tmp_path, *tiny.make(family, num_hidden_layers=1))
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architectures": [architecture]}))
+    with pytest.raises(ValueError, match=rf"head of {architecture} is not .*task='features'\.$"):
+        latadj_jax.from_pretrained(tmp_path)
+    model, _ = latadj_jax.from_pretrained(tmp_path, task="features")
+    assert model.task == "features"

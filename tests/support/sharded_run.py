@@ -64,7 +64,7 @@ def step_of(family: str, strategy: str = "score", **options) -> Step:
 
 def placed_params(model):
     """The same parameters whatever the mesh, each part where it belongs."""
-    place = param_specs.placer(model.config.model_type, "float32")
+    place = param_specs.placer("float32")
     return jax.tree.map_with_path(
         lambda path, x: place(tuple(key.key for key in path), np.asarray(x)),
         tiny.random_params(model),

@@ -12,9 +12,10 @@ import numpy as np
 import oracle
 
 import latadj_jax
-from latadj_jax.families.config import ARCHITECTURES, config_from_hf
+from latadj_jax.families.registry import FAMILIES as RECORDS
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.model.model import param_shapes
-from latadj_jax.tasks import losses as task_losses
+from latadj_jax.tasks.registry import TASKS as TASK_RECORDS
 from latadj_jax.training import losses
 
 VOCAB = 100
@@ -71,6 +72,7 @@ FAMILIES = {
     },
 }
 CAUSAL = ("gpt2", "llama")
+ENCODERS = ("bert",)  # whose heads read the first token
 TASKS = {
     "bert": ("features", "classification", "regression"),
     "gpt2": ("features", "lm", "classification", "regression"),
@@ -109,7 +111,7 @@ def hf_config(family: str = "bert", task: str = "features", **changes) -> dict:
     changes = {aliases.get(key, key): value for key, value in changes.items()}
     return {
         **FAMILIES[family],
-        "architectures": [ARCHITECTURES[family][task]],
+        "architectures": [RECORDS[family].heads[TASK_RECORDS[task].head].architecture],
         "id2label": names,
         "label2id": {name: int(i) for i, name in names.items()},
         **changes,
@@ -213,7 +215,7 @@ def kept_at(alpha):
 def mean_loss(model, params, batch, plan, rngs):
     """What training makes small."""
     outcome = losses.outcome(model, params, batch, plan, True, rngs)
-    return task_losses.total_loss(model.task, *outcome) / losses.total_weight(model, batch, plan)
+    return model.record.total_loss(outcome) / model.record.weight(batch, plan)
 
 
 def save(folder, task, **changes):

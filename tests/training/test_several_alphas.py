@@ -10,7 +10,7 @@ import tiny
 import tiny_run
 
 import latadj_jax
-from latadj_jax.tasks import losses as task_losses
+from latadj_jax.tasks.registry import TASKS
 from latadj_jax.training import steps, train
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -22,12 +22,12 @@ def test_the_distance_from_a_teacher_is_the_kl_divergence():
     weights = np.random.default_rng(1).random((3, 4)).astype(np.float32)
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (teacher, logits))
     expected = ((p * np.log(p / q)).sum(-1) * weights).sum()
-    found = task_losses.total_distance("lm", jnp.asarray(logits), jnp.asarray(teacher), weights)
+    found = TASKS["lm"].distance(jnp.asarray(logits), jnp.asarray(teacher), weights)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
     one = jnp.asarray(logits[..., :1]), jnp.asarray(teacher[..., :1])
     squared = (np.square(logits[..., 0] - teacher[..., 0]) * weights).sum()
-    assert float(task_losses.total_distance("regression", *one, weights)) == pytest.approx(squared)
-    gradient = jax.grad(lambda t: task_losses.total_distance("lm", jnp.asarray(logits), t, weights))
+    assert float(TASKS["regression"].distance(*one, weights)) == pytest.approx(squared)
+    gradient = jax.grad(lambda t: TASKS["lm"].distance(jnp.asarray(logits), t, weights))
     assert not np.asarray(gradient(jnp.asarray(teacher))).any()
 
 

@@ -14,7 +14,8 @@ import latadj_jax
 from latadj_jax.data.encoded import collate
 from latadj_jax.errors import SettingsError
 from latadj_jax.pretrained.tokenizers import load_tokenizer
-from latadj_jax.tasks import losses as task_losses
+from latadj_jax.tasks.classification import CLASSIFICATION
+from latadj_jax.tasks.task import Outcome
 from latadj_jax.training import train
 from latadj_jax.training.evaluate_run import evaluate_run
 from latadj_jax.training.jobs import labelled
@@ -148,9 +149,8 @@ def test_a_teacher_s_logits_are_targets():
     np.testing.assert_array_equal(batch["labels"], taught[[0, 1, 2, 0]])
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (batch["labels"], student))
     expected = ((p * np.log(p / q)).sum(-1) * [1, 1, 1, 0]).sum()
-    found = task_losses.total_loss("classification", jnp.asarray(student), *map(
-        jnp.asarray, (batch["labels"], batch["weights"])
-    ))  # fmt: skip
+    outcome = Outcome(*map(jnp.asarray, (student, batch["labels"], batch["weights"])))
+    found = CLASSIFICATION.total_loss(outcome)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 

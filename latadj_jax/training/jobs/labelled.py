@@ -12,10 +12,14 @@ from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
-from latadj_jax.tasks import losses as task_losses
+from latadj_jax.tasks.classification import CLASSIFICATION
+from latadj_jax.tasks.registry import TASKS as EVERY_TASK
+from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.training.jobs.job import Job, as_trained
 from latadj_jax.training.jobs.teacher import Teacher, load_teacher
 from latadj_jax.training.settings import Settings
+
+TASKS = (CLASSIFICATION, REGRESSION)
 
 
 def load(settings: Settings) -> Job:
@@ -24,16 +28,16 @@ def load(settings: Settings) -> Job:
     Raises:
       ValueError: settings, data or weights that cannot work.
     """
-    data, task = settings.data, settings.model.task
+    data, task = settings.data, EVERY_TASK[settings.model.task]
     teacher = load_teacher(settings) if settings.teacher else None
-    if teacher and task == "classification":
+    if teacher and task.labels == "class":
         data = dataclasses.replace(data, labels=teacher.classes(data.labels))
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
     tokenizer = load_tokenizer(settings.model.source)
     train_data = encoded(tokenizer, train_examples, data)
-    num_labels = 1 if task == "regression" else len(labels)
+    num_labels = len(labels) if task.labels == "class" else 1
     model, params = from_pretrained(
-        settings.model.source, task, num_labels, "float32", seed=settings.seed
+        settings.model.source, task.name, num_labels, "float32", seed=settings.seed
     )
     if model.config.max_positions < data.max_length:
         raise ValueError(
@@ -48,13 +52,13 @@ def load(settings: Settings) -> Job:
             f"{labels}: set config.data.labels to the head's, or its classes would be swapped."
         )
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
-    check_ids(train_data.examples, model.module.input_ranges(model.config))
+    check_ids(train_data.examples, model.input_ranges)
     read = [
         *(() if teacher else (train_data,)),
         *(eval_examples.values() if data.labelled_by else ()),
     ]
     for part in read:
-        task_losses.check_labels(task, part.labels, len(model.config.labels))
+        task.check_labels(part.labels, len(model.config.labels))
     job = Job(
         as_trained(model, settings),
         params,
@@ -94,9 +98,9 @@ def _judgement(settings: Settings, model: Model, tokenizer, parts: Mapping[str, 
 def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
     """The evaluation examples by name, for a model that was trained on the settings' data."""
     # The model's labels: what the data's own would be today may be in another order.
-    labels = model.config.labels if model.task == "classification" else ()
+    labels = model.config.labels if model.record.labels == "class" else ()
     data = dataclasses.replace(settings.data, labels=labels)
-    parts = load_examples(data, model.task, settings.seed)[1]
+    parts = load_examples(data, model.record, settings.seed)[1]
     if data.labelled_by:
         return parts
     teacher = load_teacher(settings)

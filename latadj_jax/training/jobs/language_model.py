@@ -12,13 +12,16 @@ from latadj_jax.data.train_tokenizer import train_tokenizer
 from latadj_jax.data.windows import sliding_windows, training_windows
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_text
-from latadj_jax.families.config import GPT2Config
+from latadj_jax.families.gpt2 import GPT2Config
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
+from latadj_jax.tasks.language_model import LANGUAGE_MODEL
 from latadj_jax.training.jobs.job import Job, as_trained
 from latadj_jax.training.settings import Settings
+
+TASKS = (LANGUAGE_MODEL,)
 
 
 def load(settings: Settings) -> Job:
@@ -29,7 +32,9 @@ def load(settings: Settings) -> Job:
     """
     train_text, eval_texts = load_corpus(settings.data)
     if settings.model.source:
-        model, params = from_pretrained(settings.model.source, "lm", seed=settings.seed)
+        model, params = from_pretrained(
+            settings.model.source, LANGUAGE_MODEL.name, seed=settings.seed
+        )
         tokenizer = load_tokenizer(settings.model.source)
         check_vocabulary(tokenizer, model.config.vocab_size)
     else:
@@ -90,7 +95,7 @@ def from_scratch(settings: Settings, train_text: str):
         eos_tokens=(tokenizer.eos_token_id,),
         hf=json.dumps({"bos_token_id": tokenizer.bos_token_id}),
     )
-    model = Model(config, "lm")
+    model = Model(config, LANGUAGE_MODEL.name)
     return model, init_params(model, settings.seed), tokenizer
 
 

@@ -1,12 +1,13 @@
-"""The kind of run that each task is."""
+"""The kinds of runs that there are: a line for each."""
 
+from latadj_jax.tasks.task import Task
 from latadj_jax.training.jobs import labelled, language_model, seq2seq
 
-# Modules with `load(settings)`, `evaluation_data(settings, model)` and `evaluator(settings, model,
-# tokenizer, data)`.
-KINDS = {
-    "classification": labelled,
-    "regression": labelled,
-    "lm": language_model,
-    "seq2seq": seq2seq,
-}
+# Modules with `TASKS`, the tasks that they train, `load(settings)`, `evaluation_data(settings,
+# model)` and `evaluator(settings, model, tokenizer, data)`.
+KINDS = (labelled, language_model, seq2seq)
+
+
+def kind_of(task: Task):
+    """The module that loads what a task is trained on."""
+    return next(kind for kind in KINDS if task in kind.TASKS)

@@ -11,15 +11,18 @@ from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.train_tokenizer import byte_level_bpe
 from latadj_jax.errors import DataError
 from latadj_jax.evaluation.generated_text import evaluate_generated, require_sacrebleu
-from latadj_jax.families.config import T5Config
+from latadj_jax.families.t5_config import T5Config
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode, load_tokenizer
+from latadj_jax.tasks.seq2seq import SEQ2SEQ
 from latadj_jax.training.jobs.job import Job, as_trained
 from latadj_jax.training.settings import Settings
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
+
+TASKS = (SEQ2SEQ,)
 
 
 def load(settings: Settings) -> Job:
@@ -29,10 +32,10 @@ def load(settings: Settings) -> Job:
       ValueError: settings, data or weights that cannot work.
     """
     data = settings.data
-    train_examples, eval_examples, _ = load_examples(data, "seq2seq", settings.seed)
+    train_examples, eval_examples, _ = load_examples(data, SEQ2SEQ, settings.seed)
     if settings.model.source:
         tokenizer = load_tokenizer(settings.model.source)
-        model, params = from_pretrained(settings.model.source, "seq2seq", seed=settings.seed)
+        model, params = from_pretrained(settings.model.source, SEQ2SEQ.name, seed=settings.seed)
         check_vocabulary(tokenizer, model.config.vocab_size)
     else:
         model, params, tokenizer = from_scratch(settings, train_examples)
@@ -52,7 +55,7 @@ def load(settings: Settings) -> Job:
 
 def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
     """The evaluation pairs by name."""
-    return load_examples(settings.data, "seq2seq", settings.seed)[1]
+    return load_examples(settings.data, SEQ2SEQ, settings.seed)[1]
 
 
 def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):
@@ -111,7 +114,7 @@ def from_scratch(settings: Settings, examples: Examples):
         eos_tokens=(tokenizer.eos_token_id,),
         pad_tokens=(tokenizer.pad_token_id,),
     )
-    model = Model(config, "seq2seq")
+    model = Model(config, SEQ2SEQ.name)
     return model, init_params(model, settings.seed), tokenizer
 
 

@@ -56,7 +56,7 @@ class Teacher:
     def reads(self, examples: Examples) -> Encoded:
         """The texts as token ids of its own."""
         read = encoded(self.tokenizer, examples, self.settings.data)
-        check_ids(read.examples, self.model.module.input_ranges(self.model.config))
+        check_ids(read.examples, self.model.input_ranges)
         return read
 
     def teaches(self, read: Encoded) -> np.ndarray:
@@ -70,12 +70,12 @@ class Teacher:
                 f"{self.settings.teacher!r} answers {logits_NC[finite_N.argmin()].tolist()} to "
                 f"example {finite_N.argmin()} (from 0): a broken model cannot teach."
             )
-        return logits_NC[:, 0] if self.model.task == "regression" else logits_NC
+        return self.model.record.teaches(logits_NC)
 
     def answers(self, read: Encoded) -> np.ndarray:
         """Its class ids [N], int32, or the values of a regression."""
         said = self.teaches(read)
-        return said if self.model.task == "regression" else said.argmax(axis=1).astype(np.int32)
+        return said if said.ndim == 1 else said.argmax(axis=1).astype(np.int32)
 
 
 def load_teacher(settings: Settings) -> Teacher:
@@ -96,7 +96,7 @@ def load_teacher(settings: Settings) -> Teacher:
             f"{source!r} is a model for {model.task}, not for {task}, and cannot answer in place "
             f"of labels: name a fine-tuned one as config.data.teacher, or config.data.label_column."
         )
-    if task == "regression" and len(model.config.labels) != 1:
+    if model.record.labels == "value" and len(model.config.labels) != 1:
         raise SettingsError(f"{source!r} has {len(model.config.labels)} outputs; one is wanted.")
     if model.config.max_positions < settings.data.max_length:
         raise SettingsError(

@@ -1,7 +1,7 @@
 """Writes dense.json: what Hugging Face's torch models give, to be compared with where torch is not.
 
     pip install '.[parity]'
-    PYTHONPATH=tests/support:tests/families python tests/support/golden/make.py
+    PYTHONPATH=.:tests/support:tests/families python tests/support/golden/make.py
 
 To be run again where the tiny models of tests/support/tiny.py change, and only then.
 """

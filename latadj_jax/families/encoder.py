@@ -1,0 +1,78 @@
+"""What encoders share: running the layers, each with its cut, and putting back what was removed."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from latadj_jax.devices.mesh import by_rows
+from latadj_jax.elimination.cut import Words
+from latadj_jax.elimination.eliminate import put_back
+from latadj_jax.elimination.plan import Plan
+from latadj_jax.families.output import Output
+
+
+def first_token(valid_BT: jax.Array) -> jax.Array:
+    """The row of each text's first token, where CLS stands: int32 [B, 1]."""
+    return jnp.argmax(valid_BT, axis=1, keepdims=True).astype(jnp.int32)
+
+
+def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | None = None) -> Words:
+    """The word-vectors that enter the first layer.
+
+    Args:
+      protected_B1: the row of each text's protected token; None where there is none.
+    """
+    ids_BT, valid_BT = inputs["input_ids"], inputs["attention_mask"]
+    rows_1T = jnp.arange(ids_BT.shape[1], dtype=jnp.int32)[None, :]
+    positions_BT = jnp.where(valid_BT, rows_1T, -1)
+    sizes_BT = jnp.ones(ids_BT.shape, jnp.float32) if plan.merges else None
+    protected_BT = None if protected_B1 is None else positions_BT == protected_B1
+    return Words(by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT)
+
+
+def run(
+    layers,
+    words: Words,
+    plan: Plan,
+    train: bool,
+    finish: Callable[[jax.Array], jax.Array] = lambda x_BLD: x_BLD,
+    bias: Callable[[jax.Array | None], jax.Array] | None = None,
+) -> tuple[Output, Callable[[], Output]]:
+    """Runs the layers: the Output of what remains, and a function that restores the others.
+
+    Args:
+      layers: each a function of (words, bias, cut, train) that gives (words, scores).
+      finish: what follows the last layer, of each hidden state by itself: a norm.
+      bias: function of positions [B, L] that gives what a layer adds to its attention logits, made
+        anew wherever something was removed; of None, all T positions, it is one for all examples.
+    """
+    every_BT, scores, entered = words.positions_BL, [], []
+    removed_BTD = jnp.zeros_like(words.x_BLD)
+    bias_BHLL = None if bias is None else bias(None)
+    valid_B = words.valid_BL.sum(axis=1, dtype=jnp.int32)
+    for layer, cut in zip(layers, plan.cuts(valid_B), strict=True):
+        entered.append(words.positions_BL)
+        if cut is not None:
+            removed_BTD = put_back(removed_BTD, words.x_BLD, words.positions_BL)
+        words, scores_BL = layer(words, bias_BHLL, cut, train)
+        words = words.replace(x_BLD=by_rows(words.x_BLD))
+        if cut is not None and bias is not None:
+            bias_BHLL = bias(words.positions_BL)
+        scores.append(scores_BL)
+
+    def output(x_BLD, positions_BL, sizes_BL=None) -> Output:
+        valid_BL = positions_BL >= 0
+        hidden_BLD = finish(x_BLD)
+        if not plan.is_dense:
+            hidden_BLD = jnp.where(valid_BL[:, :, None], hidden_BLD, jnp.zeros_like(hidden_BLD))
+        sizes_BL = valid_BL.astype(jnp.float32) * (1.0 if sizes_BL is None else sizes_BL)
+        return Output(None, hidden_BLD, None, positions_BL, sizes_BL, tuple(scores), tuple(entered))
+
+    def restored() -> Output:
+        if plan.is_dense:
+            return remaining
+        return output(put_back(removed_BTD, words.x_BLD, words.positions_BL), every_BT)
+
+    remaining = output(words.x_BLD, words.positions_BL, words.sizes_BL)
+    return remaining, restored

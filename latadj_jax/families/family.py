@@ -1,0 +1,88 @@
+"""A family: an architecture as Hugging Face names it, and all that is known of it, in one record.
+
+The record stands at the end of the family's own file; registry.py has a line for each.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping
+
+from flax import linen as nn
+
+from latadj_jax.elimination.strategies import STRATEGIES, Strategy
+from latadj_jax.families.hf_config import HfConfig
+
+# Kinds of heads: what a task puts on top of a base model. A family has some of them.
+BASE = "base"  # nothing, or the pooler that the family's base model has
+SEQUENCE = "sequence"  # a row of logits for each text
+CAUSAL_LM = "causal lm"  # the next token
+SEQ2SEQ = "seq2seq"  # a decoder that writes another text
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """One Hugging Face class of a family: its base model, and what stands on top.
+
+    Attributes:
+      architecture: the name of the class.
+      module: Flax module of (cfg, dtype, remat) that is called with (base model, inputs, plan,
+        restore, train) and gives the Output; None: the base model's own is all.
+      names: as `Family.names`, of what stands beside the base model.
+      inputs: names of what it reads, all token ids, beside what the base model does.
+    """
+
+    architecture: str
+    module: type[nn.Module] | None = None
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Family:
+    """All that is known of one family.
+
+    Attributes:
+      config: of its models; `config.model_type` is the family's name.
+      module: the base model: a Flax module of (cfg, dtype, remat), called with (inputs, plan,
+        restore, train), that gives an Output without logits.
+      heads: by kind.
+      names: our module paths, with {n} for the number of a layer, to Hugging Face's in the base
+        model, to which the classes with a head put `prefix`.
+      left_over: names of tensors that may be left over: heads of other classes, buffers.
+      may_be_new: modules of ours that a checkpoint may lack as a whole, to be drawn anew.
+      optional: prefix of a part of a checkpoint that a class may do without, as a whole.
+      conv1d: modules whose kernels are [in, out] in files too.
+      fused: a module of theirs that is several of ours side by side, and these.
+      embedding: their names for the embedding, its own first, then those of what may be tied to it:
+        a file may hold one of them alone.
+      protected: positions that are never removed: 1 where a head reads CLS or the last token.
+      causal: whether a query sees no later key.
+      merges: whether its attention knows of word-vectors that stand for several tokens.
+    """
+
+    config: type[HfConfig]
+    module: type[nn.Module]
+    heads: Mapping[str, Head]
+    names: Mapping[str, str]
+    prefix: str
+    left_over: re.Pattern
+    may_be_new: tuple[str, ...] = ()
+    optional: str = ""
+    conv1d: tuple[str, ...] = ()
+    fused: tuple[str, tuple[str, ...]] = ("", ())
+    embedding: tuple[str, ...] = ()
+    protected: int = 1
+    causal: bool = False
+    merges: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.config.model_type
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Names of the strategies that its models can take."""
+        return tuple(name for name, strategy in STRATEGIES.items() if self.takes(strategy))
+
+    def takes(self, strategy: Strategy) -> bool:
+        return (self.causal or not strategy.causal) and (self.merges or not strategy.merges)

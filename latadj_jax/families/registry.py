@@ -1,0 +1,33 @@
+"""The families that there are: a line for each."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from latadj_jax.errors import ConfigError
+from latadj_jax.families import bert, gpt2, llama, t5
+from latadj_jax.families.family import Family
+from latadj_jax.families.hf_config import HfConfig
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        bert.FAMILY,
+        gpt2.FAMILY,
+        llama.FAMILY,
+        t5.FAMILY,
+    )
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> HfConfig:
+    """The config of whatever family `hf` (a parsed config.json) is of.
+
+    Raises:
+      ConfigError: a family that is not implemented, or a key that is missing or impossible.
+    """
+    model_type = hf.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        raise ConfigError(
+            f"model_type {model_type!r} is not implemented; implemented are {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[model_type].config.from_hf(hf)

@@ -1,0 +1,64 @@
+"""Classification: one of several labels for each text or pair of texts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from latadj_jax.families.family import SEQUENCE
+from latadj_jax.families.hf_config import HfConfig
+from latadj_jax.tasks.task import (
+    Answer,
+    Task,
+    cross_entropy,
+    kl_divergence,
+    labelled_outcome,
+    labelled_weight,
+)
+
+
+def _check(config: HfConfig) -> None:
+    if len(config.labels) < 2:
+        raise ValueError("a classification needs two labels or more; pass num_labels.")
+
+
+def _is_meant(hf: Mapping[str, Any]) -> bool:
+    kind = hf.get("problem_type") or "single_label_classification"
+    return kind == "single_label_classification"
+
+
+def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
+    """The most likely label, and its probability by softmax."""
+    probabilities = np.asarray(jax.nn.softmax(np.asarray(logits_C, np.float32)))
+    best = int(probabilities.argmax())
+    return Answer(labels[best], float(probabilities[best]))
+
+
+def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
+    labels_N = np.asarray(labels_N)
+    bad_N = (labels_N < 0) | (labels_N >= num_labels)
+    if bad_N.any():
+        row = int(np.argmax(bad_N))
+        raise ValueError(f"label {labels_N[row]} of example {row} must be in 0..{num_labels - 1}.")
+
+
+CLASSIFICATION = Task(
+    name="classification",
+    head=SEQUENCE,
+    reads_all=False,
+    outputs=("logits",),
+    metrics=("accuracy", "f1", "matthews"),
+    check=_check,
+    is_meant=_is_meant,
+    problem_type="single_label_classification",
+    labels="class",
+    loss=cross_entropy,
+    distance=kl_divergence,
+    outcome=labelled_outcome,
+    weight=labelled_weight,
+    predictions=lambda logits_NC: logits_NC.argmax(axis=1),
+    teaches=lambda logits_NC: logits_NC,
+    answer=_answer,
+    check_labels=_check_labels,
+)

@@ -1,0 +1,58 @@
+"""Regression: a number for each text or pair of texts."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.families.family import SEQUENCE
+from latadj_jax.tasks.task import Answer, Task, labelled_outcome, labelled_weight
+
+
+def _is_meant(hf: Mapping[str, Any]) -> bool:
+    kind = hf.get("problem_type") or "single_label_classification"
+    one = len(hf.get("id2label") or range(hf.get("num_labels", 2))) == 1
+    return kind == "regression" or (one and kind == "single_label_classification")
+
+
+def _loss(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of the squared errors; logits [..., 1]."""
+    return jnp.sum(jnp.square(logits[..., 0] - targets) * weights)
+
+
+def _distance(logits: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.Array:
+    return _loss(logits, jax.lax.stop_gradient(teacher)[..., 0], weights)
+
+
+def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
+    return Answer(values=tuple(float(value) for value in logits_C))
+
+
+def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
+    labels_N = np.asarray(labels_N)
+    bad_N = ~np.isfinite(labels_N)
+    if bad_N.any():
+        row = int(np.argmax(bad_N))
+        raise ValueError(f"label {labels_N[row]} of example {row} must be finite.")
+
+
+REGRESSION = Task(
+    name="regression",
+    head=SEQUENCE,
+    reads_all=False,
+    outputs=("logits",),
+    metrics=("pearson", "spearman"),
+    is_meant=_is_meant,
+    problem_type="regression",
+    labels="value",
+    loss=_loss,
+    distance=_distance,
+    outcome=labelled_outcome,
+    weight=labelled_weight,
+    predictions=lambda logits_NC: logits_NC[:, 0],
+    teaches=lambda logits_NC: logits_NC[:, 0],
+    answer=_answer,
+    check_labels=_check_labels,
+)
