@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import bert, gpt2, llama, t5
+from latadj_jax.families import bert, gpt2, llama, roberta, t5
 from latadj_jax.families.family import Family
 from latadj_jax.families.hf_config import HfConfig
 
@@ -12,6 +12,7 @@ FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
         bert.FAMILY,
+        *roberta.FAMILIES,
         gpt2.FAMILY,
         llama.FAMILY,
         t5.FAMILY,

@@ -93,7 +93,8 @@ def run_torch(model, batch):
     start = inputs["attention_mask"].argmax(dim=1, keepdim=True)
     rows = torch.arange(inputs["input_ids"].shape[1])
     if model.config.model_type != "t5":  # which knows distances only
-        inputs["position_ids"] = (rows - start).clamp(min=0)
+        first = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+        inputs["position_ids"] = (rows - start).clamp(min=0) + first
     with torch.no_grad():
         out = model.eval()(**inputs, output_hidden_states=True)
     hidden = out.get("last_hidden_state", out.hidden_states[-1]).numpy()

@@ -348,6 +348,7 @@ def test_what_a_tokenizer_makes_for_torch_is_read_too():
         ("bert", "BertForTokenClassification"),
         ("bert", "BertForQuestionAnswering"),
         ("bert", "BertForPreTraining"),
+        ("roberta", "RobertaForMultipleChoice"),
         ("gpt2", "GPT2DoubleHeadsModel"),
         ("llama", "LlamaForTokenClassification"),
         ("t5", "T5ForSequenceClassification"),

@@ -30,6 +30,18 @@ FAMILIES = {
         "max_position_embeddings": 40,
         "type_vocab_size": 2,
     },
+    # 40 tokens, whose positions begin at 2.
+    "roberta": {
+        "model_type": "roberta",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 42,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+    },
     "gpt2": {
         "model_type": "gpt2",
         "vocab_size": VOCAB,
@@ -72,9 +84,10 @@ FAMILIES = {
     },
 }
 CAUSAL = ("gpt2", "llama")
-ENCODERS = ("bert",)  # whose heads read the first token
+ENCODERS = ("bert", "roberta")  # whose heads read the first token
 TASKS = {
     "bert": ("features", "classification", "regression"),
+    "roberta": ("features", "classification", "regression"),
     "gpt2": ("features", "lm", "classification", "regression"),
     "llama": ("features", "lm", "classification", "regression"),
     "t5": ("features",),  # "seq2seq" has targets: test_t5.py
