@@ -20,8 +20,9 @@ from pathlib import Path
 import absl.logging
 from absl import app, flags
 
+from latadj_jax.checks import DTYPES
 from latadj_jax.data.text_files import read_text
-from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_file
 from latadj_jax.evaluation.report import how, remaining, table
@@ -63,7 +64,7 @@ _STRATEGY = flags.DEFINE_string(
 _LAYERS = flags.DEFINE_list("layers", [], "removes in these layers only, from 1: e.g. 4,19")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "", ["", "float32", "bfloat16"],
+    "dtype", "", ["", *DTYPES],
     "of the computation; that of the training, or float32 where a model is named"
 )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What a plan saves: expected speedup, multiply-accumulates, and the alpha for a speedup."""
 
 import math
-import numbers
 
+from latadj_jax.checks import is_number
 from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
 
@@ -70,8 +70,7 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
         return expected_speedup(make_plan(profile, alpha, length, protected=protected))
 
     check_profile(profile)
-    real = isinstance(speedup, numbers.Real) and not isinstance(speedup, bool)
-    if not real or not (math.isfinite(speedup) and speedup >= 1):
+    if not is_number(speedup) or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
     logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]
     # Next to nothing is left at `low`, and everything at `high`; both are floats.

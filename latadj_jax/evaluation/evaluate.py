@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.devices.mesh import fetch, on_devices, put
+from latadj_jax.elimination.alpha import alpha_label
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup, macs
 from latadj_jax.evaluation import metrics
@@ -99,7 +100,7 @@ def evaluate(
     for alpha, by_bucket in plans.items():
         scores = {}
         for name, part in parts.items():
-            label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
+            label = f"{name} {alpha_label(alpha)}"
             scores[name] = (score or score_labels)(name, part, by_bucket, label)
         rows.append(
             {

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.last_words import encode_last_word, load_last_words
 from latadj_jax.data.text_files import read_text
 from latadj_jax.data.windows import Pair, Windows, sliding_windows, training_windows
 from latadj_jax.devices.mesh import put
-from latadj_jax.elimination.plan import Plan, check_alpha
+from latadj_jax.elimination.alpha import alpha_label, check_alpha
+from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import expected_speedup, macs
 from latadj_jax.evaluation.conditions import conditions
@@ -57,11 +59,8 @@ def evaluate_file(
         pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
         return evaluate_last_words(model, params, pairs, alphas, settings)
     longest = lm.context + lm.continuation
-    if longest > model.config.max_positions:
-        raise ValueError(
-            f"context and continuation are {longest} tokens together, the model has "
-            f"{model.config.max_positions} positions; lower one of them."
-        )
+    what = f"context and continuation are {longest} tokens together"
+    check_fits(longest, model.config.max_positions, what, "lower one of them")
     parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
     return evaluate_text(model, params, parts, alphas, lm, settings)
 
@@ -92,7 +91,7 @@ def evaluate_text(
     for alpha, plan in plans.items():
         scores = {}
         for name, ids in parts.items():
-            label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
+            label = f"{name} {alpha_label(alpha)}"
             limit = lm.max_windows or None
             if sliding:
                 windows = sliding_windows(ids, lm.context, lm.continuation)
@@ -151,7 +150,7 @@ def evaluate_last_words(
     lengths = np.array([len(context) for context, _ in pairs])
     for alpha in (None, *dict.fromkeys(alphas)):
         plan_of = functools.partial(model.plan, alpha, count=count)
-        label = "last words " + ("dense" if alpha is None else f"alpha {alpha:g}")
+        label = f"last words {alpha_label(alpha)}"
         result = score_pairs(model, params, pairs, plan_of, (), settings.batch_size, label)
         plan = plan_of(int(lengths.max()))
         work = np.array([n / expected_speedup(plan_of(int(n))) for n in np.unique(lengths)])

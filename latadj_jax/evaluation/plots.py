@@ -1,6 +1,6 @@
 """Pictures of a run, made from its results.json alone.
 
-python -m latadj_jax.plots runs/quickstart
+python -m latadj_jax.evaluation.plots runs/quickstart
 """
 
 import json
@@ -11,6 +11,8 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from latadj_jax.elimination.alpha import alpha_name
 
 
 def plot_acc(acc, curve, fit: str, rates, file: Path) -> None:
@@ -46,9 +48,11 @@ def plot_speed(results: dict, file: Path) -> None:
             label=f"{name}, expected",
         )
         for row, value in zip(rows, values, strict=True):
-            label = "dense" if row["alpha"] is None else f"{row['alpha']:g}"
             axis.annotate(
-                label, (row["measured_speedup"], value), xytext=(3, 5), textcoords="offset points"
+                alpha_name(row["alpha"]),
+                (row["measured_speedup"], value),
+                xytext=(3, 5),
+                textcoords="offset points",
             )
     axis.set(xlabel="speedup over dense (points are labelled with alpha)", ylabel=metric)
     axis.set_title(f"{metric} against speed, one checkpoint")

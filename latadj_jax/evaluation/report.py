@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
+from latadj_jax.elimination.alpha import alpha_name
 from latadj_jax.evaluation.plots import plot_run
 from latadj_jax.model.model import Model
 
@@ -33,7 +34,7 @@ def table(results: dict) -> str:
     first = results["rows"][0]
     names = [(part, metric) for part in first["metrics"] for metric in results["metrics"]]
     several = len(first["metrics"]) > 1
-    columns = {"alpha": lambda row: "dense" if row["alpha"] is None else f"{row['alpha']:g}"}
+    columns = {"alpha": lambda row: alpha_name(row["alpha"])}
     for part, metric in names:
         heading = f"{part} {metric}" if several else metric
         columns[heading] = lambda row, p=part, m=metric: f"{row['metrics'][p][m]:.4f}"
@@ -65,7 +66,7 @@ def how(results: dict) -> str:
 def remaining(results: dict) -> str:
     """Markdown table, a row per layer: mean share of an example's word-vectors left after it."""
     rows = results["rows"]
-    alphas = ["dense" if row["alpha"] is None else f"{row['alpha']:g}" for row in rows]
+    alphas = [alpha_name(row["alpha"]) for row in rows]
     lines = [
         "Share of an example's word-vectors that remain after each layer, by alpha:",
         "",

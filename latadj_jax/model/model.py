@@ -8,7 +8,9 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.elimination.plan import Plan, check_alpha, check_profile, check_strategy, make_plan
+from latadj_jax.checks import DTYPES
+from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.elimination.plan import Plan, check_profile, check_strategy, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.families.bert import Bert
 from latadj_jax.families.config import ARCHITECTURES
@@ -18,7 +20,6 @@ from latadj_jax.families.llama import Llama
 from latadj_jax.families.t5 import T5
 
 MODULES = {"bert": Bert, "gpt2": GPT2, "llama": Llama, "t5": T5}
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)

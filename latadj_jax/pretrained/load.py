@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from latadj_jax.checks import check_integer
-from latadj_jax.elimination.plan import check_alpha, check_strategy
+from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.elimination.plan import check_strategy
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.config import ARCHITECTURES, config_from_hf

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
-from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training.jobs.registry import KINDS

@@ -3,7 +3,9 @@
 import math
 from typing import Any
 
-from latadj_jax.elimination.plan import COUNTS, check_alpha
+from latadj_jax.checks import DTYPES
+from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.elimination.plan import COUNTS
 from latadj_jax.elimination.profile import FITS
 from latadj_jax.elimination.strategies import STRATEGIES
 from latadj_jax.errors import SettingsError
@@ -35,7 +37,7 @@ def check(s) -> None:
     need(bool(s.workdir), "workdir", s.workdir, "the folder that results go to")
     need(0 <= s.seed < 2**32, "seed", s.seed, "in [0, 2^32)")
     one_of("model.task", s.model.task, tuple(METRICS))
-    one_of("model.dtype", s.model.dtype, ("float32", "bfloat16"))
+    one_of("model.dtype", s.model.dtype, DTYPES)
     need(0 <= s.model.dropout < 1, "model.dropout", s.model.dropout, "in [0, 1)")
     for size, value in vars(s.model.scratch).items():
         positive(f"model.scratch.{size}", value)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded, buckets_of, encoded
 from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.errors import SettingsError
@@ -35,11 +36,8 @@ def load(settings: Settings) -> Job:
     model, params = from_pretrained(
         settings.model.source, task, num_labels, "float32", seed=settings.seed
     )
-    if model.config.max_positions < data.max_length:
-        raise ValueError(
-            f"config.data.max_length is {data.max_length}, the model has "
-            f"{model.config.max_positions} positions; lower it."
-        )
+    what = f"config.data.max_length is {data.max_length}"
+    check_fits(data.max_length, model.config.max_positions, what, "lower it", error=SettingsError)
     if teacher:
         teacher.check_pupil(model.config.labels)
     elif labels != model.config.labels and sorted(labels) == sorted(model.config.labels):

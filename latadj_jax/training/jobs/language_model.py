@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.data.running_text import load_corpus
 from latadj_jax.data.train_tokenizer import train_tokenizer
@@ -99,11 +100,8 @@ def check(settings: Settings, model: Model, eval_ids: Mapping[str, np.ndarray]) 
     wanted = {"window": settings.lm.window, "context + config.lm.continuation":
               settings.lm.context + settings.lm.continuation}  # fmt: skip
     for name, length in wanted.items():
-        if length > model.config.max_positions:
-            raise SettingsError(
-                f"config.lm.{name} is {length} tokens, the model has "
-                f"{model.config.max_positions} positions; lower it."
-            )
+        what = f"config.lm.{name} is {length} tokens"
+        check_fits(length, model.config.max_positions, what, "lower it", error=SettingsError)
     for ids in eval_ids.values():
         sliding_windows(ids, settings.lm.context, settings.lm.continuation)
 
