@@ -1,6 +1,11 @@
-"""Checks of arguments that many functions take."""
+"""Checks of arguments that many functions take, and of the settings of a run."""
 
+import math
 import numbers
+from collections.abc import Sequence
+from typing import Any
+
+from latadj_jax.errors import SettingsError
 
 DTYPES = ("float32", "bfloat16")  # of a computation
 
@@ -38,3 +43,21 @@ def check_fits(
     """
     if tokens > positions:
         raise error(f"{what}, {reader} has {positions} positions; {fix}.")
+
+
+def need(ok: bool, key: str, value: Any, rule: str) -> None:
+    """Raises SettingsError unless `ok`: the setting `key`, as in "data.buckets", breaks a rule."""
+    if not ok:
+        raise SettingsError(f"config.{key} must be {rule}; it is {value!r}.")
+
+
+def need_one_of(key: str, value: str, allowed: Sequence[str]) -> None:
+    need(value in allowed, key, value, f"one of {', '.join(allowed)}")
+
+
+def need_positive(key: str, value: float) -> None:
+    need(math.isfinite(value) and value > 0, key, value, "greater than 0")
+
+
+def need_not_negative(key: str, value: float) -> None:
+    need(math.isfinite(value) and value >= 0, key, value, "0 or greater")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from latadj_jax.evaluation import metrics
-from latadj_jax.training.rules import METRICS
+from latadj_jax.evaluation.settings import METRICS
 
 
 def one(name, labels, predictions):
