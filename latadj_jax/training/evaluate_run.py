@@ -34,8 +34,7 @@ def evaluate_run(
     model, params = from_pretrained(folder)  # float32, as the run that trained them holds them
     model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(folder))
-    kind = KINDS[model.task]
-    evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
+    evaluate = KINDS[model.task].evaluator(settings, model, tokenizer)
     alphas = alphas or (() if model.alpha is None else (model.alpha,))
     results = evaluate(model, params, alphas=alphas)
     try:

@@ -86,7 +86,7 @@ def test_beams_write_texts_too(run):
     model, params = latadj_jax.from_pretrained(Path(chosen.workdir) / "model")
     tokenizer = load_tokenizer(str(Path(chosen.workdir) / "model"))
     _, parts, _ = load_examples(chosen.data, "seq2seq")
-    data = seq2seq.encoded(tokenizer, parts["test"], chosen.data)
+    data = seq2seq.encode_pairs(tokenizer, parts["test"], chosen.data)
     plans = {64: model.plan(None, 64)}
     texts = [
         generated_text.write(model, params, tokenizer, data, plans, eval_settings, 8, "")
@@ -181,7 +181,9 @@ def test_pairs_that_cannot_be_used_are_named(tmp_path, files, message):
 def test_a_tokenizer_that_ends_no_text_is_refused():
     data = settings_data()
     with pytest.raises(DataError, match="ends no text with an end-of-sequence token"):
-        seq2seq.encoded(tiny_text.byte_level(), Examples([("a",)], np.array(["b"], object)), data)
+        seq2seq.encode_pairs(
+            tiny_text.byte_level(), Examples([("a",)], np.array(["b"], object)), data
+        )
 
 
 def settings_data():

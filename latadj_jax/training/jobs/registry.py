@@ -2,8 +2,7 @@
 
 from latadj_jax.training.jobs import labelled, language_model, seq2seq
 
-# Modules with `load(settings)`, `evaluation_data(settings, model)` and `evaluator(settings, model,
-# tokenizer, data)`.
+# Modules with `load(settings)` and `evaluator(settings, model, tokenizer)`.
 KINDS = {
     "classification": labelled,
     "regression": labelled,
