@@ -26,6 +26,7 @@ from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_file
 from latadj_jax.evaluation.report import how, remaining, table
+from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.explain.explain import explain, write_page
 from latadj_jax.pretrained.load import from_pretrained
@@ -117,7 +118,7 @@ def check_flags() -> None:
                 raise SettingsError(f"--{flag.name} needs {wanted}.")
 
 
-def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
+def evaluate_given(alphas: list[float]) -> tuple[str, Results]:
     layers = [parse_number("layers", text) for text in _LAYERS.value]
     source = given_model()
     lm = LMSettings(

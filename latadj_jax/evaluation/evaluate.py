@@ -12,6 +12,7 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup, macs
 from latadj_jax.evaluation import metrics
 from latadj_jax.evaluation.conditions import conditions
+from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.model.apply import apply
 from latadj_jax.model.model import Model, rngs_for
@@ -56,8 +57,8 @@ def evaluate(
     count: str = "valid",
     score: Callable[..., dict[str, float]] | None = None,
     unit: str = "examples",
-) -> dict:
-    """Quality and speed, dense and at each alpha, as JSON-ready values.
+) -> Results:
+    """Quality and speed, dense and at each alpha.
 
     Args:
       parts: evaluation data by name; times are taken on the first.
@@ -67,13 +68,9 @@ def evaluate(
       unit: what the report says they are.
 
     Returns:
-      what `report` makes tables and sentences of: the names of the "metrics", the number of
-      "examples" by part and their "unit", what "timing" and "work" are of, `measure.conditions`,
-      and "rows"; a row per alpha (None is dense) with its `metrics` by part,
-      `expected_speedup` and `macs` (per example, at its padded length), `measured_speedup` over
-      dense and `ms_per_example` (median time of one batch of each bucket, in turns, times the
-      number of its batches), and `remaining`: the mean share of an example's own word-vectors
-      left after each layer.
+      what `report` makes tables and sentences of. `expected_speedup` and `macs` are those of the
+      padded length of each example; times are the median of one batch of each bucket, in turns,
+      times the number of its batches.
 
     Raises:
       ValueError: no examples, labels out of range, or an alpha that cannot work.
@@ -103,25 +100,25 @@ def evaluate(
             label = f"{name} {alpha_label(alpha)}"
             scores[name] = (score or score_labels)(name, part, by_bucket, label)
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": scores,
-                "measured_speedup": times_ms[None] / times_ms[alpha],
-                "ms_per_example": times_ms[alpha] / len(first.examples),
+            Row(
+                alpha=alpha,
+                metrics=scores,
+                measured_speedup=times_ms[None] / times_ms[alpha],
+                ms_per_example=times_ms[alpha] / len(first.examples),
                 **_work(model, first, by_bucket),
-            }
+            )
         )
-    return {
-        "metrics": list(settings.metrics),
-        "examples": {name: len(part.examples) for name, part in parts.items()},
-        "unit": unit,
-        "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
+    return Results(
+        metrics=list(settings.metrics),
+        examples={name: len(part.examples) for name, part in parts.items()},
+        unit=unit,
+        timing=f"median wall-clock time of a batch of {settings.batch_size} at each padded "
         "length, weighted by the number of batches",
-        "work": "those of the padded length that each example fits into (what is left over may run "
+        work="those of the padded length that each example fits into (what is left over may run "
         "at a longer one)",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
-    }
+        rows=rows,
+    )
 
 
 def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> dict:

@@ -1,5 +1,6 @@
 """Evaluation of what a seq2seq model writes: BLEU and others of sacrebleu, and speed."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +11,7 @@ from latadj_jax.data.encoded import Encoded
 from latadj_jax.devices.mesh import fetch, on_devices
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.evaluation.evaluate import evaluate
+from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.generation.generate import generate
 from latadj_jax.model.model import Model, rngs_for
@@ -26,7 +28,7 @@ def evaluate_generated(
     max_new_tokens: int,
     buckets: Sequence[int],
     count: str = "valid",
-) -> dict:
+) -> Results:
     """Quality of generated targets and speed of the encoder, dense and at each alpha.
 
     Args:
@@ -34,7 +36,7 @@ def evaluate_generated(
       max_new_tokens: of a target, its end included.
 
     Returns:
-      as `evaluation.evaluate`; speedups, times and MACs are those of the encoder.
+      as `evaluate`; speedups, times and MACs are those of the encoder.
     """
 
     def score(name: str, part: Encoded, by_bucket: Mapping[int, Plan], label: str):
@@ -42,8 +44,8 @@ def evaluate_generated(
         return compute(settings.metrics, texts, references[name])
 
     results = evaluate(model, params, parts, alphas, settings, buckets, count, score)
-    unit = f"{results['unit']}; times, speedups and MACs are those of the encoder"
-    return {**results, "unit": unit, "num_beams": settings.num_beams}
+    unit = f"{results.unit}; times, speedups and MACs are those of the encoder"
+    return dataclasses.replace(results, unit=unit, num_beams=settings.num_beams)
 
 
 def write(

@@ -17,6 +17,7 @@ from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import expected_speedup, macs
 from latadj_jax.evaluation.conditions import conditions
 from latadj_jax.evaluation.likelihood import score_pairs, score_whole, score_windows
+from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.generation.continuation import continuation_logits
 from latadj_jax.model.model import Model, rngs_for
@@ -36,7 +37,7 @@ def evaluate_file(
     strategy: str = "",
     layers: Sequence[int] = (),
     dtype: str = "float32",
-) -> dict:
+) -> Results:
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
 
     Args:
@@ -73,15 +74,14 @@ def evaluate_text(
     lm: LMSettings,
     settings: EvalSettings,
     count: str = "valid",
-) -> dict:
-    """Perplexity and speed, dense and at each alpha, as JSON-ready values.
+) -> Results:
+    """Perplexity and speed, dense and at each alpha.
 
     Args:
       parts: token ids of the evaluation texts by name, int32 [n] each.
 
     Returns:
-      as `evaluation.evaluate`; a row's times are those to the first token after a context, and
-      `cache_bytes` is the size of one context's key-value cache.
+      as `evaluate`; a row's times are those to the first token after a context.
     """
     sliding = lm.mode == "sliding"
     pruned = lm.context if sliding else lm.context + lm.continuation
@@ -103,16 +103,14 @@ def evaluate_text(
             scores[name] = {"perplexity": result.perplexity}
             scored[name] = int(result.tokens.sum())
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": scores,
-                "measured_speedup": times_ms[None] / times_ms[alpha],
-                "ms_per_example": times_ms[alpha] / settings.batch_size,
-                "expected_speedup": expected_speedup(plan),
-                "macs": macs(model, plan),
-                "cache_bytes": cache_bytes(model, plan),
-                "remaining": [n / plan.length for n in plan.counts],
-            }
+            Row(
+                alpha=alpha,
+                metrics=scores,
+                measured_speedup=times_ms[None] / times_ms[alpha],
+                ms_per_example=times_ms[alpha] / settings.batch_size,
+                expected_speedup=expected_speedup(plan),
+                **_of_prompt(model, plan),
+            )
         )
     unit = (
         f"tokens scored, each after its own context of {pruned} or more"
@@ -120,15 +118,15 @@ def evaluate_text(
         else f"tokens scored inside of whole pruned sequences of {pruned}, which leaks"
     )
     timing = f"median time to the first token of a batch of {settings.batch_size} contexts"
-    return {
-        "metrics": ["perplexity"],
-        "examples": scored,
-        "unit": unit,
-        "timing": timing,
-        "work": f"those of {pruned} tokens",
+    return Results(
+        metrics=["perplexity"],
+        examples=scored,
+        unit=unit,
+        timing=timing,
+        work=f"those of {pruned} tokens",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
-    }
+        rows=rows,
+    )
 
 
 def evaluate_last_words(
@@ -138,7 +136,7 @@ def evaluate_last_words(
     alphas: Sequence[float],
     settings: EvalSettings,
     count: str = "valid",
-) -> dict:
+) -> Results:
     """Accuracy and perplexity of last words after their contexts, dense and at each alpha.
 
     A word is right if each of its tokens is the most likely one.
@@ -155,25 +153,32 @@ def evaluate_last_words(
         plan = plan_of(int(lengths.max()))
         work = np.array([n / expected_speedup(plan_of(int(n))) for n in np.unique(lengths)])
         times = np.unique(lengths, return_counts=True)[1]
+        accuracy = float(result.greedy.mean())
         word_perplexity = float(np.exp(-result.log_likelihood.mean()))
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": {"last_word": {"accuracy": float(result.greedy.mean()),
-                                          "perplexity": word_perplexity}},
-                "expected_speedup": float(lengths.sum() / (work * times).sum()),
-                "macs": macs(model, plan),
-                "cache_bytes": cache_bytes(model, plan),
-                "remaining": [n / plan.length for n in plan.counts],
-            }
-        )  # fmt: skip
-    return {
-        "metrics": ["accuracy", "perplexity"],
-        "examples": {"last_word": len(pairs)},
-        "unit": "words, each after its context",
-        "work": "those of each context's own length and of the longest one, respectively",
+            Row(
+                alpha=alpha,
+                metrics={"last_word": {"accuracy": accuracy, "perplexity": word_perplexity}},
+                expected_speedup=float(lengths.sum() / (work * times).sum()),
+                **_of_prompt(model, plan),
+            )
+        )
+    return Results(
+        metrics=["accuracy", "perplexity"],
+        examples={"last_word": len(pairs)},
+        unit="words, each after its context",
+        work="those of each context's own length and of the longest one, respectively",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
+        rows=rows,
+    )
+
+
+def _of_prompt(model: Model, plan: Plan) -> dict:
+    """What a row says of a prompt that fills the plan."""
+    return {
+        "macs": macs(model, plan),
+        "cache_bytes": cache_bytes(model, plan),
+        "remaining": [n / plan.length for n in plan.counts],
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.evaluation.results import Results
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training.jobs.registry import KINDS
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def evaluate_run(
     workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
-) -> dict:
+) -> Results:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
 
     Args:
@@ -38,7 +39,7 @@ def evaluate_run(
     alphas = alphas or (() if model.alpha is None else (model.alpha,))
     results = evaluate(model, params, alphas=alphas)
     try:
-        write_whole(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+        write_whole(workdir / "eval.json", json.dumps(results.to_json(), indent=2) + "\n")
     except OSError as error:  # of somebody else's run
         log.warning("The results were not kept: %s", error)
     return results

@@ -17,6 +17,7 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.report import write_report
+from latadj_jax.evaluation.results import Results
 from latadj_jax.model.calibrate import calibrate
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import check_heads
@@ -34,7 +35,7 @@ from latadj_jax.training.steps import Step, abstract_state, evaluation_loss, fir
 log = logging.getLogger(__name__)
 
 
-def train(settings: Settings) -> dict:
+def train(settings: Settings) -> Results:
     """Loads, calibrates, fine-tunes, evaluates and reports, into `settings.workdir`.
 
     Run again after an interruption it goes on from the newest checkpoint, to the same end.
@@ -43,7 +44,7 @@ def train(settings: Settings) -> dict:
     the same settings, the first writes logs and reports.
 
     Returns:
-      The evaluation's results, as in results.json.
+      The evaluation's results, which results.json holds too.
 
     Raises:
       ValueError: settings, data or weights that cannot work, or a folder of another run.
@@ -59,7 +60,7 @@ def train(settings: Settings) -> dict:
         return _train(settings)
 
 
-def _train(settings: Settings) -> dict:
+def _train(settings: Settings) -> Results:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: KINDS[settings.model.task].load(settings))
     check_heads(job.model)

@@ -53,18 +53,18 @@ def run(tmp_path_factory):
 def test_a_model_from_scratch_learns_what_to_write(run):
     """Without its source it could be right half the time."""
     _, results = run
-    for row in results["rows"]:
-        assert row["metrics"]["test"]["exact_match"] > 0.7
-        assert list(row["metrics"]["test"]) == ["exact_match", "bleu"]
-    assert results["rows"][1]["expected_speedup"] > 1.2
-    assert results["num_beams"] == 1
+    for row in results.rows:
+        assert row.metrics["test"]["exact_match"] > 0.7
+        assert list(row.metrics["test"]) == ["exact_match", "bleu"]
+    assert results.rows[1].expected_speedup > 1.2
+    assert results.num_beams == 1
 
 
 def test_the_artefact_writes_the_same_and_so_does_transformers(run):
     chosen, results = run
     folder = Path(chosen.workdir) / "model"
     again = evaluate_run(Path(chosen.workdir))
-    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in results["rows"]]
+    assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
     model, params = latadj_jax.from_pretrained(folder)
     assert (model.task, model.alpha, model.config.decoder_start) == ("seq2seq", 0.8, 0)
     tokenizer = load_tokenizer(str(folder))

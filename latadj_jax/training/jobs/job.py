@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from latadj_jax.data.encoded import Encoded
+from latadj_jax.evaluation.results import Results
 from latadj_jax.model.model import Model
 from latadj_jax.training.settings import Settings
 
@@ -20,7 +21,7 @@ class Job:
     buckets: tuple[int, ...]  # padded lengths to calibrate with
     planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
     held_out: Encoded | None  # whose loss is watched; None where nobody asks
-    evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
+    evaluate: Callable[[Model, dict], Results]  # of (model, params)
     # For all processes at once: this job with a teacher's answers; None where labels were read.
     teach: Callable[[], "Job"] | None = None
 
