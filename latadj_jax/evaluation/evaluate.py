@@ -10,8 +10,8 @@ from latadj_jax.devices.mesh import fetch, on_devices, put
 from latadj_jax.elimination.alpha import alpha_label
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup, macs
-from latadj_jax.evaluation import metrics
 from latadj_jax.evaluation.conditions import conditions
+from latadj_jax.evaluation.metrics import label_metrics
 from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.model.apply import apply
@@ -85,7 +85,7 @@ def evaluate(
 
     def score_labels(name: str, part: Encoded, by_bucket, label: str) -> dict[str, float]:
         predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
-        return metrics.compute(settings.metrics, part.labels, predicted, len(model.config.labels))
+        return label_metrics(settings.metrics, part.labels, predicted, len(model.config.labels))
 
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}

@@ -41,7 +41,7 @@ def evaluate_generated(
 
     def score(name: str, part: Encoded, by_bucket: Mapping[int, Plan], label: str):
         texts = write(model, params, tokenizer, part, by_bucket, settings, max_new_tokens, label)
-        return compute(settings.metrics, texts, references[name])
+        return text_metrics(settings.metrics, texts, references[name])
 
     results = evaluate(model, params, parts, alphas, settings, buckets, count, score)
     unit = f"{results.unit}; times, speedups and MACs are those of the encoder"
@@ -78,7 +78,7 @@ def write(
     return texts
 
 
-def compute(names: Sequence[str], texts: Sequence[str], references: Sequence[str]) -> dict:
+def text_metrics(names: Sequence[str], texts: Sequence[str], references: Sequence[str]) -> dict:
     """BLEU and chrF in percent, as sacrebleu has them by default; exact matches as a share."""
     from sacrebleu.metrics import BLEU, CHRF  # an extra
 

@@ -224,10 +224,10 @@ def test_an_encoder_alone_is_no_seq2seq_model(tmp_path):
 
 def test_metrics_are_those_of_sacrebleu():
     texts = ["the cat sat on the mat", "a dog", "a bird sings"]
-    scores = generated_text.compute(("bleu", "chrf", "exact_match"), texts, texts)
+    scores = generated_text.text_metrics(("bleu", "chrf", "exact_match"), texts, texts)
     assert scores == pytest.approx({"bleu": 100, "chrf": 100, "exact_match": 1})
     other = ["the cat sat on a mat", "a dog ", "birds"]
-    scores = generated_text.compute(("bleu", "chrf", "exact_match"), texts, other)
+    scores = generated_text.text_metrics(("bleu", "chrf", "exact_match"), texts, other)
     assert 0 < scores["bleu"] < scores["chrf"] < 100
     assert scores["exact_match"] == pytest.approx(1 / 3)
 
