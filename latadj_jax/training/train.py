@@ -122,7 +122,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
         if checkpoints.newest is None:
             start, state, losses = 0, first_state(model, optimizer, job.params), []
         else:
-            _free(job.params)
+            _release(job.params)
             like = abstract_state(model, optimizer)
             start, state, losses = checkpoints.restore_newest(like)
             log.info("Going on from step %d of %d.", start, total_steps)
@@ -164,12 +164,12 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
         if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
             checkpoints.wait()
             log.info("The best checkpoint is that of step %d.", best)
-            _free(state)
+            _release(state)
             state, _ = checkpoints.restore(best, abstract_state(model, optimizer))
     return state.params
 
 
-def _free(tree) -> None:
+def _release(tree) -> None:
     """Gives the memory of arrays back, before others like them are made."""
     jax.tree.map(lambda x: x.delete(), tree)
 
