@@ -5,8 +5,9 @@ import functools
 from collections.abc import Callable, Mapping
 
 from latadj_jax.checks import check_fits
-from latadj_jax.data.encoded import Encoded, buckets_of, encoded
-from latadj_jax.data.labelled_examples import load_examples
+from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
+from latadj_jax.data.labelled_examples import Examples, load_examples
+from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.evaluate import evaluate
 from latadj_jax.model.inputs import check_ids
@@ -34,8 +35,8 @@ def load(settings: Settings) -> Job:
 
     # ---- their token ids --------------------------------------------------------------------
     tokenizer = load_tokenizer(settings.model.source)
-    train_data = encoded(tokenizer, train_examples, data)
-    eval_data = {name: encoded(tokenizer, part, data) for name, part in eval_examples.items()}
+    train_data = encode_examples(tokenizer, train_examples, data)
+    eval_data = _encode_parts(tokenizer, eval_examples, data)
 
     # ---- the model --------------------------------------------------------------------------
     num_labels = 1 if task == "regression" else len(labels)
@@ -83,6 +84,12 @@ def load(settings: Settings) -> Job:
     return dataclasses.replace(job, teach=teach)
 
 
+def _encode_parts(
+    tokenizer, parts: Mapping[str, Examples], data: DataSettings
+) -> dict[str, Encoded]:
+    return {name: encode_examples(tokenizer, part, data) for name, part in parts.items()}
+
+
 def _check_head(own: tuple[str, ...], labels: tuple[str, ...]) -> None:
     """Refuses a model to start from whose head has the data's classes in another order."""
     if labels != own and sorted(labels) == sorted(own):
@@ -125,7 +132,7 @@ def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
     labels = model.config.labels if model.task == "classification" else ()
     data = dataclasses.replace(settings.data, labels=labels)
     parts = load_examples(data, model.task, settings.seed)[1]
-    eval_data = {name: encoded(tokenizer, part, data) for name, part in parts.items()}
+    eval_data = _encode_parts(tokenizer, parts, data)
     if not data.labelled_by:
         teacher = load_teacher(settings)
         eval_data = {

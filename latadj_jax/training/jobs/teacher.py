@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.checks import check_fits
-from latadj_jax.data.encoded import Encoded, buckets_of, encoded
+from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.evaluate import logits_of
@@ -56,7 +56,7 @@ class Teacher:
 
     def reads(self, examples: Examples) -> Encoded:
         """The texts as token ids of its own."""
-        read = encoded(self.tokenizer, examples, self.settings.data)
+        read = encode_examples(self.tokenizer, examples, self.settings.data)
         check_ids(read.examples, self.model.module.input_ranges(self.model.config))
         return read
 
