@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.devices.mesh import fetch, on_devices, put
+from latadj_jax.devices.mesh import fetch, place_batch, place_timed_batch
 from latadj_jax.elimination.alpha import alpha_label
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup, macs
@@ -42,7 +42,7 @@ def logits_of(
     batches = data.batches(sorted(plans), batch_size)
     for indices, batch in tqdm(batches, progress, number, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
-        out = apply(model, params, on_devices(batch), plan=plan, rngs=rngs_for(plan))
+        out = apply(model, params, place_batch(batch), plan=plan, rngs=rngs_for(plan))
         logits_NC[indices] = fetch(out.logits)[: len(indices)]
     return logits_NC
 
@@ -129,7 +129,7 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
     total_ms = dict.fromkeys(plans, 0.0)
     for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):
         runs = {
-            alpha: _run(model, params, put(batches[0]), by_bucket[bucket])
+            alpha: _run(model, params, place_timed_batch(batches[0]), by_bucket[bucket])
             for alpha, by_bucket in plans.items()
         }
         for alpha, times in interleaved_ms(runs, settings.timing_repeats).items():

@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.devices.mesh import fetch, on_devices
+from latadj_jax.devices.mesh import fetch, place_batch
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.evaluation.evaluate import evaluate
 from latadj_jax.evaluation.results import Results
@@ -69,7 +69,7 @@ def write(
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         tokens_BS = generate(
-            model, params, on_devices(batch), None, max_new_tokens,
+            model, params, place_batch(batch), None, max_new_tokens,
             num_beams=settings.num_beams, plan=plan, rngs=rngs_for(plan),
         )  # fmt: skip
         written = tokenizer.batch_decode(fetch(tokens_BS), skip_special_tokens=True)

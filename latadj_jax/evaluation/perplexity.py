@@ -10,7 +10,7 @@ from latadj_jax.checks import check_fits
 from latadj_jax.data.last_words import encode_last_word, load_last_words
 from latadj_jax.data.text_files import read_text
 from latadj_jax.data.windows import Pair, Windows, sliding_windows, training_windows
-from latadj_jax.devices.mesh import put
+from latadj_jax.devices.mesh import place_timed_batch
 from latadj_jax.elimination.alpha import alpha_label, check_alpha
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
@@ -195,7 +195,7 @@ def _first_token_ms(
     size, length = settings.batch_size, plans[None].length
     starts = np.linspace(0, max(0, len(ids) - length), size).astype(int)
     prompts = np.stack([np.resize(ids[start : start + length], length) for start in starts])
-    batch, nothing = put({"input_ids": prompts}), np.zeros((size, 0), np.int32)
+    batch, nothing = place_timed_batch({"input_ids": prompts}), np.zeros((size, 0), np.int32)
 
     def first_token(plan: Plan):
         return lambda: continuation_logits(

@@ -6,7 +6,7 @@ Hidden states are normed after each block (post-norm). CLS, the first valid toke
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.eliminate import Cut, put_back, select, take, take_positions
 from latadj_jax.elimination.merging import group_removed
 from latadj_jax.elimination.plan import Plan
@@ -143,7 +143,7 @@ class Bert(nn.Module):
         positions_BL = jnp.where(valid_BL, rows_L, -1)
         # Counted from the first valid token, so that padding on the left changes nothing.
         places_BL = jnp.maximum(rows_L - start_B1, 0)
-        x_BLD = by_rows(self.embeddings(ids_BL, types_BL, places_BL, train))
+        x_BLD = split_by_rows(self.embeddings(ids_BL, types_BL, places_BL, train))
 
         counts_by_layer = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, all_positions_BT = jnp.zeros_like(x_BLD), positions_BL
@@ -160,12 +160,12 @@ class Bert(nn.Module):
             x_BLD, positions_BL, sizes_BL, scores_BL = layer(
                 x_BLD, positions_BL, sizes_BL, protected_BL, cut, train
             )
-            x_BLD = by_rows(x_BLD)
+            x_BLD = split_by_rows(x_BLD)
             scores.append(scores_BL)
 
         cls_B11 = jnp.argmax(positions_BL == start_B1, axis=1)[:, None, None]
-        cls_BD = by_rows(jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0])
-        pooled_BD = by_rows(jnp.tanh(self.pooler(cls_BD)))
+        cls_BD = split_by_rows(jnp.take_along_axis(x_BLD, cls_B11, axis=1)[:, 0])
+        pooled_BD = split_by_rows(jnp.tanh(self.pooler(cls_BD)))
         logits = None
         if self.task != "features":
             logits = self.classifier(self.head_dropout(pooled_BD, train))

@@ -8,7 +8,7 @@ later token runs through all layers against these smaller caches.
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.eliminate import Cut, put_back, take
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.strategies import of_layer
@@ -52,7 +52,7 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
     rows_BT = jnp.where(take(valid_BT, order_BT), order_BT, -1)
     positions_BL = jnp.where(rows_BT < 0, -1, rows_BT - start_B1)
     ids_BT = take(inputs["input_ids"], order_BT)
-    x_BLD = by_rows(decoder.embed(ids_BT, jnp.maximum(positions_BL, 0), train))
+    x_BLD = split_by_rows(decoder.embed(ids_BT, jnp.maximum(positions_BL, 0), train))
     lengths_B = jnp.max(positions_BL, axis=1) + 1
 
     counts_by_layer = plan.example_counts(valid_BT.sum(axis=1, dtype=jnp.int32))
@@ -67,7 +67,7 @@ def read_prompt(decoder, inputs, plan: Plan, restore=False, train=False, last_on
         if last_only and n == len(decoder.layers) - 1:
             cut = Cut(jnp.ones_like(lengths_B), 1, "recent", positions_BL.shape[1] - 1)
         x_BLD, positions_BL, scores_BL, cache = layer(x_BLD, positions_BL, cut, None, 0, train)
-        x_BLD = by_rows(x_BLD)
+        x_BLD = split_by_rows(x_BLD)
         if scores_BL.shape[1] == length:  # room for all: by row, as the input
             scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
             rows_BL = put_back(jnp.full_like(rows_BL, -1), rows_BL, rows_BL)
@@ -140,10 +140,10 @@ def read_on(decoder, ids_BS: jax.Array, first_B: jax.Array, caches, slots, train
       caches: of each layer, with room for S more from its slot in `slots` on.
     """
     positions_BS = first_B[:, None] + jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
-    x_BSD = by_rows(decoder.embed(ids_BS, positions_BS, train))
+    x_BSD = split_by_rows(decoder.embed(ids_BS, positions_BS, train))
     written = []
     for layer, cache, slot in zip(decoder.layers, caches, slots, strict=True):
         x_BSD, _, _, cache = layer(x_BSD, positions_BS, None, cache, slot, train)
-        x_BSD = by_rows(x_BSD)
+        x_BSD = split_by_rows(x_BSD)
         written.append(cache)
     return decoder.final_norm(x_BSD), tuple(written)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.eliminate import Cut, put_back
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.strategies import ENCODER_STRATEGIES
@@ -98,7 +98,7 @@ class T5(nn.Module):
         length = ids_BL.shape[1]
         rows_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
         positions_BL = all_positions_BT = jnp.where(valid_BL, rows_1L, -1)
-        x_BLD = by_rows(self.dropout(self.shared(ids_BL), train))
+        x_BLD = split_by_rows(self.dropout(self.shared(ids_BL), train))
         counts_by_layer = plan.example_counts(valid_BL.sum(axis=1, dtype=jnp.int32))
         restored_BTD, scores, entered = jnp.zeros_like(x_BLD), [], []
         # Of all rows as long as nothing was removed: one bias for the whole batch.
@@ -110,7 +110,7 @@ class T5(nn.Module):
                 cut = Cut(counts_by_layer[:, n], plan.sizes[n], plan.strategy)
                 restored_BTD = put_back(restored_BTD, x_BLD, positions_BL)
             x_BLD, positions_BL, scores_BL = layer(x_BLD, positions_BL, bias_BHLL, cut, train)
-            x_BLD = by_rows(x_BLD)
+            x_BLD = split_by_rows(x_BLD)
             if cut is not None:
                 bias_BHLL = self.encoder_bias(positions_BL, positions_BL, length)
             scores.append(scores_BL)
@@ -167,7 +167,7 @@ class T5(nn.Module):
         Args:
           room: how many tokens there can be in all.
         """
-        x_BSD = by_rows(self.dropout(self.shared(ids_BS), train))
+        x_BSD = split_by_rows(self.dropout(self.shared(ids_BS), train))
         keys_BJ = positions_BS
         if caches[0] is not None:
             keys_BJ = jax.lax.dynamic_update_slice_in_dim(
@@ -177,7 +177,7 @@ class T5(nn.Module):
         written = []
         for layer, memory, cache in zip(self.decoder_layers, memories, caches, strict=True):
             x_BSD, cache = layer(x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train)
-            x_BSD = by_rows(x_BSD)
+            x_BSD = split_by_rows(x_BSD)
             written.append(cache)
         x_BSD = self.dropout(self.decoder_norm(x_BSD), train)
         if self.cfg.scaled:

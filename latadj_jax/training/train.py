@@ -11,7 +11,14 @@ import optax
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded, calibration_batches, collate, group
-from latadj_jax.devices.mesh import fetch, make_mesh, num_row_groups, on_devices, own_rows, spread
+from latadj_jax.devices.mesh import (
+    fetch,
+    make_mesh,
+    num_row_groups,
+    own_rows,
+    place_batch,
+    place_own_rows,
+)
 from latadj_jax.devices.processes import first_alone, together
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
@@ -138,7 +145,7 @@ def fine_tune(model: Model, job: Job, settings: Settings, workdir: Path):
                 length = job.planned[batch["input_ids"].shape[1]]
                 plans = plans_of_step(trained, e, length, settings.seed, step)
                 what = Step(trained, optimizer, plans, e.distill, t.accumulate)
-                state, loss = train_step(what, state, spread(batch, t.batch_size), key)
+                state, loss = train_step(what, state, place_own_rows(batch, t.batch_size), key)
                 losses.append(loss)
                 progress.update()
                 is_last, stopping = step == total_steps, stop_requested(step)
@@ -198,7 +205,7 @@ def held_out_loss(model: Model, params, job: Job, settings: Settings) -> float:
     for _, batch in job.held_out.batches(sorted(job.planned), settings.eval.batch_size):
         length = job.planned[batch["input_ids"].shape[1]]
         plan = model.plan(model.alpha, length, count=settings.elimination.count)
-        of_batch = map(fetch, evaluation_loss(model, plan, params, on_devices(batch)))
+        of_batch = map(fetch, evaluation_loss(model, plan, params, place_batch(batch)))
         total, weight = (x + float(y) for x, y in zip((total, weight), of_batch, strict=True))
     return total / weight
 
