@@ -323,8 +323,8 @@ def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
 
 
 def test_loss_that_is_no_number_stops_the_run(tmp_path):
-    train = {"learning_rate": 1e30, "checkpoint_every": 3}
-    settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
+    wild = {"learning_rate": 1e30, "checkpoint_every": 3}
+    settings = tiny_run.settings(tmp_path, num_layers=1, train=wild)
     with pytest.raises(FloatingPointError, match=r"lower config\.train\.learning_rate"):
         train.train(settings)
     assert not (Path(settings.workdir) / "model").exists()
