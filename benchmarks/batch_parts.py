@@ -2,7 +2,7 @@
 
     python benchmarks/batch_parts.py --shapes 32x128,8x512,8x256,32x64
 
-In turns, medians; `latadj_jax/parts.py` chooses by the rule that these times suggest.
+In turns, medians; `latadj_jax/model/row_chunks.py` chooses by the rule that these times suggest.
 """
 
 import argparse

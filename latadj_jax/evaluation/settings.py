@@ -46,7 +46,7 @@ class EvalSettings:
     alphas: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # dense is always added
     metrics: tuple[str, ...] = ("accuracy",)
     batch_size: int = 32
-    num_beams: int = 1  # of "seq2seq": how targets are generated, see beam.py
+    num_beams: int = 1  # of "seq2seq": how targets are generated, see `BeamSearch`
     timing_repeats: int = 5
 
     def check(self) -> None:

@@ -66,7 +66,7 @@ def search(module, how: BeamSearch, params, start, max_new_tokens: jax.Array) ->
 
     Args:
       module: with `begin`, `go_on` and `reorder`.
-      start: a checked and padded call, see `generation.Start`.
+      start: a checked and padded call, see `generate.Start`.
     """
     run, rows = functools.partial(_search, module, how), start.inputs["input_ids"]
     return with_auto_axes(run, rows, params, start, max_new_tokens)

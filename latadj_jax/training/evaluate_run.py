@@ -24,7 +24,7 @@ def evaluate_run(
     Args:
       alphas: by default the one that the model carries.
       dtype: of the computation; by default the one of the training.
-      strategy: what is kept, see `ranking`; by default the model's own.
+      strategy: what is kept, see elimination/strategies.py; by default the model's own.
 
     Raises:
       ValueError: no run in `workdir`, or an alpha or strategy that cannot work.

@@ -58,7 +58,7 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How the devices are arranged, see mesh.py; -1, at most once, is what is left."""
+    """How the devices are arranged, see devices/mesh.py; -1, at most once, is what is left."""
 
     data: int = -1  # examples of a batch, beside those of fsdp
     fsdp: int = 1  # examples, and parts of the parameters and of the optimizer's state
@@ -82,7 +82,7 @@ class EliminationSettings:
     # from it.
     distill: float = 0.0
     count: str = "valid"
-    # What is kept, see ranking.py, and whether the rest is merged into it, see merging.py; "" = as
+    # What is kept, see elimination/strategies.py, and whether the rest is merged into it; "" = as
     # the model carries it, which is "score" at first.
     strategy: str = ""
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
@@ -117,7 +117,7 @@ class TrainSettings:
     remat: bool = False  # compute activations again for the gradients: less memory, more time
     epochs: float = 3.0
     max_steps: int = 0  # 0 = as epochs say
-    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optim.py
+    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optimizer.py
     learning_rate: float = 2e-5
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.01

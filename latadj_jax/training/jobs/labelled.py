@@ -127,7 +127,7 @@ def _taught(
 
 
 def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
-    """`evaluation.evaluate` of (model, params) that were trained with these settings."""
+    """`evaluate` of (model, params) that were trained with these settings."""
     # The model's labels: what the data's own would be today may be in another order.
     labels = model.config.labels if model.task == "classification" else ()
     data = dataclasses.replace(settings.data, labels=labels)

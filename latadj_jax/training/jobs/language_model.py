@@ -52,7 +52,7 @@ def load(settings: Settings) -> Job:
 
 
 def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
-    """`perplexity.evaluate_text` of (model, params) that were trained with these settings.
+    """`evaluate_text` of (model, params) that were trained with these settings.
 
     Raises:
       ValueError: windows that the model or the texts cannot hold.

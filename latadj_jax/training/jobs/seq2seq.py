@@ -52,7 +52,7 @@ def load(settings: Settings) -> Job:
 
 
 def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
-    """`generated_text.evaluate_generated` of (model, params) trained with these settings."""
+    """`evaluate_generated` of (model, params) trained with these settings."""
     data = settings.data
     examples = load_examples(data, "seq2seq", settings.seed)[1]
     parts = {name: encode_pairs(tokenizer, part, data) for name, part in examples.items()}
