@@ -319,7 +319,7 @@ def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
     assert not (tmp_path / "runs").exists()
     data = {**data, "truncate": True}
     settings = tiny_run.settings(tmp_path, num_layers=1, data=data, train={"max_steps": 1})
-    assert train.train(settings)["rows"]
+    assert train.train(settings).rows
 
 
 def test_loss_that_is_no_number_stops_the_run(tmp_path):
