@@ -20,11 +20,13 @@ from pathlib import Path
 import absl.logging
 from absl import app, flags
 
+from latadj_jax.checks import DTYPES
 from latadj_jax.data.text_files import read_text
-from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_file
 from latadj_jax.evaluation.report import how, remaining, table
+from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.explain.explain import explain, write_page
 from latadj_jax.pretrained.load import from_pretrained
@@ -63,7 +65,7 @@ _STRATEGY = flags.DEFINE_string(
 _LAYERS = flags.DEFINE_list("layers", [], "removes in these layers only, from 1: e.g. 4,19")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "texts at a time", 1)
 _DTYPE = flags.DEFINE_enum(
-    "dtype", "", ["", "float32", "bfloat16"],
+    "dtype", "", ["", *DTYPES],
     "of the computation; that of the training, or float32 where a model is named"
 )  # fmt: skip
 
@@ -116,7 +118,7 @@ def check_flags() -> None:
                 raise SettingsError(f"--{flag.name} needs {wanted}.")
 
 
-def evaluate_given(alphas: list[float]) -> tuple[str, dict]:
+def evaluate_given(alphas: list[float]) -> tuple[str, Results]:
     layers = [parse_number("layers", text) for text in _LAYERS.value]
     source = given_model()
     lm = LMSettings(

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import latadj_jax
+from latadj_jax.elimination.alpha import alpha_label, alpha_name
 from latadj_jax.families import t5
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import interleaved_ms, median
@@ -80,7 +81,7 @@ def measure_encoder(size: str, model, params, length: int, args) -> list[dict]:
         }  # fmt: skip
         rows.append(row)
         cells = (
-            size, length, "dense" if alpha is None else f"{alpha:g}",
+            size, length, alpha_name(alpha),
             f"{row['expected_speedup']:.2f}", f"{row['paper']:.2f}" if row["paper"] else "",
             f"{row['measured_speedup']:.2f}", f"{row['ms']:.0f}", f"{row['share_of_bias']:.1%}",
         )  # fmt: skip
@@ -115,7 +116,7 @@ def generates(args) -> list[dict]:
             ids = np.random.default_rng(0).integers(2, 32000, (1, length)).astype(np.int32)
             ours, runs = {}, {}
             for alpha in (None, *args.alphas):
-                name = "dense" if alpha is None else f"alpha {alpha:g}"
+                name = alpha_label(alpha)
                 ours[name] = generator(model, params, ids, alpha)
             for num in (1, args.new):
                 runs |= {(name, num): lambda f=f, num=num: f(num) for name, f in ours.items()}

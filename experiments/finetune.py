@@ -220,7 +220,7 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     def add(asked, alpha: float | None, padded: int, strategy: str = own) -> None:
         plan = model.plan(alpha, padded or data.max_length, count="padded" if padded else "valid")
         predicted = predict(model, params, part, plan, strategy)
-        found = metrics.compute(
+        found = metrics.label_metrics(
             settings.eval.metrics, part.labels, predicted, len(model.config.labels)
         )
         rows.append({

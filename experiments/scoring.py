@@ -5,7 +5,7 @@ Counts are simulated: one compilation for each padded length, whatever the alpha
 
 import numpy as np
 
-from latadj_jax.data.encoded import Encoded, encoded
+from latadj_jax.data.encoded import Encoded, encode_examples
 from latadj_jax.data.labelled_examples import load_examples
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup
@@ -32,7 +32,7 @@ def scored_texts(model: Model, settings: Settings) -> tuple[str, Encoded, np.nda
     """The part of the data that models are scored on: its name, its texts, their lengths."""
     examples = load_examples(settings.data, model.record, settings.seed)[1]
     name, of = next(iter(examples.items()))
-    part = encoded(load_tokenizer(settings.model.source), of, settings.data)
+    part = encode_examples(load_tokenizer(settings.model.source), of, settings.data)
     return name, part, np.array([len(example["input_ids"]) for example in part.examples])
 
 

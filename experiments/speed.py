@@ -33,11 +33,11 @@ def measure(task: str, args: argparse.Namespace) -> dict:
             model, params, {name: part}, list(alphas), settings.eval,
             buckets_of(settings.data, count), count, score=lambda *_: {},
         )  # fmt: skip
-        for row in found["rows"][1:]:
+        for row in found.rows[1:]:
             rows.append({
-                "count": count, "asked": f"{alphas[row['alpha']]:g}",
-                "expected_speedup": row["expected_speedup"],
-                "measured_speedup": row["measured_speedup"],
+                "count": count, "asked": f"{alphas[row.alpha]:g}",
+                "expected_speedup": row.expected_speedup,
+                "measured_speedup": row.measured_speedup,
             })  # fmt: skip
     about = {"task": task, "method": args.method, "dtype": args.dtype, "jax": jax.__version__}
     return {**about, "rows": rows}

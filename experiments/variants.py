@@ -110,7 +110,7 @@ def measure(task: str, args: argparse.Namespace) -> None:
             alive = separators_alive(model, params, part, plan, strategy)
             found["rows"].append({
                 "variant": name, "asked": f"{speed:g}", "alpha": alpha,
-                "metrics": metrics.compute(
+                "metrics": metrics.label_metrics(
                     settings.eval.metrics, part.labels, predicted, len(model.config.labels)
                 ),
                 "expected_speedup": expected_speedup(plan, lengths),

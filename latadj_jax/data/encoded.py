@@ -96,7 +96,7 @@ class Encoded:
         return group(lengths, buckets, batch_size)
 
 
-def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
+def encode_examples(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
     """Token ids of `examples`, cut or refused at `data.max_length`."""
     ids = encode(tokenizer, examples.texts, data.max_length, data.truncate)
     return Encoded(ids, examples.labels)

@@ -2,6 +2,9 @@
 
 import dataclasses
 
+from latadj_jax.checks import need, need_not_negative
+from latadj_jax.errors import SettingsError
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
@@ -42,3 +45,29 @@ class DataSettings:
     def labelled_by(self) -> str:
         """The column of labels; "" where there is none."""
         return (self.path and self.local_label_column) or self.label_column
+
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        if not (self.hub or self.path):
+            raise SettingsError(
+                "config.data names no data: set config.data.path to a file or folder, or "
+                "config.data.hub to a data set id."
+            )
+        columns, local = self.text_columns, self.local_text_columns
+        need(len(columns) in (1, 2), "data.text_columns", columns, "one or two columns")
+        need(len(local) <= 2, "data.local_text_columns", local, "0 to 2")
+        share = self.eval_fraction
+        need(0 < share < 1, "data.eval_fraction", share, "between 0 and 1")
+        labels = self.labels
+        need(len(set(labels)) == len(labels), "data.labels", labels, "all different")
+        need(len(labels) != 1, "data.labels", labels, "two names or more, or () to read them")
+        need(bool(self.eval_files), "data.eval_files", self.eval_files, "one file or more")
+        need(bool(self.eval_splits), "data.eval_splits", self.eval_splits, "one split or more")
+        longest, target = self.max_length, self.max_target_length
+        need(longest >= 3, "data.max_length", longest, "at least 3")
+        need(target >= 2, "data.max_target_length", target, "at least 2")
+        fit = all(isinstance(bucket, int) and 0 < bucket <= longest for bucket in self.buckets)
+        rule = f"lengths from 1 to data.max_length ({longest})"
+        need(fit, "data.buckets", self.buckets, rule)
+        need_not_negative("data.max_train_examples", self.max_train_examples)
+        need_not_negative("data.max_eval_examples", self.max_eval_examples)

@@ -5,6 +5,9 @@ Three axes. Batches are split over "data" and "fsdp"; parameters and optimizer s
 device computes a part of every layer). What a mesh does is written down by sharding constraints
 under `jax.jit`; with no mesh set, or one of a single device, they do nothing.
 
+Names here and in model/placement.py: `place_...` brings arrays of the host to the devices, `fetch`
+brings them back; under jit `split_...` and `replicate` say where arrays are to live.
+
 `jax.pmap` could only copy parameters to every device, and is in maintenance; a mesh says where each
 axis of each array lives, and the compiler adds the communication.
 """
@@ -74,14 +77,14 @@ def num_row_groups() -> int:
     return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def by_rows(x: jax.Array) -> jax.Array:
+def split_by_rows(x: jax.Array) -> jax.Array:
     """`x` [B, ...] under jit, constrained to be split by rows, where a mesh can do that."""
     if current_mesh() is None or x.shape[0] % num_row_groups():
         return x
     return jax.lax.with_sharding_constraint(x, P(ROWS, *[None] * (x.ndim - 1)))
 
 
-def gathered(x: jax.Array) -> jax.Array:
+def replicate(x: jax.Array) -> jax.Array:
     """`x` under jit, whole on every device: for parameters, never for activations."""
     return x if current_mesh() is None else jax.lax.with_sharding_constraint(x, P())
 
@@ -134,36 +137,36 @@ def own_rows(batch_size: int) -> np.ndarray:
     return np.unique(np.concatenate([every[index] for index in held]))
 
 
-def spread(batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+def place_own_rows(batch: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
     """A batch on the devices of the mesh, split by rows; as it is without a mesh.
 
     Args:
-      batch: this process's rows: those of `own_rows(batch_size)`.
+      batch: the rows of this process: those of `own_rows(batch_size)`.
     """
     if current_mesh() is None:
         return dict(batch)
     split = P() if batch_size % num_row_groups() else P(ROWS)
     sharding = NamedSharding(jax.sharding.get_mesh(), split)
 
-    def put(array):
+    def place(array):
         shape = (batch_size, *array.shape[1:])
         return jax.make_array_from_process_local_data(sharding, np.asarray(array), shape)
 
-    return {key: put(array) for key, array in batch.items()}
+    return {key: place(array) for key, array in batch.items()}
 
 
-def on_devices(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """`spread`, of a batch that every process has whole."""
+def place_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """`place_own_rows`, of a batch that every process has whole."""
     if current_mesh() is None:
         return batch
     size = len(batch["input_ids"])
     rows = own_rows(size)
-    return spread({key: np.asarray(array)[rows] for key, array in batch.items()}, size)
+    return place_own_rows({key: np.asarray(array)[rows] for key, array in batch.items()}, size)
 
 
-def put(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """`on_devices`, and without a mesh on the default device: for what is timed."""
-    return jax.device_put(dict(batch)) if current_mesh() is None else on_devices(batch)
+def place_timed_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """`place_batch`, and without a mesh on the default device: for what is timed."""
+    return jax.device_put(dict(batch)) if current_mesh() is None else place_batch(batch)
 
 
 def fetch(x) -> np.ndarray:

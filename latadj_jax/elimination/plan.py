@@ -3,14 +3,13 @@
 import dataclasses
 import functools
 import math
-import numbers
-from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.checks import check_integer
+from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.cut import Cut
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import find
@@ -169,45 +168,3 @@ def check_profile(profile: Profile) -> None:
     """Raises ValueError unless it is a Profile."""
     if not isinstance(profile, Profile):
         raise ValueError(f"profile must be a Profile, such as model.profile; it is {profile!r}.")
-
-
-def check_alpha(alpha: float | None) -> None:
-    """Raises ValueError unless alpha is None or a finite number greater than 0."""
-    if alpha is None:
-        return
-    if isinstance(alpha, bool) or not isinstance(alpha, numbers.Real):
-        raise ValueError(
-            f"alpha must be a Python number, known before tracing, or None; it is {alpha!r}."
-        )
-    try:
-        value = float(alpha)
-    except OverflowError:  # an integer of hundreds of digits
-        value = math.inf
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"alpha must be finite and greater than 0 (None is dense); it is {value}.")
-
-
-def parse_alpha(text: str) -> float | None:
-    """An alpha as commands take it: a number, or "dense"."""
-    if text == "dense":
-        return None
-    try:
-        alpha = float(text)
-    except ValueError:
-        raise ValueError(f"alpha takes a number, or dense; {text!r} is neither.") from None
-    check_alpha(alpha)
-    return alpha
-
-
-def alphas_of(alphas: Sequence[float | None]) -> tuple[float | None, ...]:
-    """`alphas` as Python numbers; ValueError unless it is a sequence of what an alpha can be."""
-    if isinstance(alphas, str) or not np.iterable(alphas):
-        raise ValueError(f"alphas must be a list of numbers (None is dense); it is {alphas!r}.")
-    for alpha in alphas:
-        check_alpha(alpha)
-    return tuple(None if alpha is None else float(alpha) for alpha in alphas)
-
-
-def slowest_first(alphas: Iterable[float | None]) -> tuple[float | None, ...]:
-    """Each alpha once: dense (None) before any other, then the largest."""
-    return tuple(sorted(set(alphas), key=lambda a: -math.inf if a is None else -float(a)))

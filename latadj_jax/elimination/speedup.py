@@ -1,11 +1,11 @@
 """What a plan saves: expected speedup, multiply-accumulates, and the alpha for a speedup."""
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from latadj_jax.checks import is_number
 from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import find
@@ -105,8 +105,7 @@ def solve_alpha(
       ValueError: a speedup under 1, or beyond what keeping only the protected positions gives.
     """
     check_profile(profile)
-    real = isinstance(speedup, numbers.Real) and not isinstance(speedup, bool)
-    if not real or not (math.isfinite(speedup) and speedup >= 1):
+    if not is_number(speedup) or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
     n, times = _histogram(length)
     texts = dict(zip(n.tolist(), times.tolist(), strict=True))

@@ -6,11 +6,13 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.devices.mesh import fetch, on_devices, put
+from latadj_jax.devices.mesh import fetch, place_batch, place_timed_batch
+from latadj_jax.elimination.alpha import alpha_label
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.speedup import expected_speedup, macs
-from latadj_jax.evaluation import metrics
 from latadj_jax.evaluation.conditions import conditions
+from latadj_jax.evaluation.metrics import label_metrics
+from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.model.apply import apply
 from latadj_jax.model.model import Model, rngs_for
@@ -39,7 +41,7 @@ def logits_of(
     batches = data.batches(sorted(plans), batch_size)
     for indices, batch in tqdm(batches, progress, number, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
-        out = apply(model, params, on_devices(batch), plan=plan, rngs=rngs_for(plan))
+        out = apply(model, params, place_batch(batch), plan=plan, rngs=rngs_for(plan))
         logits_NC[indices] = fetch(out.logits)[: len(indices)]
     return logits_NC
 
@@ -54,8 +56,8 @@ def evaluate(
     count: str = "valid",
     score: Callable[..., dict[str, float]] | None = None,
     unit: str = "examples",
-) -> dict:
-    """Quality and speed, dense and at each alpha, as JSON-ready values.
+) -> Results:
+    """Quality and speed, dense and at each alpha.
 
     Args:
       parts: evaluation data by name; times are taken on the first.
@@ -65,13 +67,9 @@ def evaluate(
       unit: what the report says they are.
 
     Returns:
-      what `report` makes tables and sentences of: the names of the "metrics", the number of
-      "examples" by part and their "unit", what "timing" and "work" are of, `measure.conditions`,
-      and "rows"; a row per alpha (None is dense) with its `metrics` by part,
-      `expected_speedup` and `macs` (per example, at its padded length), `measured_speedup` over
-      dense and `ms_per_example` (median time of one batch of each bucket, in turns, times the
-      number of its batches), and `remaining`: the mean share of an example's own word-vectors
-      left after each layer.
+      what `report` makes tables and sentences of. `expected_speedup` and `macs` are those of the
+      padded length of each example; times are the median of one batch of each bucket, in turns,
+      times the number of its batches.
 
     Raises:
       ValueError: no examples, labels out of range, or an alpha that cannot work.
@@ -86,7 +84,7 @@ def evaluate(
 
     def score_labels(name: str, part: Encoded, by_bucket, label: str) -> dict[str, float]:
         predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
-        return metrics.compute(settings.metrics, part.labels, predicted, len(model.config.labels))
+        return label_metrics(settings.metrics, part.labels, predicted, len(model.config.labels))
 
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
@@ -98,28 +96,28 @@ def evaluate(
     for alpha, by_bucket in plans.items():
         scores = {}
         for name, part in parts.items():
-            label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
+            label = f"{name} {alpha_label(alpha)}"
             scores[name] = (score or score_labels)(name, part, by_bucket, label)
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": scores,
-                "measured_speedup": times_ms[None] / times_ms[alpha],
-                "ms_per_example": times_ms[alpha] / len(first.examples),
+            Row(
+                alpha=alpha,
+                metrics=scores,
+                measured_speedup=times_ms[None] / times_ms[alpha],
+                ms_per_example=times_ms[alpha] / len(first.examples),
                 **_work(model, first, by_bucket),
-            }
+            )
         )
-    return {
-        "metrics": list(settings.metrics),
-        "examples": {name: len(part.examples) for name, part in parts.items()},
-        "unit": unit,
-        "timing": f"median wall-clock time of a batch of {settings.batch_size} at each padded "
+    return Results(
+        metrics=list(settings.metrics),
+        examples={name: len(part.examples) for name, part in parts.items()},
+        unit=unit,
+        timing=f"median wall-clock time of a batch of {settings.batch_size} at each padded "
         "length, weighted by the number of batches",
-        "work": "those of the padded length that each example fits into (what is left over may run "
+        work="those of the padded length that each example fits into (what is left over may run "
         "at a longer one)",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
-    }
+        rows=rows,
+    )
 
 
 def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> dict:
@@ -130,7 +128,7 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
     total_ms = dict.fromkeys(plans, 0.0)
     for bucket, batches in tqdm(of_bucket.items(), desc="timing", unit="bucket", leave=False):
         runs = {
-            alpha: _run(model, params, put(batches[0]), by_bucket[bucket])
+            alpha: _run(model, params, place_timed_batch(batches[0]), by_bucket[bucket])
             for alpha, by_bucket in plans.items()
         }
         for alpha, times in interleaved_ms(runs, settings.timing_repeats).items():

@@ -1,5 +1,6 @@
 """Evaluation of what a seq2seq model writes: BLEU and others of sacrebleu, and speed."""
 
+import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
 
@@ -7,9 +8,10 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.devices.mesh import fetch, on_devices
+from latadj_jax.devices.mesh import fetch, place_batch
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.evaluation.evaluate import evaluate
+from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.generation.generate import generate
 from latadj_jax.model.model import Model, rngs_for
@@ -26,7 +28,7 @@ def evaluate_generated(
     max_new_tokens: int,
     buckets: Sequence[int],
     count: str = "valid",
-) -> dict:
+) -> Results:
     """Quality of generated targets and speed of the encoder, dense and at each alpha.
 
     Args:
@@ -34,16 +36,16 @@ def evaluate_generated(
       max_new_tokens: of a target, its end included.
 
     Returns:
-      as `evaluation.evaluate`; speedups, times and MACs are those of the encoder.
+      as `evaluate`; speedups, times and MACs are those of the encoder.
     """
 
     def score(name: str, part: Encoded, by_bucket: Mapping[int, Plan], label: str):
         texts = write(model, params, tokenizer, part, by_bucket, settings, max_new_tokens, label)
-        return compute(settings.metrics, texts, references[name])
+        return text_metrics(settings.metrics, texts, references[name])
 
     results = evaluate(model, params, parts, alphas, settings, buckets, count, score)
-    unit = f"{results['unit']}; times, speedups and MACs are those of the encoder"
-    return {**results, "unit": unit, "num_beams": settings.num_beams}
+    unit = f"{results.unit}; times, speedups and MACs are those of the encoder"
+    return dataclasses.replace(results, unit=unit, num_beams=settings.num_beams)
 
 
 def write(
@@ -67,7 +69,7 @@ def write(
     for indices, batch in tqdm(batches, desc=progress, unit="batch", leave=False):
         plan = plans[batch["input_ids"].shape[1]]
         tokens_BS = generate(
-            model, params, on_devices(batch), None, max_new_tokens,
+            model, params, place_batch(batch), None, max_new_tokens,
             num_beams=settings.num_beams, plan=plan, rngs=rngs_for(plan),
         )  # fmt: skip
         written = tokenizer.batch_decode(fetch(tokens_BS), skip_special_tokens=True)
@@ -76,7 +78,7 @@ def write(
     return texts
 
 
-def compute(names: Sequence[str], texts: Sequence[str], references: Sequence[str]) -> dict:
+def text_metrics(names: Sequence[str], texts: Sequence[str], references: Sequence[str]) -> dict:
     """BLEU and chrF in percent, as sacrebleu has them by default; exact matches as a share."""
     from sacrebleu.metrics import BLEU, CHRF  # an extra
 

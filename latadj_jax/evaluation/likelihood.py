@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.windows import Pair, Windows, pairs_batches
 from latadj_jax.devices.mesh import fetch
 from latadj_jax.elimination.plan import Plan
@@ -59,11 +60,8 @@ def score_pairs(
     """
     for n, (context, continuation) in enumerate(pairs):
         length = min(len(context), max(prompt_buckets, default=len(context))) + len(continuation)
-        if length > model.config.max_positions:
-            raise ValueError(
-                f"pair {n} (from 0) has {length} tokens, the model has "
-                f"{model.config.max_positions} positions; shorten its context."
-            )
+        what = f"pair {n} (from 0) has {length} tokens"
+        check_fits(length, model.config.max_positions, what, "shorten its context")
     result = Scored(np.zeros(len(pairs)), np.zeros(len(pairs), bool), np.zeros(len(pairs), int))
     batches = pairs_batches(pairs, prompt_buckets, (), batch_size)
     for batch in tqdm(batches, desc=progress, unit="batch", leave=False):

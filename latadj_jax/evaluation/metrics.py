@@ -55,7 +55,7 @@ METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
 }
 
 
-def compute(
+def label_metrics(
     names: Sequence[str],
     labels: np.ndarray,
     predictions: np.ndarray,

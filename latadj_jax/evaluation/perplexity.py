@@ -6,15 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.last_words import encode_last_word, load_last_words
 from latadj_jax.data.text_files import read_text
 from latadj_jax.data.windows import Pair, Windows, sliding_windows, training_windows
-from latadj_jax.devices.mesh import put
-from latadj_jax.elimination.plan import Plan, check_alpha
+from latadj_jax.devices.mesh import place_timed_batch
+from latadj_jax.elimination.alpha import alpha_label, check_alpha
+from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import expected_speedup, macs
 from latadj_jax.evaluation.conditions import conditions
 from latadj_jax.evaluation.likelihood import score_pairs, score_whole, score_windows
+from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.generation.continuation import continuation_logits
 from latadj_jax.model.model import Model, rngs_for
@@ -35,7 +38,7 @@ def evaluate_file(
     strategy: str = "",
     layers: Sequence[int] = (),
     dtype: str = "float32",
-) -> dict:
+) -> Results:
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
 
     Args:
@@ -58,11 +61,8 @@ def evaluate_file(
         pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
         return evaluate_last_words(model, params, pairs, alphas, settings)
     longest = lm.context + lm.continuation
-    if longest > model.config.max_positions:
-        raise ValueError(
-            f"context and continuation are {longest} tokens together, the model has "
-            f"{model.config.max_positions} positions; lower one of them."
-        )
+    what = f"context and continuation are {longest} tokens together"
+    check_fits(longest, model.config.max_positions, what, "lower one of them")
     parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
     return evaluate_text(model, params, parts, alphas, lm, settings)
 
@@ -75,15 +75,14 @@ def evaluate_text(
     lm: LMSettings,
     settings: EvalSettings,
     count: str = "valid",
-) -> dict:
-    """Perplexity and speed, dense and at each alpha, as JSON-ready values.
+) -> Results:
+    """Perplexity and speed, dense and at each alpha.
 
     Args:
       parts: token ids of the evaluation texts by name, int32 [n] each.
 
     Returns:
-      as `evaluation.evaluate`; a row's times are those to the first token after a context, and
-      `cache_bytes` is the size of one context's key-value cache.
+      as `evaluate`; a row's times are those to the first token after a context.
     """
     sliding = lm.mode == "sliding"
     pruned = lm.context if sliding else lm.context + lm.continuation
@@ -93,7 +92,7 @@ def evaluate_text(
     for alpha, plan in plans.items():
         scores = {}
         for name, ids in parts.items():
-            label = f"{name} {'dense' if alpha is None else f'alpha {alpha:g}'}"
+            label = f"{name} {alpha_label(alpha)}"
             limit = lm.max_windows or None
             if sliding:
                 windows = sliding_windows(ids, lm.context, lm.continuation)
@@ -105,16 +104,14 @@ def evaluate_text(
             scores[name] = {"perplexity": result.perplexity}
             scored[name] = int(result.tokens.sum())
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": scores,
-                "measured_speedup": times_ms[None] / times_ms[alpha],
-                "ms_per_example": times_ms[alpha] / settings.batch_size,
-                "expected_speedup": expected_speedup(plan),
-                "macs": macs(model, plan),
-                "cache_bytes": cache_bytes(model, plan),
-                "remaining": [n / plan.length for n in plan.counts],
-            }
+            Row(
+                alpha=alpha,
+                metrics=scores,
+                measured_speedup=times_ms[None] / times_ms[alpha],
+                ms_per_example=times_ms[alpha] / settings.batch_size,
+                expected_speedup=expected_speedup(plan),
+                **_of_prompt(model, plan),
+            )
         )
     unit = (
         f"tokens scored, each after its own context of {pruned} or more"
@@ -122,15 +119,15 @@ def evaluate_text(
         else f"tokens scored inside of whole pruned sequences of {pruned}, which leaks"
     )
     timing = f"median time to the first token of a batch of {settings.batch_size} contexts"
-    return {
-        "metrics": ["perplexity"],
-        "examples": scored,
-        "unit": unit,
-        "timing": timing,
-        "work": f"those of {pruned} tokens",
+    return Results(
+        metrics=["perplexity"],
+        examples=scored,
+        unit=unit,
+        timing=timing,
+        work=f"those of {pruned} tokens",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
-    }
+        rows=rows,
+    )
 
 
 def evaluate_last_words(
@@ -140,7 +137,7 @@ def evaluate_last_words(
     alphas: Sequence[float],
     settings: EvalSettings,
     count: str = "valid",
-) -> dict:
+) -> Results:
     """Accuracy and perplexity of last words after their contexts, dense and at each alpha.
 
     A word is right if each of its tokens is the most likely one.
@@ -152,30 +149,37 @@ def evaluate_last_words(
     lengths = np.array([len(context) for context, _ in pairs])
     for alpha in (None, *dict.fromkeys(alphas)):
         plan_of = functools.partial(model.plan, alpha, count=count)
-        label = "last words " + ("dense" if alpha is None else f"alpha {alpha:g}")
+        label = f"last words {alpha_label(alpha)}"
         result = score_pairs(model, params, pairs, plan_of, (), settings.batch_size, label)
         plan = plan_of(int(lengths.max()))
         work = np.array([n / expected_speedup(plan_of(int(n))) for n in np.unique(lengths)])
         times = np.unique(lengths, return_counts=True)[1]
+        accuracy = float(result.greedy.mean())
         word_perplexity = float(np.exp(-result.log_likelihood.mean()))
         rows.append(
-            {
-                "alpha": alpha,
-                "metrics": {"last_word": {"accuracy": float(result.greedy.mean()),
-                                          "perplexity": word_perplexity}},
-                "expected_speedup": float(lengths.sum() / (work * times).sum()),
-                "macs": macs(model, plan),
-                "cache_bytes": cache_bytes(model, plan),
-                "remaining": [n / plan.length for n in plan.counts],
-            }
-        )  # fmt: skip
-    return {
-        "metrics": ["accuracy", "perplexity"],
-        "examples": {"last_word": len(pairs)},
-        "unit": "words, each after its context",
-        "work": "those of each context's own length and of the longest one, respectively",
+            Row(
+                alpha=alpha,
+                metrics={"last_word": {"accuracy": accuracy, "perplexity": word_perplexity}},
+                expected_speedup=float(lengths.sum() / (work * times).sum()),
+                **_of_prompt(model, plan),
+            )
+        )
+    return Results(
+        metrics=["accuracy", "perplexity"],
+        examples={"last_word": len(pairs)},
+        unit="words, each after its context",
+        work="those of each context's own length and of the longest one, respectively",
         **conditions(model, count, settings.batch_size),
-        "rows": rows,
+        rows=rows,
+    )
+
+
+def _of_prompt(model: Model, plan: Plan) -> dict:
+    """What a row says of a prompt that fills the plan."""
+    return {
+        "macs": macs(model, plan),
+        "cache_bytes": cache_bytes(model, plan),
+        "remaining": [n / plan.length for n in plan.counts],
     }
 
 
@@ -192,7 +196,7 @@ def _first_token_ms(
     size, length = settings.batch_size, plans[None].length
     starts = np.linspace(0, max(0, len(ids) - length), size).astype(int)
     prompts = np.stack([np.resize(ids[start : start + length], length) for start in starts])
-    batch, nothing = put({"input_ids": prompts}), np.zeros((size, 0), np.int32)
+    batch, nothing = place_timed_batch({"input_ids": prompts}), np.zeros((size, 0), np.int32)
 
     def first_token(plan: Plan):
         return lambda: continuation_logits(

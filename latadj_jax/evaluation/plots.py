@@ -1,6 +1,6 @@
 """Pictures of a run, made from its results.json alone.
 
-python -m latadj_jax.plots runs/quickstart
+python -m latadj_jax.evaluation.plots runs/quickstart
 """
 
 import json
@@ -11,6 +11,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from latadj_jax.elimination.alpha import alpha_name
+from latadj_jax.evaluation.results import Results
 
 
 def plot_acc(acc, curve, fit: str, rates, file: Path) -> None:
@@ -27,18 +30,18 @@ def plot_acc(acc, curve, fit: str, rates, file: Path) -> None:
     _save(figure, file)
 
 
-def plot_speed(results: dict, file: Path) -> None:
+def plot_speed(results: Results, file: Path) -> None:
     """The headline metric of each part against measured and expected speedup."""
-    metric = results["metrics"][0]
-    rows = sorted(results["rows"], key=lambda row: row["expected_speedup"])
+    metric = results.metrics[0]
+    rows = sorted(results.rows, key=lambda row: row.expected_speedup)
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name in rows[0]["metrics"]:
-        values = [row["metrics"][name][metric] for row in rows]
+    for name in rows[0].metrics:
+        values = [row.metrics[name][metric] for row in rows]
         (line,) = axis.plot(
-            [row["measured_speedup"] for row in rows], values, "o-", label=f"{name}, measured"
+            [row.measured_speedup for row in rows], values, "o-", label=f"{name}, measured"
         )
         axis.plot(
-            [row["expected_speedup"] for row in rows],
+            [row.expected_speedup for row in rows],
             values,
             "x--",
             color=line.get_color(),
@@ -46,9 +49,11 @@ def plot_speed(results: dict, file: Path) -> None:
             label=f"{name}, expected",
         )
         for row, value in zip(rows, values, strict=True):
-            label = "dense" if row["alpha"] is None else f"{row['alpha']:g}"
             axis.annotate(
-                label, (row["measured_speedup"], value), xytext=(3, 5), textcoords="offset points"
+                alpha_name(row.alpha),
+                (row.measured_speedup, value),
+                xytext=(3, 5),
+                textcoords="offset points",
             )
     axis.set(xlabel="speedup over dense (points are labelled with alpha)", ylabel=metric)
     axis.set_title(f"{metric} against speed, one checkpoint")
@@ -60,9 +65,9 @@ def plot_speed(results: dict, file: Path) -> None:
 
 def plot_run(workdir: Path) -> None:
     """Writes speed.png, and acc.png where the profile was measured, beside results.json."""
-    results = json.loads((workdir / "results.json").read_text())
-    plot_speed(results, workdir / "speed.png")
-    profile = results["profile"]
+    found = json.loads((workdir / "results.json").read_text())
+    plot_speed(Results.from_json(found), workdir / "speed.png")
+    profile = found["profile"]
     if profile["acc"]:
         plot_acc(
             profile["acc"], profile["curve"], profile["fit"], profile["rates"], workdir / "acc.png"

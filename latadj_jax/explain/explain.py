@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.atomic_file import write_whole
-from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.checks import check_fits
+from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.families.output import Output
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
@@ -88,11 +89,8 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
     ids = encoded["input_ids"]
     if not ids or not all(part.strip() for part in parts):
         raise ValueError("a text to explain is empty.")
-    if len(ids) > model.config.max_positions:
-        raise ValueError(
-            f"the text {parts[0][:30]!r}... has {len(ids)} tokens, the model "
-            f"{model.config.max_positions} positions; shorten it."
-        )
+    what = f"the text {parts[0][:30]!r}... has {len(ids)} tokens"
+    check_fits(len(ids), model.config.max_positions, what, "shorten it")
     example = {
         key: np.array(encoded[key], np.int32)
         for key in ("input_ids", "token_type_ids")

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.cut import Cut, Words, cut_words
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.score import score_vector
@@ -184,7 +184,7 @@ class BertPooler(nn.Module):
         out = base(inputs, plan, restore, train)
         init = nn.initializers.normal(self.cfg.initializer_range)
         pooler = Dense(self.cfg.hidden_size, dtype=self.dtype, kernel_init=init, name="pooler")
-        return out.replace(pooled=by_rows(jnp.tanh(pooler(first_hidden(out)))))
+        return out.replace(pooled=split_by_rows(jnp.tanh(pooler(first_hidden(out)))))
 
 
 class BertClassifier(nn.Module):

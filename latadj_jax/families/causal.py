@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.cut import Cut, Words
 from latadj_jax.elimination.eliminate import put_back, take
 from latadj_jax.elimination.plan import Plan
@@ -43,7 +43,7 @@ def read_prompt(base, inputs, plan: Plan, restore=False, train=False, last_only=
     positions_BT = jnp.where(rows_BT < 0, -1, rows_BT - start_B1)
     ids_BT = take(inputs["input_ids"], order_BT)
     last_B1 = jnp.max(positions_BT, axis=1, keepdims=True)
-    x_BTD = by_rows(base.embed(ids_BT, jnp.maximum(positions_BT, 0), train))
+    x_BTD = split_by_rows(base.embed(ids_BT, jnp.maximum(positions_BT, 0), train))
     words = Words(x_BTD, positions_BT, ids_BT, protected_BL=positions_BT == last_B1)
 
     cuts = [*plan.cuts(valid_BT.sum(axis=1, dtype=jnp.int32))]
@@ -57,7 +57,7 @@ def read_prompt(base, inputs, plan: Plan, restore=False, train=False, last_only=
         if cut is not None:
             removed_BTD = put_back(removed_BTD, words.x_BLD, rows_BL)
         words, scores_BL, cache = layer(words, cut, None, 0, train)
-        words = words.replace(x_BLD=by_rows(words.x_BLD))
+        words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         if scores_BL.shape[1] == length:  # room for all: by row, as the input
             scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
             rows_BL = put_back(jnp.full_like(rows_BL, -1), rows_BL, rows_BL)
@@ -84,11 +84,11 @@ def read_on(base, ids_BS: jax.Array, first_B: jax.Array, caches, slots, train: b
       caches: of each layer, with room for S more from its slot in `slots` on.
     """
     positions_BS = first_B[:, None] + jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
-    words = Words(by_rows(base.embed(ids_BS, positions_BS, train)), positions_BS, ids_BS)
+    words = Words(split_by_rows(base.embed(ids_BS, positions_BS, train)), positions_BS, ids_BS)
     written = []
     for layer, cache, slot in zip(base.layers, caches, slots, strict=True):
         words, _, cache = layer(words, None, cache, slot, train)
-        words = words.replace(x_BLD=by_rows(words.x_BLD))
+        words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         written.append(cache)
     return base.final_norm(words.x_BLD), tuple(written)
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.cut import Words
 from latadj_jax.elimination.eliminate import put_back
 from latadj_jax.elimination.plan import Plan
@@ -28,7 +28,7 @@ def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | Non
     positions_BT = jnp.where(valid_BT, rows_1T, -1)
     sizes_BT = jnp.ones(ids_BT.shape, jnp.float32) if plan.merges else None
     protected_BT = None if protected_B1 is None else positions_BT == protected_B1
-    return Words(by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT)
+    return Words(split_by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT)
 
 
 def run(
@@ -56,7 +56,7 @@ def run(
         if cut is not None:
             removed_BTD = put_back(removed_BTD, words.x_BLD, words.positions_BL)
         words, scores_BL = layer(words, bias_BHLL, cut, train)
-        words = words.replace(x_BLD=by_rows(words.x_BLD))
+        words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         if cut is not None and bias is not None:
             bias_BHLL = bias(words.positions_BL)
         scores.append(scores_BL)

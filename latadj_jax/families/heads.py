@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.families.output import Output
 
 
@@ -23,4 +23,4 @@ def last_hidden(out: Output) -> jax.Array:
 
 
 def _at(out: Output, slot_B: jax.Array) -> jax.Array:
-    return by_rows(jnp.take_along_axis(out.hidden, slot_B[:, None, None], axis=1)[:, 0])
+    return split_by_rows(jnp.take_along_axis(out.hidden, slot_B[:, None, None], axis=1)[:, 0])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from latadj_jax.checks import is_integer, is_number
 from latadj_jax.errors import ConfigError
 
 ACTIVATIONS = (
@@ -19,13 +20,13 @@ ACTIVATIONS = (
 
 
 def size(value: Any, key: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if not is_integer(value) or value < 1:
         raise ConfigError(f"config.json: {key} must be an integer of at least 1; it is {value!r}.")
     return value
 
 
 def number(value: Any, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+    if not is_number(value) or not value >= 0:
         raise ConfigError(f"config.json: {key} must be a number of at least 0; it is {value!r}.")
     return float(value)
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families import encoder
 from latadj_jax.families.family import BASE, SEQ2SEQ, Family, Head
@@ -79,7 +79,7 @@ class T5(nn.Module):
         return self.encoder_bias(positions_BL, positions_BL, length)
 
     def embed(self, ids_BL: jax.Array, train: bool) -> jax.Array:
-        return by_rows(self.dropout(self.shared(ids_BL), train))
+        return split_by_rows(self.dropout(self.shared(ids_BL), train))
 
 
 class T5Decoder(nn.Module):
@@ -166,7 +166,7 @@ class T5Decoder(nn.Module):
         written = []
         for layer, memory, cache in zip(self.decoder_layers, memories, caches, strict=True):
             x_BSD, cache = layer(x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train)
-            x_BSD = by_rows(x_BSD)
+            x_BSD = split_by_rows(x_BSD)
             written.append(cache)
         x_BSD = base.dropout(self.decoder_norm(x_BSD), train)
         if self.cfg.scaled:

@@ -6,12 +6,12 @@ Step by step as Hugging Face's `generate(num_beams=...)`, with its rules for whe
 import dataclasses
 import functools
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from latadj_jax.checks import check_integer, is_number
 from latadj_jax.devices.mesh import varying_alike, with_auto_axes
 
 NOTHING = -1e9  # the score of a beam that is not there
@@ -35,13 +35,9 @@ class BeamSearch:
     early_stopping: bool | str = False
 
     def __post_init__(self):
-        whole = isinstance(self.num_beams, numbers.Integral) and self.num_beams is not True
-        if not whole or self.num_beams < 1:
-            raise ValueError(
-                f"num_beams must be an integer of at least 1; it is {self.num_beams!r}."
-            )
+        check_integer("num_beams", self.num_beams, 1)
         p = self.length_penalty
-        if isinstance(p, bool) or not isinstance(p, numbers.Real) or not math.isfinite(p):
+        if not is_number(p) or not math.isfinite(p):
             raise ValueError(f"length_penalty must be a finite number; it is {p!r}.")
         if not (isinstance(self.early_stopping, bool) or self.early_stopping == "never"):
             raise ValueError(
@@ -70,7 +66,7 @@ def search(module, how: BeamSearch, params, start, max_new_tokens: jax.Array) ->
 
     Args:
       module: with `begin`, `go_on` and `reorder`.
-      start: a checked and padded call, see `generation.Start`.
+      start: a checked and padded call, see `generate.Start`.
     """
     run, rows = functools.partial(_search, module, how), start.inputs["input_ids"]
     return with_auto_axes(run, rows, params, start, max_new_tokens)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latadj_jax.checks import check_fits
 from latadj_jax.devices.mesh import with_auto_axes
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.model.inputs import cast_inputs, check_inputs, is_concrete, shape_of
@@ -103,8 +104,5 @@ def check_positions(model: Model, prompt, more: int, what: str) -> None:
     elif mask is not None:
         valid_BT = np.asarray(mask) != 0
         length = int((length - valid_BT[:, ::-1].argmax(axis=1) - valid_BT.argmax(axis=1)).max())
-    if length + more > model.config.max_positions:
-        raise ValueError(
-            f"a prompt of {length} tokens and {more} {what} pass the model's "
-            f"{model.config.max_positions} positions; shorten one of them."
-        )
+    together = f"a prompt of {length} tokens and {more} {what} are too many"
+    check_fits(length + more, model.config.max_positions, together, "shorten one of them")

@@ -1,7 +1,7 @@
 """Text that follows a prompt: a pruned prompt, and a dense continuation on its smaller caches."""
 
+import dataclasses
 import functools
-import inspect
 import numbers
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,8 @@ from latadj_jax.devices.mesh import with_auto_axes
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.generation.beam import BeamSearch, search
 from latadj_jax.generation.continuation import check_positions, check_prompt
-from latadj_jax.generation.sampling import Draw, Sampling, next_token
+from latadj_jax.generation.options import GenerationOptions, options_of, spelled_out
+from latadj_jax.generation.sampling import Draw, next_token
 from latadj_jax.model.buckets import bucket_of, default_buckets, sizes_of
 from latadj_jax.model.inputs import cast_inputs, is_concrete
 from latadj_jax.model.model import Model, checked_params, resolve_plan
@@ -28,20 +29,7 @@ def generate(
     batch: Mapping[str, jax.Array],
     alpha: float | None = None,
     max_new_tokens: int = 64,
-    *,
-    temperature: float = 0.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    stop_tokens: Sequence[int] | None = None,
-    pad_token: int | None = None,
-    key: jax.Array | None = None,
-    num_beams: int = 1,
-    length_penalty: float = 1.0,
-    early_stopping: bool | str = False,
-    plan: Plan | None = None,
-    count: str = "valid",
-    rngs: Mapping[str, jax.Array] | None = None,
-    buckets: Sequence[int] | None = None,
+    **options,
 ) -> jax.Array:
     """New tokens after each prompt, from one compiled loop over static caches.
 
@@ -53,14 +41,7 @@ def generate(
       batch: prompts: `input_ids` [B, T], optionally `attention_mask` [B, T], padded on either side.
       alpha: of the prompt's elimination; None is dense.
       max_new_tokens: how many tokens are returned.
-      temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
-      stop_tokens: ids after which a row ends; by default the end-of-sequence ids of the model's
-        config, which are those of generation_config.json where there is one; () for none.
-      pad_token: what fills a row after its end; by default the config's, or the first stop token.
-      key: jax.random.key, for a temperature greater than 0.
-      num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.
-      plan: for T, in place of alpha and count; the prompts are not padded then.
-      buckets: lengths that prompts are padded to, in place of 16, 24, 32, 48, ...
+      options: keywords, each told of in `GenerationOptions` (generation/options.py).
 
     Returns:
       int32 [B, max_new_tokens], without the prompt; a stop token is the last of its row.
@@ -68,29 +49,12 @@ def generate(
     Raises:
       ValueError: input that cannot work, before any compilation.
     """
-    beams = BeamSearch(num_beams, length_penalty, early_stopping)
-    if num_beams > 1 and temperature:
-        raise ValueError("beam search draws nothing: leave temperature at 0, or num_beams at 1.")
-    start = _prepare(
-        model,
-        batch,
-        alpha,
-        max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        stop_tokens=stop_tokens,
-        pad_token=pad_token,
-        key=key,
-        plan=plan,
-        count=count,
-        rngs=rngs,
-        buckets=buckets,
-    )
+    asked = options_of(generate, options)
+    start = _prepare(model, batch, alpha, max_new_tokens, asked)
     limit = np.int32(max_new_tokens)
     with checked_params(model, params):
-        if num_beams > 1:
-            tokens_BS = search(model.module, beams, params, start, limit)
+        if asked.num_beams > 1:
+            tokens_BS = search(model.module, asked.beams, params, start, limit)
         else:
             tokens_BS = _generate(model.module, params, start, limit)
     if _is_here(tokens_BS):  # sliced on the host: nothing to compile for each number
@@ -115,9 +79,7 @@ def stream(
     """
     if options.pop("num_beams", 1) != 1:
         raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
-    if unknown := sorted(set(options) - set(inspect.signature(_prepare).parameters)):
-        raise TypeError(f"stream() has no argument {unknown[0]!r}.")
-    start = _prepare(model, batch, alpha, max_new_tokens, **options)
+    start = _prepare(model, batch, alpha, max_new_tokens, options_of(stream, options))
 
     def tokens() -> Iterator[np.ndarray]:
         with checked_params(model, params):
@@ -129,6 +91,10 @@ def stream(
             state = _next(model.module, start.plan, params, start.draw, start.ends, state)
 
     return tokens()
+
+
+generate.__signature__ = spelled_out(generate)
+stream.__signature__ = spelled_out(stream, [f.name for f in dataclasses.fields(BeamSearch)])
 
 
 @struct.dataclass
@@ -180,38 +146,22 @@ def _go_on(module, plan: Plan, draw: Draw, ends: Ends, state: State) -> State:
     return State(step, token_B, state.done_B | ends.reached(token_B), memory)
 
 
-def _prepare(
-    model,
-    batch,
-    alpha,
-    max_new_tokens,
-    *,
-    temperature=0.0,
-    top_k=0,
-    top_p=1.0,
-    stop_tokens=None,
-    pad_token=None,
-    key=None,
-    plan=None,
-    count="valid",
-    rngs=None,
-    buckets=None,
-) -> Start:
+def _prepare(model, batch, alpha, max_new_tokens, o: GenerationOptions) -> Start:
     """Checks a call, and pads its prompts on the right to a bucket."""
-    draw = Draw.of(Sampling(temperature, top_k, top_p), key)
+    draw = Draw.of(o.sampling, o.key)
     check_integer("max_new_tokens", max_new_tokens, 1)
-    given, rngs = check_prompt(model, batch, alpha, plan, count, rngs)
+    plan, rngs = check_prompt(model, batch, alpha, o.plan, o.count, o.rngs)
     check_positions(model, batch, max_new_tokens - 1, "new tokens (the last is never read)")
-    ends = _ends(model, stop_tokens, pad_token)
+    ends = _ends(model, o.stop_tokens, o.pad_token)
     inputs = cast_inputs(batch, model.input_ranges)
     every = default_buckets(model.config.max_positions)
-    if plan is None and count == "valid":  # else counts are those of the length that was given
-        own = () if buckets is None else sizes_of("buckets", buckets)
-        length = bucket_of(given.length, own or every)
-        wide = ((0, 0), (0, length - given.length))
+    if o.plan is None and o.count == "valid":  # else counts are those of the length that was given
+        own = () if o.buckets is None else sizes_of("buckets", o.buckets)
+        length = bucket_of(plan.length, own or every)
+        wide = ((0, 0), (0, length - plan.length))
         inputs = {name: _pad(array, wide) for name, array in inputs.items()}
-        given = resolve_plan(model, alpha, None, count, length)
-    return Start(inputs, draw, ends, rngs, given, bucket_of(max_new_tokens, every))
+        plan = resolve_plan(model, alpha, None, o.count, length)
+    return Start(inputs, draw, ends, rngs, plan, bucket_of(max_new_tokens, every))
 
 
 def _pad(array, wide):

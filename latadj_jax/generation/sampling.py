@@ -2,13 +2,13 @@
 
 import dataclasses
 import math
-import numbers
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from latadj_jax.checks import is_number
 from latadj_jax.model.model import check_key
 
 
@@ -29,7 +29,7 @@ class Sampling:
     def __post_init__(self):
         def need(ok, name, rule):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not ok(value):
+            if not is_number(value) or not ok(value):
                 raise ValueError(f"{name} must be {rule}; it is {value!r}.")
 
         warm = "0 (greedy) or a finite number of at least 1e-6"

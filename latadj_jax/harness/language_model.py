@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.evaluation.likelihood import score_pairs
 from latadj_jax.generation.continuation import continuation_logits

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from latadj_jax.devices.mesh import gathered
+from latadj_jax.devices.mesh import replicate
 from latadj_jax.layers.norms import _wide
 from latadj_jax.layers.products import product
 
@@ -37,7 +37,7 @@ class Embed(nn.Embed):
 
     def __call__(self, ids: jax.Array) -> jax.Array:
         (table_VD,) = self.promote_dtype(self.embedding, dtype=self.dtype, inexact=False)
-        return jnp.take(gathered(table_VD), ids, axis=0)
+        return jnp.take(replicate(table_VD), ids, axis=0)
 
     def attend(self, x_BLD: jax.Array) -> jax.Array:
         """The product of each row with the whole table, float32: logits over the vocabulary."""

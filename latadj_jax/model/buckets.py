@@ -1,9 +1,10 @@
 """Padded lengths, and batches padded to them."""
 
-import numbers
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from latadj_jax.checks import is_integer
 
 
 def default_buckets(max_length: int) -> tuple[int, ...]:
@@ -16,7 +17,7 @@ def default_buckets(max_length: int) -> tuple[int, ...]:
 def sizes_of(name: str, values: Sequence[int]) -> tuple[int, ...]:
     """`values`, ascending, each once; ValueError unless they are integers of at least 1."""
     found = list(values) if np.iterable(values) else [values]
-    whole = [isinstance(n, numbers.Integral) and not isinstance(n, bool) and n > 0 for n in found]
+    whole = [is_integer(n) and n > 0 for n in found]
     if not np.iterable(values) or not all(whole):
         raise ValueError(f"{name} must be a list of integers of at least 1; it is {values!r}.")
     return tuple(sorted({int(n) for n in found}))

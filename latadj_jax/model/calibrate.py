@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import jax
 import numpy as np
 
-from latadj_jax.devices.mesh import fetch, on_devices, with_auto_axes
+from latadj_jax.devices.mesh import fetch, place_batch, with_auto_axes
 from latadj_jax.elimination.profile import DEFAULT_FIT, Profile
 from latadj_jax.elimination.score import attention_context_contribution
 from latadj_jax.model.apply import apply
@@ -46,7 +46,7 @@ def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     if not isinstance(batch, Mapping):
         raise ValueError(f"each batch must be a dict of arrays; one is a {type(batch).__name__}.")
     inputs = {key: array for key, array in batch.items() if key not in model.head_inputs}
-    out = apply(model.encoder, params, on_devices(inputs), return_scores=True)
+    out = apply(model.encoder, params, place_batch(inputs), return_scores=True)
     acc_by_layer = np.stack(
         [fetch(_median(scores, out.positions)) for scores in out.scores], axis=1
     )

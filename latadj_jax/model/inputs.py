@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from latadj_jax.checks import check_fits
+
 PASSENGERS = ("labels", "weights")  # may travel in a batch; the model does not read them
 
 
@@ -31,11 +33,7 @@ def check_inputs(
     shape = shape_of("input_ids", batch["input_ids"])
     if len(shape) != 2 or 0 in shape:
         raise ValueError(f"input_ids must be [B, T] with B and T at least 1; it is {list(shape)}.")
-    if shape[1] > max_positions:
-        raise ValueError(
-            f"input_ids is {shape[1]} tokens long, the model has {max_positions} positions; "
-            f"truncate it."
-        )
+    check_fits(shape[1], max_positions, f"input_ids is {shape[1]} tokens long", "truncate it")
     for key in known:
         if key in batch:
             of_key = shape if key != "decoder_input_ids" else _target_shape(batch[key], shape[0])

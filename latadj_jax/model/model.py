@@ -8,7 +8,9 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.elimination.plan import Plan, check_alpha, check_profile, make_plan
+from latadj_jax.checks import DTYPES
+from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
 from latadj_jax.elimination.strategies import find
@@ -19,8 +21,6 @@ from latadj_jax.families.registry import FAMILIES
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.registry import TASKS, tasks_of
 from latadj_jax.tasks.task import Task
-
-DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,7 +34,7 @@ def shardings(model: Model, tree, mesh: Mesh):
     return jax.tree.map_with_path(of, tree)
 
 
-def placed(model: Model, shapes):
+def with_shardings(model: Model, shapes):
     """Shapes of parameters or of a state, each with the sharding of where it belongs.
 
     With no mesh set that is the default device.
@@ -49,7 +49,7 @@ def placed(model: Model, shapes):
     )
 
 
-def create(model: Model, make: Callable, *args):
+def make_placed(model: Model, make: Callable, *args):
     """`make(*args)` with every leaf made where it belongs: never whole on one device.
 
     With no mesh set it is just computed.
@@ -62,10 +62,10 @@ def create(model: Model, make: Callable, *args):
 
 def init_params(model: Model, seed: int = 0):
     """Random parameters, to train from scratch; on a mesh each device makes its own parts."""
-    return create(model, functools.partial(random_params, model), jax.random.key(seed))
+    return make_placed(model, functools.partial(random_params, model), jax.random.key(seed))
 
 
-def keep(model: Model, tree):
+def split_as_params(model: Model, tree):
     """`tree` under jit, constrained to where its leaves belong."""
     mesh = current_mesh()
     if mesh is None:

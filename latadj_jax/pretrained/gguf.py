@@ -4,32 +4,16 @@ Metadata keys that a file leaves out get llama.cpp's defaults.
 """
 
 import functools
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from latadj_jax.errors import GGUFError
+from latadj_jax.families.family import CAUSAL_LM
+from latadj_jax.families.llama import FAMILY
 from latadj_jax.pretrained.sources import reason
 
-# GGUF's name -> torch name.
-MODEL = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER = {  # within blk.N and model.layers.N, without .weight
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 ROPE_FREQS = "rope_freqs.weight"  # no weight: read_config reads it
 
 
@@ -89,7 +73,8 @@ def read_tensors(file: str | Path) -> dict[str, np.ndarray]:
       GGUFError: as `read_config`; tensors that are none of a Llama's, or cannot be de-quantized.
     """
     header = read_header(file)
-    names = {name: _torch_name(name) for name in header.tensors if name != ROPE_FREQS}
+    torch_names = _torch_names(header)
+    names = {name: torch_names.get(name) for name in header.tensors if name != ROPE_FREQS}
     if unknown := [name for name, torch_name in names.items() if torch_name is None]:
         raise GGUFError(
             f"{file} holds tensors that are none of a plain Llama model's: "
@@ -218,11 +203,19 @@ def _llama3_scaling(header: Header, theta: float) -> dict[str, Any]:
     }
 
 
-def _torch_name(name: str) -> str | None:
-    if found := re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name):
-        layer, part = found.groups()
-        return LAYER.get(part) and f"model.layers.{layer}.{LAYER[part]}.weight"
-    return MODEL.get(name)
+def _torch_names(header: Header) -> dict[str, str]:
+    """The torch name of each weight that a Llama has, by GGUF's name."""
+    from gguf import MODEL_ARCH, get_tensor_name_map
+
+    # A file has at least one tensor for each layer; a damaged number would be counted up for ever.
+    layers = min(header.size("llama.block_count"), len(header.tensors))
+    of_torch = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
+    found = {}
+    inside = [f"{FAMILY.prefix}{name}" for name in FAMILY.names.values()]
+    for theirs in (*inside, *FAMILY.heads[CAUSAL_LM].names.values()):
+        for name in {f"{theirs.format(n=n)}.weight" for n in range(layers)}:
+            found[of_torch.get_name(name, try_suffixes=(".weight",))] = name
+    return found
 
 
 def _dequantize(header: Header, name: str) -> np.ndarray:

@@ -5,18 +5,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from latadj_jax.checks import check_integer
-from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.checks import DTYPES, check_integer
+from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import SCORE, find
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.hf_config import label_names
 from latadj_jax.families.registry import FAMILIES, config_from_hf
-from latadj_jax.model.model import (
-    DTYPES,
-    Model,
-    param_shapes,
-)
+from latadj_jax.model.model import Model, param_shapes
 from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.tasks.features import FEATURES

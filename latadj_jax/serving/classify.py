@@ -18,7 +18,8 @@ from typing import TextIO
 
 import numpy as np
 
-from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.checks import DTYPES
+from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.errors import TextError
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
@@ -122,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--buckets", type=_numbers, default=(), help="padded lengths, e.g. 32,64")
     parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     return parser
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.elimination.plan import alphas_of, slowest_first
+from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.strategies import find
 from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params

@@ -20,7 +20,7 @@ from jax import export
 from safetensors.flax import save_file
 from tqdm import tqdm
 
-from latadj_jax.elimination.plan import alphas_of, slowest_first
+from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.elimination.strategies import find
 from latadj_jax.model.buckets import serving_buckets

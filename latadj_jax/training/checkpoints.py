@@ -142,7 +142,7 @@ class Checkpoints:
 
         def rename():
             for step in steps:
-                (self.folder / str(step)).rename(_free(self.folder / f"{step}.damaged"))
+                (self.folder / str(step)).rename(_unused(self.folder / f"{step}.damaged"))
 
         first_alone(rename)
         self._manager = self._open()
@@ -194,7 +194,7 @@ def _quality(metrics) -> float:
     return -metrics[LOSS]
 
 
-def _free(path: Path) -> Path:
+def _unused(path: Path) -> Path:
     """`path`, or with a number behind it where that is taken."""
     taken = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, 100))]
     return next(p for p in taken if not p.exists())

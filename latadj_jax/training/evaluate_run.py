@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
-from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.evaluation.results import Results
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training.jobs.registry import kind_of
@@ -17,13 +18,13 @@ log = logging.getLogger(__name__)
 
 def evaluate_run(
     workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
-) -> dict:
+) -> Results:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
 
     Args:
       alphas: by default the one that the model carries.
       dtype: of the computation; by default the one of the training.
-      strategy: what is kept, see `ranking`; by default the model's own.
+      strategy: what is kept, see elimination/strategies.py; by default the model's own.
 
     Raises:
       ValueError: no run in `workdir`, or an alpha or strategy that cannot work.
@@ -34,12 +35,11 @@ def evaluate_run(
     model, params = from_pretrained(folder)  # float32, as the run that trained them holds them
     model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(folder))
-    kind = kind_of(model.record)
-    evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
+    evaluate = kind_of(model.record).evaluator(settings, model, tokenizer)
     alphas = alphas or (() if model.alpha is None else (model.alpha,))
     results = evaluate(model, params, alphas=alphas)
     try:
-        write_whole(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
+        write_whole(workdir / "eval.json", json.dumps(results.to_json(), indent=2) + "\n")
     except OSError as error:  # of somebody else's run
         log.warning("The results were not kept: %s", error)
     return results

@@ -1,19 +1,25 @@
 """Run settings: what a config file sets, checked and frozen once at the border.
 
 `from_config` turns the ConfigDict of a `configs/*.py` file into these dataclasses. Unknown keys and
-impossible values raise here, in one sentence, before anything is loaded.
+impossible values raise here, in one sentence, before anything is loaded: each section checks its
+own values, and `Settings.check` what must hold between two of them.
 """
 
 import dataclasses
+import math
 import os
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from latadj_jax.checks import DTYPES, need, need_not_negative, need_one_of, need_positive
 from latadj_jax.data.settings import DataSettings
+from latadj_jax.elimination.plan import COUNTS
+from latadj_jax.elimination.profile import FITS
+from latadj_jax.elimination.strategies import STRATEGIES
 from latadj_jax.errors import SettingsError
-from latadj_jax.evaluation.settings import EvalSettings, LMSettings
-from latadj_jax.training.rules import check
+from latadj_jax.evaluation.settings import METRICS, EvalSettings, LMSettings
+from latadj_jax.tasks.registry import TASKS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,11 @@ class ScratchSettings:
     num_heads: int = 8
     max_positions: int = 512  # GPT-2 only
 
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        for size, value in vars(self).items():
+            need_positive(f"model.scratch.{size}", value)
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
@@ -38,14 +49,27 @@ class ModelSettings:
     dropout: float = 0.1
     scratch: ScratchSettings = ScratchSettings()
 
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        need_one_of("model.task", self.task, tuple(METRICS))
+        need_one_of("model.dtype", self.dtype, DTYPES)
+        need(0 <= self.dropout < 1, "model.dropout", self.dropout, "in [0, 1)")
+        self.scratch.check()
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How the devices are arranged, see mesh.py; -1, at most once, is what is left."""
+    """How the devices are arranged, see devices/mesh.py; -1, at most once, is what is left."""
 
     data: int = -1  # examples of a batch, beside those of fsdp
     fsdp: int = 1  # examples, and parts of the parameters and of the optimizer's state
     tensor: int = 1  # parts of every layer: heads, feed-forward
+
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        sizes = (self.data, self.fsdp, self.tensor)
+        need(all(n == -1 or n >= 1 for n in sizes), "mesh", sizes, "sizes of at least 1, or -1")
+        need(sizes.count(-1) <= 1, "mesh", sizes, "-1 for one axis at most")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +83,32 @@ class EliminationSettings:
     # from it.
     distill: float = 0.0
     count: str = "valid"
-    # What is kept, see ranking.py, and whether the rest is merged into it, see merging.py; "" = as
+    # What is kept, see elimination/strategies.py, and whether the rest is merged into it; "" = as
     # the model carries it, which is "score" at first.
     strategy: str = ""
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
     fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
     calibration_examples: int = 512  # to measure ACC on; 0 = none, and profile 1 everywhere
+
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        need_positive("elimination.alpha", self.alpha)
+        need_one_of("elimination.count", self.count, COUNTS)
+        need_one_of("elimination.strategy", self.strategy or "score", STRATEGIES)
+        need_one_of("elimination.fit", self.fit, (*FITS, "falling"))
+        need_not_negative("elimination.calibration_examples", self.calibration_examples)
+        whole = all(isinstance(layer, int) and layer >= 1 for layer in self.layers)
+        need(whole, "elimination.layers", self.layers, "numbers of layers, from 1")
+        alphas = self.alphas
+        real = all(isinstance(a, (int, float)) and 0 < a < math.inf for a in alphas)
+        need(real, "elimination.alphas", alphas, "numbers greater than 0")
+        need(len(set(alphas)) == len(alphas), "elimination.alphas", alphas, "all different")
+        need(not (self.dense and alphas), "elimination.alphas", alphas, "() with elimination.dense")
+        if self.sandwich:
+            need(len(alphas) >= 2, "elimination.alphas", alphas, "two or more with a sandwich")
+        need(0 <= self.distill <= 1, "elimination.distill", self.distill, "a share, in [0, 1]")
+        if self.distill:
+            need(not self.dense, "elimination.distill", self.distill, "0 with elimination.dense")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +118,7 @@ class TrainSettings:
     remat: bool = False  # compute activations again for the gradients: less memory, more time
     epochs: float = 3.0
     max_steps: int = 0  # 0 = as epochs say
-    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optim.py
+    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optimizer.py
     learning_rate: float = 2e-5
     warmup: float = 0.1  # share of all steps
     weight_decay: float = 0.01
@@ -89,6 +133,36 @@ class TrainSettings:
     generator: str = "rbg"
     log_every: int = 10
     tensorboard: bool = False
+
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work."""
+        need_positive("train.accumulate", self.accumulate)
+        whole = self.batch_size % self.accumulate == 0
+        rule = f"a divisor of train.batch_size, {self.batch_size}"
+        need(whole, "train.accumulate", self.accumulate, rule)
+        need_positive("train.keep", self.keep)
+        need_positive("train.checkpoint_every", self.checkpoint_every)
+        need_not_negative("train.evaluate_every", self.evaluate_every)
+        if self.evaluate_every:
+            whole = self.evaluate_every % self.checkpoint_every == 0
+            rule = f"a multiple of train.checkpoint_every, {self.checkpoint_every}"
+            need(whole, "train.evaluate_every", self.evaluate_every, rule)
+        if self.keep_best:
+            need(self.evaluate_every > 0, "train.evaluate_every", 0, "above 0 with train.keep_best")
+        need_one_of("train.generator", self.generator, ("rbg", "threefry2x32"))
+        need_positive("train.batch_size", self.batch_size)
+        need_positive("train.epochs", self.epochs)
+        need_not_negative("train.max_steps", self.max_steps)
+        need_one_of("train.optimizer", self.optimizer, ("adamw", "adafactor"))
+        if self.optimizer == "adafactor":
+            need(
+                self.weight_decay == 0, "train.weight_decay", self.weight_decay, "0 with adafactor"
+            )
+        need_positive("train.learning_rate", self.learning_rate)
+        need(0 <= self.warmup < 1, "train.warmup", self.warmup, "in [0, 1), a share of all steps")
+        need_not_negative("train.weight_decay", self.weight_decay)
+        need_positive("train.clip_norm", self.clip_norm)
+        need_positive("train.log_every", self.log_every)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +181,35 @@ class Settings:
     def teacher(self) -> str:
         """The model whose answers are learned; "" where labels are."""
         return self.data.teacher or ("" if self.data.labelled_by else self.model.source)
+
+    def check(self) -> None:
+        """Raises SettingsError for a value that cannot work, alone or beside another section's."""
+        need(bool(self.workdir), "workdir", self.workdir, "the folder that results go to")
+        need(0 <= self.seed < 2**32, "seed", self.seed, "in [0, 2^32)")
+        for section in (
+            self.model, self.data, self.lm, self.mesh, self.elimination, self.train, self.eval,
+        ):  # fmt: skip
+            section.check()
+        task, record = self.model.task, TASKS[self.model.task]
+        labelled = record.labelled
+        if labelled and not self.model.source:
+            raise SettingsError(f"config.model.source names no model for a {task}.")
+        if self.data.teacher:
+            need(labelled, "data.teacher", self.data.teacher, f"'' for a model of task {task}")
+        fit = self.elimination.fit
+        if fit == "falling":
+            rule = f"one of {', '.join(FITS)} for a model of task {task}"
+            need(labelled, "elimination.fit", fit, rule)
+        if record.labels == "text":
+            need(bool(self.data.labelled_by), "data.label_column", "", "the column of target texts")
+            for key in ("text_columns", "local_text_columns"):
+                columns = getattr(self.data, key) or ("",)
+                need(len(columns) == 1, f"data.{key}", columns, "one, the source")
+            heads, width = self.model.scratch.num_heads, self.model.scratch.hidden_size
+            rule = f"a multiple of {heads} heads"
+            need(width % heads == 0, "model.scratch.hidden_size", width, rule)
+        for metric in self.eval.metrics:
+            need_one_of(f"eval.metrics of a {task}", metric, METRICS[task])
 
 
 def default_config():
@@ -134,7 +237,7 @@ def from_config(config: Mapping[str, Any]) -> Settings:
     """
     settings = _build(Settings, dict(config), "config")
     settings = dataclasses.replace(settings, workdir=os.path.expanduser(settings.workdir))
-    check(settings)
+    settings.check()
     return settings
 
 

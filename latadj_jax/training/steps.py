@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from latadj_jax.devices.mesh import by_rows
+from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.model import placement
 from latadj_jax.model.model import Model, param_shapes
@@ -42,7 +42,7 @@ class Step:
 
 def first_state(model: Model, optimizer: optax.GradientTransformation, params) -> TrainState:
     """The state before the first step, each part made where it belongs on the mesh."""
-    opt_state = placement.create(model, optimizer.init, params)
+    opt_state = placement.make_placed(model, optimizer.init, params)
     return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
@@ -52,7 +52,7 @@ def abstract_state(model: Model, optimizer: optax.GradientTransformation) -> Tra
     def state(params) -> TrainState:
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
-    return placement.placed(model, jax.eval_shape(state, param_shapes(model)))
+    return placement.with_shardings(model, jax.eval_shape(state, param_shapes(model)))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=1)
@@ -78,22 +78,22 @@ def train_step(s: Step, state: TrainState, batch, key: jax.Array):
 
         def add(total, part_and_number):
             part, number = part_and_number
-            part = jax.tree.map(by_rows, part)
+            part = jax.tree.map(split_by_rows, part)
             key_of_part = jax.random.fold_in(key, number)
             loss, grads = jax.value_and_grad(loss_fn)(state.params, part, key_of_part)
             loss, grads = jax.tree.map(jnp.add, total, (loss, grads))
-            return (loss, placement.keep(s.model, grads)), None
+            return (loss, placement.split_as_params(s.model, grads)), None
 
-        zeros = placement.keep(s.model, jax.tree.map(jnp.zeros_like, state.params))
+        zeros = placement.split_as_params(s.model, jax.tree.map(jnp.zeros_like, state.params))
         nothing = jnp.zeros(()), zeros
         numbers = jnp.arange(s.accumulate, dtype=jnp.int32)
         (loss, grads), _ = jax.lax.scan(add, nothing, (parts, numbers))
 
-    grads = placement.keep(s.model, grads)
+    grads = placement.split_as_params(s.model, grads)
     updates, opt_state = s.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     state = TrainState(state.step + 1, params, opt_state)
-    return placement.keep(s.model, state), loss
+    return placement.split_as_params(s.model, state), loss
 
 
 def _total_loss(s: Step, params, batch, key: jax.Array) -> jax.Array:

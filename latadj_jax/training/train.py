@@ -11,12 +11,20 @@ import optax
 from tqdm import tqdm
 
 from latadj_jax.data.encoded import Encoded, calibration_batches, collate, group
-from latadj_jax.devices.mesh import fetch, make_mesh, num_row_groups, on_devices, own_rows, spread
+from latadj_jax.devices.mesh import (
+    fetch,
+    make_mesh,
+    num_row_groups,
+    own_rows,
+    place_batch,
+    place_own_rows,
+)
 from latadj_jax.devices.processes import first_alone, together
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.report import write_report
+from latadj_jax.evaluation.results import Results
 from latadj_jax.model.calibrate import calibrate
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import check_heads
@@ -38,7 +46,7 @@ log = logging.getLogger(__name__)
 PlansOf = Callable[[Model, EliminationSettings, int, int, int], tuple[Plan, ...]]
 
 
-def train(settings: Settings) -> dict:
+def train(settings: Settings) -> Results:
     """Loads, calibrates, fine-tunes, evaluates and reports, into `settings.workdir`.
 
     Run again after an interruption it goes on from the newest checkpoint, to the same end.
@@ -47,7 +55,7 @@ def train(settings: Settings) -> dict:
     the same settings, the first writes logs and reports.
 
     Returns:
-      The evaluation's results, as in results.json.
+      The evaluation's results, which results.json holds too.
 
     Raises:
       ValueError: settings, data or weights that cannot work, or a folder of another run.
@@ -63,7 +71,7 @@ def train(settings: Settings) -> dict:
         return _train(settings)
 
 
-def _train(settings: Settings) -> dict:
+def _train(settings: Settings) -> Results:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: kind_of(TASKS[settings.model.task]).load(settings))
     check_heads(job.model)
@@ -132,7 +140,7 @@ def fine_tune(
         if checkpoints.newest is None:
             start, state, losses = 0, first_state(model, optimizer, job.params), []
         else:
-            _free(job.params)
+            _release(job.params)
             like = abstract_state(model, optimizer)
             start, state, losses = checkpoints.restore_newest(like)
             log.info("Going on from step %d of %d.", start, total_steps)
@@ -148,7 +156,7 @@ def fine_tune(
                 length = job.planned[batch["input_ids"].shape[1]]
                 plans = plans_of(trained, e, length, settings.seed, step)
                 what = Step(trained, optimizer, plans, e.distill, t.accumulate)
-                state, loss = train_step(what, state, spread(batch, t.batch_size), key)
+                state, loss = train_step(what, state, place_own_rows(batch, t.batch_size), key)
                 losses.append(loss)
                 progress.update()
                 is_last, stopping = step == total_steps, stop_requested(step)
@@ -174,12 +182,12 @@ def fine_tune(
         if t.keep_best and (best := checkpoints.best) not in (None, total_steps):
             checkpoints.wait()
             log.info("The best checkpoint is that of step %d.", best)
-            _free(state)
+            _release(state)
             state, _ = checkpoints.restore(best, abstract_state(model, optimizer))
     return state.params
 
 
-def _free(tree) -> None:
+def _release(tree) -> None:
     """Gives the memory of arrays back, before others like them are made."""
     jax.tree.map(lambda x: x.delete(), tree)
 
@@ -208,7 +216,7 @@ def held_out_loss(model: Model, params, job: Job, settings: Settings) -> float:
     for _, batch in job.held_out.batches(sorted(job.planned), settings.eval.batch_size):
         length = job.planned[batch["input_ids"].shape[1]]
         plan = model.plan(model.alpha, length, count=settings.elimination.count)
-        of_batch = map(fetch, evaluation_loss(model, plan, params, on_devices(batch)))
+        of_batch = map(fetch, evaluation_loss(model, plan, params, place_batch(batch)))
         total, weight = (x + float(y) for x, y in zip((total, weight), of_batch, strict=True))
     return total / weight
 

@@ -18,7 +18,7 @@ import tiny
 import latadj_jax
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.devices import param_specs
-from latadj_jax.devices.mesh import make_mesh, own_rows, spread
+from latadj_jax.devices.mesh import make_mesh, own_rows, place_own_rows
 from latadj_jax.evaluation.evaluate import predict
 from latadj_jax.families.registry import FAMILIES as FAMILIES_BY_NAME
 from latadj_jax.model import placement
@@ -116,7 +116,7 @@ def compiled_step(family, sizes, **options) -> str:
     with sharded_run.on_mesh(sizes):
         what = sharded_run.step_of(family, **options)
         state = first_state(what.model, what.optimizer, placement.init_params(what.model))
-        batch = spread(sharded_run.batch_of(family, 0), sharded_run.BATCH)
+        batch = place_own_rows(sharded_run.batch_of(family, 0), sharded_run.BATCH)
         key = jax.random.key(0, impl="threefry2x32")
         return train_step.lower(what, state, batch, key).compile().as_text()
 
@@ -189,7 +189,7 @@ def run_without_dropout(sizes, accumulate=1, family="t5", remat=False):
         for n in range(5):
             rows = {k: v[own] for k, v in sharded_run.batch_of(family, n).items()}
             state, loss = train_step(
-                what, state, spread(rows, sharded_run.BATCH), jax.random.key(0)
+                what, state, place_own_rows(rows, sharded_run.BATCH), jax.random.key(0)
             )
             losses.append(float(loss))
         return losses
@@ -281,7 +281,7 @@ def test_a_checkpoint_of_one_mesh_is_restored_on_another(tmp_path):
             placed = jax.tree.map(lambda x, y: x.sharding == y.sharding, found, like)
             assert jax.tree.all(placed)
             # It may be trained on: donated, and in the layout that the step was compiled for.
-            batch = spread(sharded_run.batch_of("bert", 20), sharded_run.BATCH)
+            batch = place_own_rows(sharded_run.batch_of("bert", 20), sharded_run.BATCH)
             key = jax.random.key(0, impl="threefry2x32")
             trained, loss = train_step(what, found, batch, key)
             next_losses.append(float(loss))

@@ -11,7 +11,7 @@ import tiny
 
 import latadj_jax
 from latadj_jax import Profile, expected_speedup, layer_macs, macs, make_plan, solve_alpha
-from latadj_jax.elimination.plan import parse_alpha
+from latadj_jax.elimination.alpha import parse_alpha
 from latadj_jax.model.dynamic_counts import simulate
 
 rates = st.lists(st.floats(0.01, 1.0), min_size=1, max_size=12)

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 
 from latadj_jax.evaluation import metrics
-from latadj_jax.training.rules import METRICS
+from latadj_jax.evaluation.settings import METRICS
 
 
 def one(name, labels, predictions):
-    return metrics.compute([name], labels, predictions)[name]
+    return metrics.label_metrics([name], labels, predictions)[name]
 
 
 def test_every_metric_that_settings_allow_is_there():
@@ -57,7 +57,7 @@ def test_f1_without_any_positive_is_zero_without_a_warning():
 
 
 def test_order_is_kept_for_the_headline():
-    result = metrics.compute(("f1", "accuracy"), [0, 1], [0, 1])
+    result = metrics.label_metrics(("f1", "accuracy"), [0, 1], [0, 1])
     assert list(result.items()) == [("f1", 1.0), ("accuracy", 1.0)]
 
 
@@ -72,9 +72,9 @@ def test_order_is_kept_for_the_headline():
 )
 def test_bad_input_raises(labels, predictions, message):
     with pytest.raises(ValueError, match=message):
-        metrics.compute(["accuracy"], labels, predictions)
+        metrics.label_metrics(["accuracy"], labels, predictions)
 
 
 def test_an_unknown_metric_raises():
     with pytest.raises(ValueError, match="'bleu' is no metric; there are: accuracy"):
-        metrics.compute(["bleu"], [1], [1])
+        metrics.label_metrics(["bleu"], [1], [1])

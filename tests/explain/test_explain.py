@@ -146,7 +146,7 @@ def test_the_command_writes_a_page_of_a_file_s_lines(tmp_path):
         ([], (), "there is no text"),
         ("word1", (), "a list of texts; it is one string"),
         ([" "], (), "a text to explain is empty"),
-        (["word1 " * 60], (), "has 62 tokens, the model 40 positions; shorten it"),
+        (["word1 " * 60], (), "has 62 tokens, the model has 40 positions; shorten it"),
         (["word1"], (0.0,), "alpha must be finite and greater than 0"),
     ],
 )

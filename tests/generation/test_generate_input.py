@@ -1,5 +1,7 @@
 """Calls of `generate` and `stream` that cannot work: one sentence each, before any compilation."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tiny
@@ -59,6 +61,18 @@ def test_a_stream_has_no_beams():
         latadj_jax.stream(model, {}, prompt_of(4), num_beams=2)
     with pytest.raises(TypeError, match=r"stream\(\) has no argument 'length_penalty'"):
         latadj_jax.stream(model, {}, prompt_of(4), length_penalty=2.0)
+
+
+@pytest.mark.parametrize("function", [latadj_jax.generate, latadj_jax.stream])
+def test_an_unknown_keyword_is_named_and_the_known_ones_are_shown(function):
+    model = tiny.make_model("gpt2", "lm")
+    name = function.__name__
+    with pytest.raises(TypeError, match=rf"{name}\(\) has no argument 'topk'; it has .*top_k"):
+        function(model, {}, prompt_of(4), topk=5)
+    shown = inspect.signature(function).parameters
+    assert [*shown][:5] == ["model", "params", "batch", "alpha", "max_new_tokens"]
+    assert shown["temperature"].default == 0.0
+    assert ("num_beams" in shown) == (function is latadj_jax.generate)
 
 
 @pytest.mark.parametrize(("family", "task"), [("bert", "features"), ("llama", "classification")])

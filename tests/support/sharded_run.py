@@ -18,7 +18,7 @@ import numpy as np
 import tiny
 
 from latadj_jax.devices import param_specs
-from latadj_jax.devices.mesh import fetch, make_mesh, own_rows, spread
+from latadj_jax.devices.mesh import fetch, make_mesh, own_rows, place_own_rows
 from latadj_jax.training.optimizer import make_optimizer
 from latadj_jax.training.settings import TrainSettings
 from latadj_jax.training.steps import Step, first_state, train_step
@@ -79,7 +79,7 @@ def run(family: str, sizes, steps: int = STEPS, **options):
         key, losses, own = jax.random.key(0, impl="threefry2x32"), [], own_rows(BATCH)
         for n in range(steps):
             rows = {name: array[own] for name, array in batch_of(family, n).items()}
-            state, loss = train_step(what, state, spread(rows, BATCH), key)
+            state, loss = train_step(what, state, place_own_rows(rows, BATCH), key)
             losses.append(float(fetch(loss)))
         return losses, state
 

@@ -55,12 +55,12 @@ def run(request, tmp_path_factory):
 def test_a_model_from_scratch_learns_and_its_perplexity_says_so(run):
     """Untrained, perplexity is near the size of the vocabulary; the story has 17 words."""
     chosen, results = run
-    dense, pruned = results["rows"]
-    assert dense["metrics"]["test"]["perplexity"] < 60
-    assert pruned["metrics"]["test"]["perplexity"] < 80
-    assert pruned["expected_speedup"] > 1.2
-    assert pruned["cache_bytes"] < dense["cache_bytes"]
-    assert results["examples"] == {"test": 16 * 8}
+    dense, pruned = results.rows
+    assert dense.metrics["test"]["perplexity"] < 60
+    assert pruned.metrics["test"]["perplexity"] < 80
+    assert pruned.expected_speedup > 1.2
+    assert pruned.cache_bytes < dense.cache_bytes
+    assert results.examples == {"test": 16 * 8}
     losses = [json.loads(line)["loss"] for line in
               (Path(chosen.workdir) / "metrics.jsonl").read_text().splitlines()]  # fmt: skip
     assert losses[-1] < 0.8 * losses[0]
@@ -74,8 +74,8 @@ def test_the_artefact_holds_model_and_tokenizer_and_can_be_evaluated_again(run):
     assert model.config.eos_tokens == (0,)
     assert len(load_tokenizer(str(workdir / "model"))) == 300
     again = evaluate_run(workdir)
-    for row, same in zip(results["rows"], again["rows"], strict=True):
-        assert same["metrics"]["test"] == pytest.approx(row["metrics"]["test"], rel=1e-4)
+    for row, same in zip(results.rows, again.rows, strict=True):
+        assert same.metrics["test"] == pytest.approx(row.metrics["test"], rel=1e-4)
 
 
 @pytest.mark.parametrize("mode", ["whole", "sliding"])
@@ -87,7 +87,7 @@ def test_a_window_may_fill_the_positions_and_a_context_be_one_token(run, tmp_pat
     context = filled - 8 if mode == "whole" else 1
     lm = LMSettings(context=context, continuation=8, mode=mode, max_windows=2)
     results = evaluate_file(source, [0.8], text=str(file), last_words=None, lm=lm, settings=fast)
-    assert [row["alpha"] for row in results["rows"]] == [None, 0.8]
+    assert [row.alpha for row in results.rows] == [None, 0.8]
 
 
 def test_any_text_and_last_words_can_be_scored(run, tmp_path):
@@ -96,15 +96,15 @@ def test_any_text_and_last_words_can_be_scored(run, tmp_path):
     lm, fast = LMSettings(context=24, continuation=8, max_windows=6), EvalSettings(timing_repeats=1)
     source = str(workdir / "model")
     results = evaluate_file(source, [0.8], text=str(file), last_words=None, lm=lm, settings=fast)
-    assert results["rows"][1]["metrics"]["other"]["perplexity"] < 100
+    assert results.rows[1].metrics["other"]["perplexity"] < 100
     assert "dense and pruned in turns" in report.how(results)
     lines = [{"text": "the river of stone was seen by many who lived near"}, {"text": "old king"}]
     file = tiny_text.write(tmp_path / "words.jsonl", "\n".join(map(json.dumps, lines)))
     options = {"strategy": "recent", "layers": [2], "lm": lm, "settings": fast}
     results = evaluate_file(source, [], text=None, last_words=str(file), **options)
-    assert [row["alpha"] for row in results["rows"]] == [None, 0.8]  # the model's own
-    assert all(row["metrics"]["last_word"]["perplexity"] > 1 for row in results["rows"])
-    assert [share == 1 for share in results["rows"][1]["remaining"]] == [True, False]
+    assert [row.alpha for row in results.rows] == [None, 0.8]  # the model's own
+    assert all(row.metrics["last_word"]["perplexity"] > 1 for row in results.rows)
+    assert [share == 1 for share in results.rows[1].remaining] == [True, False]
     assert "strategy recent" in report.how(results)
     assert "in turns" not in report.how(results)  # nothing was timed
 

@@ -53,18 +53,18 @@ def run(tmp_path_factory):
 def test_a_model_from_scratch_learns_what_to_write(run):
     """Without its source it could be right half the time."""
     _, results = run
-    for row in results["rows"]:
-        assert row["metrics"]["test"]["exact_match"] > 0.7
-        assert list(row["metrics"]["test"]) == ["exact_match", "bleu"]
-    assert results["rows"][1]["expected_speedup"] > 1.2
-    assert results["num_beams"] == 1
+    for row in results.rows:
+        assert row.metrics["test"]["exact_match"] > 0.7
+        assert list(row.metrics["test"]) == ["exact_match", "bleu"]
+    assert results.rows[1].expected_speedup > 1.2
+    assert results.num_beams == 1
 
 
 def test_the_artefact_writes_the_same_and_so_does_transformers(run):
     chosen, results = run
     folder = Path(chosen.workdir) / "model"
     again = evaluate_run(Path(chosen.workdir))
-    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in results["rows"]]
+    assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
     model, params = latadj_jax.from_pretrained(folder)
     assert (model.task, model.alpha, model.config.decoder_start) == ("seq2seq", 0.8, 0)
     tokenizer = load_tokenizer(str(folder))
@@ -86,7 +86,7 @@ def test_beams_write_texts_too(run):
     model, params = latadj_jax.from_pretrained(Path(chosen.workdir) / "model")
     tokenizer = load_tokenizer(str(Path(chosen.workdir) / "model"))
     _, parts, _ = load_examples(chosen.data, "seq2seq")
-    data = seq2seq.encoded(tokenizer, parts["test"], chosen.data)
+    data = seq2seq.encode_pairs(tokenizer, parts["test"], chosen.data)
     plans = {64: model.plan(None, 64)}
     texts = [
         generated_text.write(model, params, tokenizer, data, plans, eval_settings, 8, "")
@@ -181,7 +181,9 @@ def test_pairs_that_cannot_be_used_are_named(tmp_path, files, message):
 def test_a_tokenizer_that_ends_no_text_is_refused():
     data = settings_data()
     with pytest.raises(DataError, match="ends no text with an end-of-sequence token"):
-        seq2seq.encoded(tiny_text.byte_level(), Examples([("a",)], np.array(["b"], object)), data)
+        seq2seq.encode_pairs(
+            tiny_text.byte_level(), Examples([("a",)], np.array(["b"], object)), data
+        )
 
 
 def settings_data():
@@ -222,10 +224,10 @@ def test_an_encoder_alone_is_no_seq2seq_model(tmp_path):
 
 def test_metrics_are_those_of_sacrebleu():
     texts = ["the cat sat on the mat", "a dog", "a bird sings"]
-    scores = generated_text.compute(("bleu", "chrf", "exact_match"), texts, texts)
+    scores = generated_text.text_metrics(("bleu", "chrf", "exact_match"), texts, texts)
     assert scores == pytest.approx({"bleu": 100, "chrf": 100, "exact_match": 1})
     other = ["the cat sat on a mat", "a dog ", "birds"]
-    scores = generated_text.compute(("bleu", "chrf", "exact_match"), texts, other)
+    scores = generated_text.text_metrics(("bleu", "chrf", "exact_match"), texts, other)
     assert 0 < scores["bleu"] < scores["chrf"] < 100
     assert scores["exact_match"] == pytest.approx(1 / 3)
 

@@ -87,4 +87,4 @@ def test_a_run_at_several_alphas(tmp_path, distill):
         tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 40}
     )
     results = train.train(settings)
-    assert all(row["metrics"]["test"]["accuracy"] > 0.7 for row in results["rows"])
+    assert all(row.metrics["test"]["accuracy"] > 0.7 for row in results.rows)

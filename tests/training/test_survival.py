@@ -116,11 +116,11 @@ def test_the_last_good_checkpoint_is_named_when_the_loss_is_no_number(tmp_path, 
 @pytest.mark.parametrize(("values", "expected"), [((5, 2, 9, 7), 6), ((5, 4, 3, 1), 12)])
 def test_the_best_checkpoint_is_the_model_in_the_end(tmp_path, monkeypatch, values, expected):
     """Be it the last, which is still being written, or an earlier one."""
-    train = {"max_steps": 12, "checkpoint_every": 3, "evaluate_every": 3, "keep": 1,
-             "keep_best": True}  # fmt: skip
+    watching = {"max_steps": 12, "checkpoint_every": 3, "evaluate_every": 3, "keep": 1,
+                "keep_best": True}  # fmt: skip
     coming = iter(values)
     monkeypatch.setattr(train, "held_out_loss", lambda *_: float(next(coming)))
-    settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
+    settings = tiny_run.settings(tmp_path, num_layers=1, train=watching)
     train.train(settings)
     run = Path(settings.workdir)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

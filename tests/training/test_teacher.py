@@ -31,7 +31,7 @@ def teacher(tmp_path_factory, standard_promotion):
         folder, num_layers=2, elimination={"dense": True}, train={"max_steps": 60}
     )
     results = train.train(settings)
-    assert results["rows"][0]["metrics"]["test"]["accuracy"] > 0.9
+    assert results.rows[0].metrics["test"]["accuracy"] > 0.9
     model, params = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
     words = load_tokenizer(str(Path(settings.workdir) / "model"))
     latadj_jax.save_pretrained(folder / "served", model.replace(alpha=0.3), params, words)
@@ -101,12 +101,12 @@ def test_a_model_made_adjustable_without_labels(tmp_path, teacher):
         tmp_path, teacher, elimination=wide, train={"max_steps": 40}, eval={"alphas": (0.5,)}
     )  # fmt: skip
     results = train.train(settings)
-    dense, fast = results["rows"]
-    assert dense["metrics"]["test"]["accuracy"] == 1.0
-    assert fast["metrics"]["test"]["accuracy"] > 0.9
+    dense, fast = results.rows
+    assert dense.metrics["test"]["accuracy"] == 1.0
+    assert fast.metrics["test"]["accuracy"] > 0.9
     assert "texts as" in (Path(settings.workdir) / "report.md").read_text()
     again = evaluate_run(Path(settings.workdir), (0.5,))
-    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in results["rows"]]
+    assert [row.metrics for row in again.rows] == [row.metrics for row in results.rows]
 
 
 def test_evaluation_reads_labels_where_there_is_a_column(tmp_path, teacher):
@@ -123,8 +123,8 @@ def test_evaluation_reads_labels_where_there_is_a_column(tmp_path, teacher):
     settings = tiny_run.settings(tmp_path, data={**data, "teacher": teacher}, eval={"alphas": ()})
     job = taught(settings)
     assert job.data.labels.shape == (120, 2)
-    dense = job.evaluate(*latadj_jax.from_pretrained(teacher))["rows"][0]
-    assert dense["metrics"]["dev"]["accuracy"] < 0.1  # by labels that say the opposite
+    dense = job.evaluate(*latadj_jax.from_pretrained(teacher)).rows[0]
+    assert dense.metrics["dev"]["accuracy"] < 0.1  # by labels that say the opposite
 
 
 def test_a_regression_learns_values(tmp_path):

@@ -69,36 +69,36 @@ def test_fine_tuning_learns_with_elimination_on(run):
     settings, results = run
     losses = [line["loss"] for line in log_of(settings.workdir)]
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:3])
-    accuracy = {row["alpha"]: row["metrics"]["test"]["accuracy"] for row in results["rows"]}
+    accuracy = {row.alpha: row.metrics["test"]["accuracy"] for row in results.rows}
     assert accuracy[0.9] > 0.8
 
 
 def test_rows_hold_work_that_falls_with_alpha(run):
-    rows = run[1]["rows"]
-    assert [row["alpha"] for row in rows] == [None, 0.9, 0.7]
-    assert (rows[0]["expected_speedup"], rows[0]["measured_speedup"]) == (1, 1)
-    assert rows[0]["remaining"] == [1, 1, 1]
-    assert rows[0]["macs"] > rows[1]["macs"] > rows[2]["macs"]
-    assert 1 < rows[1]["expected_speedup"] < rows[2]["expected_speedup"]
-    assert all(np.diff(row["remaining"]).max() <= 0 for row in rows[1:])
+    rows = run[1].rows
+    assert [row.alpha for row in rows] == [None, 0.9, 0.7]
+    assert (rows[0].expected_speedup, rows[0].measured_speedup) == (1, 1)
+    assert rows[0].remaining == [1, 1, 1]
+    assert rows[0].macs > rows[1].macs > rows[2].macs
+    assert 1 < rows[1].expected_speedup < rows[2].expected_speedup
+    assert all(np.diff(row.remaining).max() <= 0 for row in rows[1:])
 
 
 def test_report_has_a_line_for_each_alpha(run):
     report = (Path(run[0].workdir) / "report.md").read_text()
-    for row in run[1]["rows"]:
-        name = "dense" if row["alpha"] is None else f"{row['alpha']:g}"
-        assert f"| {name} | {row['metrics']['test']['accuracy']:.4f} |" in report
+    for row in run[1].rows:
+        name = "dense" if row.alpha is None else f"{row.alpha:g}"
+        assert f"| {name} | {row.metrics['test']['accuracy']:.4f} |" in report
 
 
 def test_eval_gives_the_same_quality_as_the_run(run):
     settings, results = run
     again = evaluate_run(Path(settings.workdir), [0.7])
-    assert [row["alpha"] for row in again["rows"]] == [None, 0.7]
-    assert again["rows"][1]["metrics"] == results["rows"][2]["metrics"]
-    assert again["rows"][1]["macs"] == results["rows"][2]["macs"]
+    assert [row.alpha for row in again.rows] == [None, 0.7]
+    assert again.rows[1].metrics == results.rows[2].metrics
+    assert again.rows[1].macs == results.rows[2].macs
     default = evaluate_run(Path(settings.workdir), dtype="bfloat16")
-    assert [row["alpha"] for row in default["rows"]] == [None, 0.9]
-    assert (again["dtype"], default["dtype"]) == ("float32", "bfloat16")
+    assert [row.alpha for row in default.rows] == [None, 0.9]
+    assert (again.dtype, default.dtype) == ("float32", "bfloat16")
 
 
 def test_eval_of_a_folder_that_cannot_be_written_gives_its_results(run, monkeypatch, caplog):
@@ -106,17 +106,17 @@ def test_eval_of_a_folder_that_cannot_be_written_gives_its_results(run, monkeypa
         raise OSError(30, "Read-only file system", str(path))
 
     monkeypatch.setattr("latadj_jax.training.evaluate_run.write_whole", refuse)
-    assert evaluate_run(Path(run[0].workdir), [0.7])["rows"]
+    assert evaluate_run(Path(run[0].workdir), [0.7]).rows
     assert "The results were not kept: [Errno 30] Read-only file system" in caplog.text
 
 
 def test_eval_with_another_strategy(run):
     settings, results = run
     merged = evaluate_run(Path(settings.workdir), [0.7], strategy="merge")
-    assert merged["strategy"] == "merge"
-    dense, pruned = merged["rows"]
-    assert dense["metrics"] == results["rows"][0]["metrics"]
-    assert pruned["macs"] > results["rows"][2]["macs"]
+    assert merged.strategy == "merge"
+    dense, pruned = merged.rows
+    assert dense.metrics == results.rows[0].metrics
+    assert pruned.macs > results.rows[2].macs
     with pytest.raises(ValueError, match="'recall' is for other models"):
         evaluate_run(Path(settings.workdir), [0.7], strategy="recall")
 
@@ -173,7 +173,7 @@ def test_interrupted_run_goes_on_to_the_same_end(short_run, tmp_path, monkeypatc
 def test_finished_run_is_not_trained_again(run, monkeypatch):
     monkeypatch.setattr(train, "train_step", None)
     again = train.train(run[0])
-    assert [row["metrics"] for row in again["rows"]] == [row["metrics"] for row in run[1]["rows"]]
+    assert [row.metrics for row in again.rows] == [row.metrics for row in run[1].rows]
 
 
 def test_every_example_is_seen_once_an_epoch(tmp_path):
@@ -210,7 +210,7 @@ def test_regression_run(tmp_path):
     results = train.train(settings)
     model, params = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
     assert (model.task, params["classifier"]["kernel"].shape) == ("regression", (32, 1))
-    assert set(results["rows"][0]["metrics"]["test"]) == {"pearson", "spearman"}
+    assert set(results.rows[0].metrics["test"]) == {"pearson", "spearman"}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_other_ways_of_training(tmp_path, elimination):
         tmp_path, num_layers=2, elimination=elimination, train={"max_steps": 3}
     )
     results = train.train(settings)
-    assert len(results["rows"]) == 3
+    assert len(results.rows) == 3
     model, _ = latadj_jax.from_pretrained(Path(settings.workdir) / "model")
     assert model.alpha == (None if elimination.get("dense") else 0.9)
     assert (model.profile == latadj_jax.Profile.falling(2)) == (elimination == {"fit": "falling"})
@@ -319,12 +319,12 @@ def test_long_text_is_refused_unless_cutting_is_asked_for(tmp_path):
     assert not (tmp_path / "runs").exists()
     data = {**data, "truncate": True}
     settings = tiny_run.settings(tmp_path, num_layers=1, data=data, train={"max_steps": 1})
-    assert train.train(settings)["rows"]
+    assert train.train(settings).rows
 
 
 def test_loss_that_is_no_number_stops_the_run(tmp_path):
-    train = {"learning_rate": 1e30, "checkpoint_every": 3}
-    settings = tiny_run.settings(tmp_path, num_layers=1, train=train)
+    wild = {"learning_rate": 1e30, "checkpoint_every": 3}
+    settings = tiny_run.settings(tmp_path, num_layers=1, train=wild)
     with pytest.raises(FloatingPointError, match=r"lower config\.train\.learning_rate"):
         train.train(settings)
     assert not (Path(settings.workdir) / "model").exists()

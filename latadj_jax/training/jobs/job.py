@@ -1,14 +1,17 @@
 """What a training run needs, whatever its data are."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from latadj_jax.data.encoded import Encoded
+from latadj_jax.evaluation.results import Results
 from latadj_jax.model.model import Model
 from latadj_jax.training.settings import Settings
 
 
-class Job(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Job:
     """A model and its data, loaded and checked; nothing is written yet."""
 
     model: Model
@@ -18,9 +21,14 @@ class Job(NamedTuple):
     buckets: tuple[int, ...]  # padded lengths to calibrate with
     planned: dict[int, int]  # of each padded length of training, how many tokens are pruned
     held_out: Encoded | None  # whose loss is watched; None where nobody asks
-    evaluate: Callable[[Model, dict], dict]  # of (model, params): results for `write_report`
+    evaluate: Callable[[Model, dict], Results]  # of (model, params)
     # For all processes at once: this job with a teacher's answers; None where labels were read.
     teach: Callable[[], "Job"] | None = None
+
+
+def watched(settings: Settings, eval_data: Mapping[str, Any]) -> Any:
+    """The evaluation data whose loss is watched during training: the first; None if none is."""
+    return next(iter(eval_data.values())) if settings.train.evaluate_every else None
 
 
 def as_trained(model: Model, settings: Settings) -> Model:

@@ -2,10 +2,12 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from latadj_jax.data.encoded import Encoded, buckets_of, encoded
+from latadj_jax.checks import check_fits
+from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
 from latadj_jax.data.labelled_examples import Examples, load_examples
+from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.evaluate import evaluate
 from latadj_jax.model.inputs import check_ids
@@ -15,7 +17,7 @@ from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.tasks.classification import CLASSIFICATION
 from latadj_jax.tasks.registry import TASKS as EVERY_TASK
 from latadj_jax.tasks.regression import REGRESSION
-from latadj_jax.training.jobs.job import Job, as_trained
+from latadj_jax.training.jobs.job import Job, as_trained, watched
 from latadj_jax.training.jobs.teacher import Teacher, load_teacher
 from latadj_jax.training.settings import Settings
 
@@ -28,94 +30,127 @@ def load(settings: Settings) -> Job:
     Raises:
       ValueError: settings, data or weights that cannot work.
     """
+    # ---- texts and labels -------------------------------------------------------------------
     data, task = settings.data, EVERY_TASK[settings.model.task]
     teacher = load_teacher(settings) if settings.teacher else None
     if teacher and task.labels == "class":
         data = dataclasses.replace(data, labels=teacher.classes(data.labels))
     train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
+
+    # ---- their token ids --------------------------------------------------------------------
     tokenizer = load_tokenizer(settings.model.source)
-    train_data = encoded(tokenizer, train_examples, data)
+    train_data = encode_examples(tokenizer, train_examples, data)
+    eval_data = _encode_parts(tokenizer, eval_examples, data)
+
+    # ---- the model --------------------------------------------------------------------------
     num_labels = len(labels) if task.labels == "class" else 1
     model, params = from_pretrained(
         settings.model.source, task.name, num_labels, "float32", seed=settings.seed
     )
-    if model.config.max_positions < data.max_length:
-        raise ValueError(
-            f"config.data.max_length is {data.max_length}, the model has "
-            f"{model.config.max_positions} positions; lower it."
-        )
+    what = f"config.data.max_length is {data.max_length}"
+    check_fits(data.max_length, model.config.max_positions, what, "lower it", error=SettingsError)
     if teacher:
         teacher.check_pupil(model.config.labels)
-    elif labels != model.config.labels and sorted(labels) == sorted(model.config.labels):
-        raise SettingsError(
-            f"the head of config.model.source has the classes {model.config.labels}, the data "
-            f"{labels}: set config.data.labels to the head's, or its classes would be swapped."
-        )
+    else:
+        _check_head(model.config.labels, labels)
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
+
+    # ---- the model can learn from the data --------------------------------------------------
     check_ids(train_data.examples, model.input_ranges)
-    read = [
-        *(() if teacher else (train_data,)),
-        *(eval_examples.values() if data.labelled_by else ()),
-    ]
-    for part in read:
-        task.check_labels(part.labels, len(model.config.labels))
+    if not teacher:
+        task.check_labels(train_data.labels, len(model.config.labels))
+    if data.labelled_by:
+        for part in eval_data.values():
+            task.check_labels(part.labels, len(model.config.labels))
+
     job = Job(
-        as_trained(model, settings),
-        params,
-        tokenizer,
-        train_data,
-        buckets_of(data, "valid"),
-        {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
-        *_judgement(settings, model, tokenizer, eval_examples),
+        model=as_trained(model, settings),
+        params=params,
+        tokenizer=tokenizer,
+        data=train_data,
+        buckets=buckets_of(data, "valid"),
+        planned={bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        held_out=watched(settings, eval_data),
+        evaluate=_evaluator(settings, eval_data),
     )
     if not teacher:
         return job
-    parts = {} if data.labelled_by else eval_examples
-    lesson = teacher.reads(train_examples), {n: teacher.reads(part) for n, part in parts.items()}
-    return job._replace(teach=functools.partial(_taught, job, settings, teacher, parts, *lesson))
+    unlabelled = {} if data.labelled_by else eval_examples
+    teach = functools.partial(
+        _taught,
+        job,
+        settings,
+        teacher,
+        eval_data,
+        train_read=teacher.reads(train_examples),
+        eval_read={name: teacher.reads(part) for name, part in unlabelled.items()},
+    )
+    return dataclasses.replace(job, teach=teach)
+
+
+def _encode_parts(
+    tokenizer, parts: Mapping[str, Examples], data: DataSettings
+) -> dict[str, Encoded]:
+    return {name: encode_examples(tokenizer, part, data) for name, part in parts.items()}
+
+
+def _check_head(own: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    """Refuses a model to start from whose head has the data's classes in another order."""
+    if labels != own and sorted(labels) == sorted(own):
+        raise SettingsError(
+            f"the head of config.model.source has the classes {own}, the data {labels}: set "
+            f"config.data.labels to the head's, or its classes would be swapped."
+        )
 
 
 def _taught(
-    job: Job, settings: Settings, teacher: Teacher, parts: Mapping[str, Examples], train: Encoded,
-    evals: Mapping[str, Encoded],
-) -> Job:  # fmt: skip
-    """The job with the teacher's answers as labels, those of evaluation, too, if none were read."""
-    job = job._replace(data=Encoded(job.data.examples, teacher.teaches(train)))
-    if not parts:
-        return job
-    answered = {n: Examples(parts[n].texts, teacher.answers(read)) for n, read in evals.items()}
-    held_out, evaluate = _judgement(settings, job.model, job.tokenizer, answered)
-    return job._replace(held_out=held_out, evaluate=evaluate)
+    job: Job,
+    settings: Settings,
+    teacher: Teacher,
+    eval_data: Mapping[str, Encoded],
+    train_read: Encoded,
+    eval_read: Mapping[str, Encoded],
+) -> Job:
+    """The job with the teacher's answers as labels, those of evaluation, too, if none were read.
+
+    Args:
+      train_read, eval_read: what the teacher answers to, as token ids of its own.
+    """
+    learned = dataclasses.replace(job.data, labels=teacher.teaches(train_read))
+    if eval_read:
+        eval_data = {
+            name: dataclasses.replace(part, labels=teacher.answers(eval_read[name]))
+            for name, part in eval_data.items()
+        }
+    return dataclasses.replace(
+        job,
+        data=learned,
+        held_out=watched(settings, eval_data),
+        evaluate=_evaluator(settings, eval_data),
+    )
 
 
-def _judgement(settings: Settings, model: Model, tokenizer, parts: Mapping[str, Examples]):
-    """What a run is judged by: whose loss is watched, if any, and the evaluation."""
-    watched = next(iter(parts.values()))
-    held_out = encoded(tokenizer, watched, settings.data) if settings.train.evaluate_every else None
-    return held_out, evaluator(settings, model, tokenizer, parts)
-
-
-def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
-    """The evaluation examples by name, for a model that was trained on the settings' data."""
+def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
+    """`evaluate` of (model, params) that were trained with these settings."""
     # The model's labels: what the data's own would be today may be in another order.
     labels = model.config.labels if model.record.labels == "class" else ()
     data = dataclasses.replace(settings.data, labels=labels)
     parts = load_examples(data, model.record, settings.seed)[1]
-    if data.labelled_by:
-        return parts
-    teacher = load_teacher(settings)
-    return {
-        name: Examples(part.texts, teacher.answers(teacher.reads(part)))
-        for name, part in parts.items()
-    }
+    eval_data = _encode_parts(tokenizer, parts, data)
+    if not data.labelled_by:
+        teacher = load_teacher(settings)
+        eval_data = {
+            name: dataclasses.replace(part, labels=teacher.answers(teacher.reads(parts[name])))
+            for name, part in eval_data.items()
+        }
+    return _evaluator(settings, eval_data)
 
 
-def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):
-    """`evaluation.evaluate` of (model, params) on these examples."""
+def _evaluator(settings: Settings, parts: Mapping[str, Encoded]) -> Callable:
     count = settings.elimination.count
     return functools.partial(
         evaluate,
-        parts={name: encoded(tokenizer, part, settings.data) for name, part in data.items()},
+        parts=parts,
         alphas=settings.eval.alphas,
         settings=settings.eval,
         buckets=buckets_of(settings.data, count),

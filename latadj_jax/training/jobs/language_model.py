@@ -2,10 +2,11 @@
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.data.running_text import load_corpus
 from latadj_jax.data.train_tokenizer import train_tokenizer
@@ -18,7 +19,7 @@ from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
 from latadj_jax.tasks.language_model import LANGUAGE_MODEL
-from latadj_jax.training.jobs.job import Job, as_trained
+from latadj_jax.training.jobs.job import Job, as_trained, watched
 from latadj_jax.training.settings import Settings
 
 TASKS = (LANGUAGE_MODEL,)
@@ -39,41 +40,38 @@ def load(settings: Settings) -> Job:
         check_vocabulary(tokenizer, model.config.vocab_size)
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
-    windows = training_data(settings, encode_text(tokenizer, train_text))
-    held_out = None
-    if settings.train.evaluate_every:
-        watched = next(iter(eval_texts.values()))
-        held_out = windows_of(settings, encode_text(tokenizer, watched))
-    evaluate = evaluator(settings, model, tokenizer, eval_texts)
+    train_data = training_data(settings, encode_text(tokenizer, train_text))
+    eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
+    held_out = watched(settings, eval_ids)
     window = settings.lm.window
     return Job(
-        as_trained(model, settings),
-        params,
-        tokenizer,
-        windows,
-        (window,),
-        {window: settings.lm.prompt or window},
-        held_out,
-        evaluate,
+        model=as_trained(model, settings),
+        params=params,
+        tokenizer=tokenizer,
+        data=train_data,
+        buckets=(window,),
+        planned={window: settings.lm.prompt or window},
+        held_out=None if held_out is None else windows_of(settings, held_out),
+        evaluate=_evaluator(settings, model, eval_ids),
     )
 
 
-def evaluation_data(settings: Settings, model: Model) -> dict[str, str]:
-    """The evaluation texts by name."""
-    return load_corpus(settings.data)[1]
-
-
-def evaluator(settings: Settings, model: Model, tokenizer, texts: Mapping[str, str]):
-    """`perplexity.evaluate_text` of (model, params) on these texts.
+def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
+    """`evaluate_text` of (model, params) that were trained with these settings.
 
     Raises:
       ValueError: windows that the model or the texts cannot hold.
     """
-    parts = {name: encode_text(tokenizer, text) for name, text in texts.items()}
-    check(settings, model, parts)
+    texts = load_corpus(settings.data)[1]
+    eval_ids = {name: encode_text(tokenizer, text) for name, text in texts.items()}
+    return _evaluator(settings, model, eval_ids)
+
+
+def _evaluator(settings: Settings, model: Model, eval_ids: Mapping[str, np.ndarray]) -> Callable:
+    check(settings, model, eval_ids)
     return functools.partial(
         evaluate_text,
-        parts=parts,
+        parts=eval_ids,
         alphas=settings.eval.alphas,
         lm=settings.lm,
         settings=settings.eval,
@@ -104,11 +102,8 @@ def check(settings: Settings, model: Model, eval_ids: Mapping[str, np.ndarray]) 
     wanted = {"window": settings.lm.window, "context + config.lm.continuation":
               settings.lm.context + settings.lm.continuation}  # fmt: skip
     for name, length in wanted.items():
-        if length > model.config.max_positions:
-            raise SettingsError(
-                f"config.lm.{name} is {length} tokens, the model has "
-                f"{model.config.max_positions} positions; lower it."
-            )
+        what = f"config.lm.{name} is {length} tokens"
+        check_fits(length, model.config.max_positions, what, "lower it", error=SettingsError)
     for ids in eval_ids.values():
         sliding_windows(ids, settings.lm.context, settings.lm.continuation)
 

@@ -3,8 +3,8 @@
 from latadj_jax.tasks.task import Task
 from latadj_jax.training.jobs import labelled, language_model, seq2seq
 
-# Modules with `TASKS`, the tasks that they train, `load(settings)`, `evaluation_data(settings,
-# model)` and `evaluator(settings, model, tokenizer, data)`.
+# Modules with `TASKS`, the tasks that they train, `load(settings)` and `evaluator(settings, model,
+# tokenizer)`.
 KINDS = (labelled, language_model, seq2seq)
 
 

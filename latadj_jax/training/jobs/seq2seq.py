@@ -1,7 +1,7 @@
 """A training run on pairs of texts: a T5 learns to write the second after the first."""
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode, load_tokenizer
 from latadj_jax.tasks.seq2seq import SEQ2SEQ
-from latadj_jax.training.jobs.job import Job, as_trained
+from latadj_jax.training.jobs.job import Job, as_trained, watched
 from latadj_jax.training.settings import Settings
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
@@ -40,33 +40,41 @@ def load(settings: Settings) -> Job:
     else:
         model, params, tokenizer = from_scratch(settings, train_examples)
     model.check_start()
-    watched = next(iter(eval_examples.values()))
+    train_data = encode_pairs(tokenizer, train_examples, data)
+    eval_data = {name: encode_pairs(tokenizer, part, data) for name, part in eval_examples.items()}
     return Job(
-        as_trained(model, settings),
-        params,
-        tokenizer,
-        encoded(tokenizer, train_examples, data),
-        buckets_of(data, "valid"),
-        {bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
-        encoded(tokenizer, watched, data) if settings.train.evaluate_every else None,
-        evaluator(settings, model, tokenizer, eval_examples),
+        model=as_trained(model, settings),
+        params=params,
+        tokenizer=tokenizer,
+        data=train_data,
+        buckets=buckets_of(data, "valid"),
+        planned={bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
+        held_out=watched(settings, eval_data),
+        evaluate=_evaluator(settings, tokenizer, eval_examples, eval_data),
     )
 
 
-def evaluation_data(settings: Settings, model: Model) -> dict[str, Examples]:
-    """The evaluation pairs by name."""
-    return load_examples(settings.data, SEQ2SEQ, settings.seed)[1]
+def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
+    """`evaluate_generated` of (model, params) trained with these settings."""
+    data = settings.data
+    examples = load_examples(data, SEQ2SEQ, settings.seed)[1]
+    parts = {name: encode_pairs(tokenizer, part, data) for name, part in examples.items()}
+    return _evaluator(settings, tokenizer, examples, parts)
 
 
-def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Examples]):
-    """`generated.evaluate_generated` of (model, params) on these pairs."""
+def _evaluator(
+    settings: Settings,
+    tokenizer,
+    examples: Mapping[str, Examples],
+    parts: Mapping[str, Encoded],
+) -> Callable:
     require_sacrebleu()
     count = settings.elimination.count
     return functools.partial(
         evaluate_generated,
         tokenizer=tokenizer,
-        parts={name: encoded(tokenizer, part, settings.data) for name, part in data.items()},
-        references={name: list(part.labels) for name, part in data.items()},
+        parts=parts,
+        references={name: list(part.labels) for name, part in examples.items()},
         alphas=settings.eval.alphas,
         settings=settings.eval,
         max_new_tokens=settings.data.max_target_length,
@@ -75,7 +83,7 @@ def evaluator(settings: Settings, model: Model, tokenizer, data: Mapping[str, Ex
     )
 
 
-def encoded(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
+def encode_pairs(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
     """Sources, and targets as labels [N, S] with -1 after their ends; both end with </s>.
 
     Raises:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.data.encoded import Encoded, buckets_of, encoded
+from latadj_jax.checks import check_fits
+from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.evaluate import logits_of
@@ -55,7 +56,7 @@ class Teacher:
 
     def reads(self, examples: Examples) -> Encoded:
         """The texts as token ids of its own."""
-        read = encoded(self.tokenizer, examples, self.settings.data)
+        read = encode_examples(self.tokenizer, examples, self.settings.data)
         check_ids(read.examples, self.model.input_ranges)
         return read
 
@@ -98,9 +99,7 @@ def load_teacher(settings: Settings) -> Teacher:
         )
     if model.record.labels == "value" and len(model.config.labels) != 1:
         raise SettingsError(f"{source!r} has {len(model.config.labels)} outputs; one is wanted.")
-    if model.config.max_positions < settings.data.max_length:
-        raise SettingsError(
-            f"config.data.max_length is {settings.data.max_length}, the teacher has "
-            f"{model.config.max_positions} positions; lower it."
-        )
+    length = settings.data.max_length
+    what = f"config.data.max_length is {length}"
+    check_fits(length, model.config.max_positions, what, "lower it", "the teacher", SettingsError)
     return Teacher(model, params, load_tokenizer(source), settings)
