@@ -2,6 +2,9 @@
 
 import math
 import numbers
+from collections.abc import Sequence
+
+import numpy as np
 
 from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
@@ -59,17 +62,30 @@ def macs(model, plan: Plan) -> int:
     return sum(layer_macs(model, plan))
 
 
-def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int = 1) -> float:
+def solve_alpha(
+    profile: Profile, length: int | Sequence[int], speedup: float, *, protected: int = 1
+) -> float:
     """The largest alpha whose expected speedup at `length` is at least `speedup`.
+
+    Args:
+      length: tokens of one text, or of each of many: the speedup is dense over pruned work of all
+        of them, each pruned by its own length.
 
     Raises:
       ValueError: a speedup under 1, or beyond what keeping only the protected positions gives.
     """
 
-    def at(alpha: float) -> float:
-        return expected_speedup(make_plan(profile, alpha, length, protected=protected))
-
     check_profile(profile)
+    sizes, texts = np.unique(np.atleast_1d(length), return_counts=True)
+    longest = sizes[-1]
+
+    def at(alpha: float) -> float:
+        plan = make_plan(profile, alpha, longest, protected=protected)
+        after = plan.table[sizes]
+        into = np.concatenate([sizes[:, None], after[:, :-1]], axis=1)
+        work = (into / 4 + 3 * after / 4).sum(axis=1)
+        return float(plan.num_layers * (texts * sizes).sum() / (texts * work).sum())
+
     real = isinstance(speedup, numbers.Real) and not isinstance(speedup, bool)
     if not real or not (math.isfinite(speedup) and speedup >= 1):
         raise ValueError(f"speedup must be a number of at least 1; it is {speedup!r}.")
@@ -79,7 +95,7 @@ def solve_alpha(profile: Profile, length: int, speedup: float, *, protected: int
     high = math.exp(min(700.0, max(logs)))
     if at(low) < speedup:
         raise ValueError(
-            f"speedup {speedup:g} is out of reach at length {length}: keeping only the protected "
+            f"speedup {speedup:g} is out of reach at length {longest}: keeping only the protected "
             f"positions gives {at(low):.3g}; ask for less or for a longer input."
         )
     if at(high) >= speedup:
