@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from latadj_jax.elimination.plan import alphas_of, slowest_first
 from latadj_jax.elimination.speedup import expected_speedup
+from latadj_jax.extras import require
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model, check_params
 
@@ -58,6 +59,7 @@ def export_programs(
     Raises:
       ValueError: a folder with something in it, or what cannot be exported.
     """
+    require("export", "flatbuffers")
     folder = Path(folder)
     _check(folder, model)
     check_params(model, params)
