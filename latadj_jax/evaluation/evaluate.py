@@ -14,6 +14,7 @@ from latadj_jax.evaluation.conditions import conditions
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.model.apply import apply
 from latadj_jax.model.model import Model, rngs_for
+from latadj_jax.model.speedups import alphas_of_speedups
 from latadj_jax.tasks import losses as task_losses
 from latadj_jax.timing import interleaved_ms, median
 
@@ -55,6 +56,7 @@ def evaluate(
     count: str = "valid",
     score: Callable[..., dict[str, float]] | None = None,
     unit: str = "examples",
+    speedups: Sequence[float] = (),
 ) -> dict:
     """Quality and speed, dense and at each alpha, as JSON-ready values.
 
@@ -64,6 +66,8 @@ def evaluate(
       score: function of (part's name, part, plan of each bucket, label of a progress bar) that
         gives the metrics; by default those of `predict`. Times are those of `model.encoder`.
       unit: what the report says they are.
+      speedups: in place of alphas, over dense: expected over the texts of the first part, each by
+        its own length. Their alphas are "asked".
 
     Returns:
       what `report` makes tables and sentences of: the names of the "metrics", the number of
@@ -89,11 +93,13 @@ def evaluate(
         predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
         return metrics.compute(settings.metrics, part.labels, predicted, len(model.config.labels))
 
+    first = next(iter(parts.values()))
+    lengths = [len(example["input_ids"]) for example in first.examples]
+    solved = alphas_of_speedups(model, lengths, speedups)
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
-        for alpha in (None, *dict.fromkeys(alphas))
+        for alpha in (None, *dict.fromkeys((*alphas, *solved)))
     }
-    first = next(iter(parts.values()))
     times_ms = _times_ms(model.encoder, params, first, plans, settings)
     rows = []
     for alpha, by_bucket in plans.items():
@@ -119,6 +125,7 @@ def evaluate(
         "work": "those of the padded length that each example fits into (what is left over may run "
         "at a longer one)",
         **conditions(model, count, settings.batch_size),
+        "asked": [list(pair) for pair in zip(speedups, solved, strict=True)],
         "rows": rows,
     }
 

@@ -18,6 +18,7 @@ from latadj_jax.evaluation.likelihood import score_pairs, score_whole, score_win
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.generation.continuation import continuation_logits
 from latadj_jax.model.model import Model, rngs_for
+from latadj_jax.model.speedups import alphas_of_speedups
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
 from latadj_jax.timing import interleaved_ms, median
@@ -34,12 +35,13 @@ def evaluate_file(
     strategy: str = "",
     layers: Sequence[int] = (),
     dtype: str = "float32",
+    speedups: Sequence[float] = (),
 ) -> dict:
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
 
     Args:
       source: of the model, see `from_pretrained`.
-      alphas: by default the one that the model carries.
+      alphas: by default the one that the model carries, unless there are `speedups`.
       strategy: in place of the model's own.
       layers: where to remove, see `Profile.at_layers`, in place of the model's own profile.
     """
@@ -51,11 +53,12 @@ def evaluate_file(
         model = model.replace(profile=Profile.at_layers(model.config.num_layers, layers))
     tokenizer = load_tokenizer(source)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    if not alphas and not speedups and model.alpha is not None:
+        alphas = (model.alpha,)
     if last_words:
         words = load_last_words(last_words)
         pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
-        return evaluate_last_words(model, params, pairs, alphas, settings)
+        return evaluate_last_words(model, params, pairs, alphas, settings, speedups=speedups)
     longest = lm.context + lm.continuation
     if longest > model.config.max_positions:
         raise ValueError(
@@ -63,7 +66,7 @@ def evaluate_file(
             f"{model.config.max_positions} positions; lower one of them."
         )
     parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
-    return evaluate_text(model, params, parts, alphas, lm, settings)
+    return evaluate_text(model, params, parts, alphas, lm, settings, speedups=speedups)
 
 
 def evaluate_text(
@@ -74,11 +77,13 @@ def evaluate_text(
     lm: LMSettings,
     settings: EvalSettings,
     count: str = "valid",
+    speedups: Sequence[float] = (),
 ) -> dict:
     """Perplexity and speed, dense and at each alpha, as JSON-ready values.
 
     Args:
       parts: token ids of the evaluation texts by name, int32 [n] each.
+      speedups: in place of alphas, over dense, of what is pruned before what is scored.
 
     Returns:
       as `evaluation.evaluate`; a row's times are those to the first token after a context, and
@@ -86,7 +91,9 @@ def evaluate_text(
     """
     sliding = lm.mode == "sliding"
     pruned = lm.context if sliding else lm.context + lm.continuation
-    plans = {a: model.plan(a, pruned, count=count) for a in (None, *dict.fromkeys(alphas))}
+    solved = alphas_of_speedups(model, pruned, speedups)
+    wanted = (None, *dict.fromkeys((*alphas, *solved)))
+    plans = {alpha: model.plan(alpha, pruned, count=count) for alpha in wanted}
     times_ms = _first_token_ms(model, params, next(iter(parts.values())), plans, settings)
     rows, scored = [], {}
     for alpha, plan in plans.items():
@@ -128,6 +135,7 @@ def evaluate_text(
         "timing": timing,
         "work": f"those of {pruned} tokens",
         **conditions(model, count, settings.batch_size),
+        "asked": [list(pair) for pair in zip(speedups, solved, strict=True)],
         "rows": rows,
     }
 
@@ -139,6 +147,7 @@ def evaluate_last_words(
     alphas: Sequence[float],
     settings: EvalSettings,
     count: str = "valid",
+    speedups: Sequence[float] = (),
 ) -> dict:
     """Accuracy and perplexity of last words after their contexts, dense and at each alpha.
 
@@ -146,10 +155,12 @@ def evaluate_last_words(
 
     Args:
       pairs: (ids of the context, ids of its last word), e.g. of LAMBADA.
+      speedups: in place of alphas, over dense, of the contexts, each by its own length.
     """
     rows = []
     lengths = np.array([len(context) for context, _ in pairs])
-    for alpha in (None, *dict.fromkeys(alphas)):
+    solved = alphas_of_speedups(model, lengths, speedups)
+    for alpha in (None, *dict.fromkeys((*alphas, *solved))):
         plan_of = functools.partial(model.plan, alpha, count=count)
         label = "last words " + ("dense" if alpha is None else f"alpha {alpha:g}")
         result = score_pairs(model, params, pairs, plan_of, (), settings.batch_size, label)
@@ -174,6 +185,7 @@ def evaluate_last_words(
         "unit": "words, each after its context",
         "work": "those of each context's own length and of the longest one, respectively",
         **conditions(model, count, settings.batch_size),
+        "asked": [list(pair) for pair in zip(speedups, solved, strict=True)],
         "rows": rows,
     }
 

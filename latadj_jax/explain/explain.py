@@ -1,6 +1,6 @@
 """Which word-vectors live until which layer: a page of coloured text, with a slider for alpha.
 
-python eval.py --explain "what a lovely flight" --html lives.html
+latadj explain "what a lovely flight" --html lives.html
 """
 
 import html
@@ -16,23 +16,32 @@ from tqdm import tqdm
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.plan import check_alpha
-from latadj_jax.elimination.speedup import expected_speedup, solve_alpha
+from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.families.output import Output
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.dynamic_counts import simulate
 from latadj_jax.model.model import Model
+from latadj_jax.model.speedups import alphas_of_speedups
 
 SPEEDUPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 AT_ONCE = 8  # texts of one pass
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[float] = ()) -> dict:
+def explain(
+    model: Model,
+    params,
+    tokenizer,
+    texts: Sequence,
+    alphas: Sequence[float] = (),
+    speedups: Sequence[float] = (),
+) -> dict:
     """What is removed where, and what is answered, of each text at each alpha; JSON-ready.
 
     Args:
       texts: each a string, or a pair of strings.
       alphas: dense is added; by default those of expected speedups from 1.25 to 4, and the model's.
+      speedups: in place of alphas, over dense, expected at the padded length of the longest text.
 
     Returns:
       {"layers", "settings", "texts"}: a setting has `alpha` (None is dense, the first) and
@@ -57,7 +66,8 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
     length = bucket_of(longest, default_buckets(min(model.config.max_positions, 2 * longest)))
     for alpha in alphas:
         check_alpha(alpha)
-    chosen = sorted({*(alphas or _default_alphas(model, length))} - {None}, reverse=True)
+    asked = (*alphas, *alphas_of_speedups(model, length, speedups))
+    chosen = sorted({*(asked or _default_alphas(model, length))} - {None}, reverse=True)
     settings, found = [], [{"pieces": p, "lived": [], "counts": [], "answer": []} for p in pieces]
     for alpha in tqdm((None, *chosen), desc="explain", unit="alpha", leave=False):
         plan = model.plan(alpha, length)
@@ -115,11 +125,10 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
 
 
 def _default_alphas(model: Model, length: int) -> list[float]:
-    protected = model.plan(None, length).floor
     alphas = [model.alpha] if model.alpha is not None else []
     for speedup in SPEEDUPS:
         try:
-            alphas.append(solve_alpha(model.profile, length, speedup, protected=protected))
+            alphas += alphas_of_speedups(model, length, (speedup,))
         except ValueError:  # out of reach of so short a text
             break
     return alphas

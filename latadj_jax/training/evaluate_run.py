@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.plan import check_alpha
+from latadj_jax.extras import require
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training.jobs.registry import KINDS
@@ -16,18 +17,24 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_run(
-    workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
+    workdir: Path,
+    alphas: Sequence[float] = (),
+    dtype: str = "",
+    strategy: str = "",
+    speedups: Sequence[float] = (),
 ) -> dict:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
 
     Args:
-      alphas: by default the one that the model carries.
+      alphas: by default the one that the model carries, unless there are `speedups`.
       dtype: of the computation; by default the one of the training.
       strategy: what is kept, see `ranking`; by default the model's own.
+      speedups: over dense, expected over the evaluation data, each text by its own length.
 
     Raises:
-      ValueError: no run in `workdir`, or an alpha or strategy that cannot work.
+      ValueError: no run in `workdir`, or an alpha, speedup or strategy that cannot work.
     """
+    require("train", "sklearn")
     for alpha in alphas:
         check_alpha(alpha)
     settings, folder = load_settings(workdir), model_of(workdir)
@@ -36,8 +43,9 @@ def evaluate_run(
     tokenizer = load_tokenizer(str(folder))
     kind = KINDS[model.task]
     evaluate = kind.evaluator(settings, model, tokenizer, kind.evaluation_data(settings, model))
-    alphas = alphas or (() if model.alpha is None else (model.alpha,))
-    results = evaluate(model, params, alphas=alphas)
+    if not alphas and not speedups and model.alpha is not None:
+        alphas = (model.alpha,)
+    results = evaluate(model, params, alphas=alphas, speedups=speedups)
     try:
         write_whole(workdir / "eval.json", json.dumps(results, indent=2) + "\n")
     except OSError as error:  # of somebody else's run
