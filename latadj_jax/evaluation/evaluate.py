@@ -95,6 +95,8 @@ def evaluate(
 
     first = next(iter(parts.values()))
     lengths = [len(example["input_ids"]) for example in first.examples]
+    if count == "padded":
+        lengths = [max(buckets)]
     solved = alphas_of_speedups(model, lengths, speedups)
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}

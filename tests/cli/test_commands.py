@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 import tiny
@@ -14,6 +15,7 @@ from paths import ROOT
 
 import latadj_jax
 from latadj_jax.cli.main import COMMANDS, call, main
+from latadj_jax.cli.train import config_file, read_settings
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.training.jobs import labelled
 from latadj_jax.training.run_folder import load_settings
@@ -178,6 +180,34 @@ def test_train_refuses_in_one_sentence(folder, arguments, sentence):
     assert refusal.startswith("train.py: ")
     assert sentence in refusal
     assert not list(folder.glob("runs/*/checkpoints"))
+
+
+def test_every_setting_is_a_flag(folder):
+    """Fails where a flag of one kind is read as another, or given to the wrong setting."""
+    flags = [
+        "--config.data.path=a.csv", "--config.train.batch_size", "16",
+        "--config.data.labels=0,1", "--config.train.remat", "--config.mesh.data=-1",
+        "--config.eval.alphas=(0.9,0.8)", "--config.train.learning_rate=1e-3",
+    ]  # fmt: skip
+    settings = read_settings("text_csv", flags)
+    assert settings == read_settings(str(ROOT / "configs/text_csv.py"), flags)
+    assert (settings.workdir, settings.data.path) == ("runs/text_csv", "a.csv")
+    assert settings.data.labels == ("0", "1")
+    assert (settings.train.batch_size, settings.train.remat) == (16, True)
+    assert (settings.mesh.data, settings.train.learning_rate) == (-1, 1e-3)
+    assert settings.eval.alphas == (0.9, 0.8)
+
+
+def test_configs_are_found_beside_the_package_and_in_it(tmp_path, monkeypatch):
+    """A clone has the folder beside the package, a wheel inside of it."""
+    assert config_file("quickstart") == str(ROOT / "configs/quickstart.py")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    inside = tmp_path / wheel["force-include"]["configs"]
+    inside.mkdir(parents=True)
+    (inside / "mine.py").touch()
+    monkeypatch.setattr(latadj_jax, "__file__", str(tmp_path / "latadj_jax/__init__.py"))
+    assert config_file("mine") == str(inside / "mine.py")
 
 
 # ---- evaluate, perplexity, last-words ---------------------------------------------------------
