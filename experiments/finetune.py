@@ -137,7 +137,7 @@ def run(task: str, name: str, seed: int, args: argparse.Namespace) -> None:
     profile = acc if method.profile == "acc" else profile_of(task, method)
     model = job.model.replace(profile=profile)
     lengths = np.array([len(example["input_ids"]) for example in job.data.examples])
-    alphas = tuple(model.solve_alpha(lengths, speed) for speed in method.speeds)
+    alphas = tuple(model.solve_alpha(lengths, speed, reads_all=False) for speed in method.speeds)
     first = method.alpha or (alphas[-1 if method.eased else 0] if alphas else None)
     model = model.replace(alpha=first)
     if len(alphas) > 1:
@@ -233,12 +233,12 @@ def score(model: Model, params, settings: Settings, method: str) -> list[dict]:
     for strategy in (own, "merge") if method == "dense" else (own,):
         for padded in (0, data.max_length):
             for speed in SPEEDS:
-                alpha = model.solve_alpha(padded or lengths, speed)
+                alpha = model.solve_alpha(padded or lengths, speed, reads_all=False)
                 add(f"{speed:g}", alpha, padded, strategy)
     if len(METHODS[method].speeds) == 1:
         (speed,) = METHODS[method].speeds
         for strategy in ("tail", "random"):
-            add(f"{speed:g}", model.solve_alpha(lengths, speed), 0, strategy)
+            add(f"{speed:g}", model.solve_alpha(lengths, speed, reads_all=False), 0, strategy)
     for alpha in OFFLINE if method == "at1" else ():
         for padded in (0, data.max_length):
             add(f"alpha {alpha:g}", alpha, padded)

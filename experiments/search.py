@@ -57,7 +57,7 @@ class Texts:
 
     def alpha(self, profile: Profile, speed: float) -> float:
         """The alpha at which these texts are expected to be so many times as fast."""
-        return self.model.replace(profile=profile).solve_alpha(self.lengths, speed)
+        return self.model.replace(profile=profile).solve_alpha(self.lengths, speed, reads_all=False)
 
     def distance(self, profile: Profile, alpha: float) -> float:
         """Mean squared difference of a regression; Kullback-Leibler divergence of classes."""

@@ -28,7 +28,9 @@ def measure(task: str, args: argparse.Namespace) -> dict:
     rows = []
     for count in ("valid", "padded"):
         padded = settings.data.max_length if count == "padded" else 0
-        alphas = {model.solve_alpha(padded or lengths, s): s for s in finetune.SPEEDS}
+        alphas = {
+            model.solve_alpha(padded or lengths, s, reads_all=False): s for s in finetune.SPEEDS
+        }
         found = evaluate(
             model, params, {name: part}, list(alphas), settings.eval,
             buckets_of(settings.data, count), count, score=lambda *_: {},

@@ -6,39 +6,64 @@ Axis letters in names of arrays, e.g. `x_BLD`:
   G key-value heads, E all heads side by side, R removed, N examples (of windows W).
 """
 
-from latadj_jax.elimination.plan import Plan, make_plan
-from latadj_jax.elimination.profile import Profile
-from latadj_jax.elimination.speedup import expected_speedup, layer_macs, macs, solve_alpha
-from latadj_jax.families.output import Output
-from latadj_jax.generation.continuation import continuation_logits
-from latadj_jax.generation.generate import generate, stream
-from latadj_jax.model.apply import apply
-from latadj_jax.model.calibrate import calibrate
-from latadj_jax.model.model import Model
-from latadj_jax.model.placement import init_params
-from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.save import save_pretrained
-from latadj_jax.serving.engine import Engine
-from latadj_jax.serving.export import export_programs
+import importlib
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Engine",
-    "Model",
-    "Output",
-    "Plan",
-    "Profile",
-    "apply",
-    "calibrate",
-    "continuation_logits",
-    "expected_speedup",
-    "export_programs",
-    "from_pretrained",
-    "generate",
-    "init_params",
-    "layer_macs",
-    "macs",
-    "make_plan",
-    "save_pretrained",
-    "solve_alpha",
-    "stream",
-]
+from latadj_jax import errors
+
+__version__ = "0.1.0"
+
+# The public names, and the module that each is imported from when it is first used.
+_HOMES = {
+    "Engine": "serving.engine",
+    "Model": "model.model",
+    "Output": "families.output",
+    "Plan": "elimination.plan",
+    "Profile": "elimination.profile",
+    "apply": "model.apply",
+    "calibrate": "model.calibrate",
+    "continuation_logits": "generation.continuation",
+    "expected_speedup": "elimination.speedup",
+    "export_programs": "serving.export",
+    "from_pretrained": "pretrained.load",
+    "generate": "generation.generate",
+    "init_params": "model.placement",
+    "layer_macs": "elimination.speedup",
+    "load_tokenizer": "pretrained.tokenizers",
+    "macs": "elimination.speedup",
+    "make_plan": "elimination.plan",
+    "save_pretrained": "pretrained.save",
+    "solve_alpha": "elimination.speedup",
+    "stream": "generation.generate",
+}
+
+__all__ = ["errors", *_HOMES]
+
+if TYPE_CHECKING:  # the same for type checkers, which run nothing
+    from latadj_jax.elimination.plan import Plan, make_plan
+    from latadj_jax.elimination.profile import Profile
+    from latadj_jax.elimination.speedup import expected_speedup, layer_macs, macs, solve_alpha
+    from latadj_jax.families.output import Output
+    from latadj_jax.generation.continuation import continuation_logits
+    from latadj_jax.generation.generate import generate, stream
+    from latadj_jax.model.apply import apply
+    from latadj_jax.model.calibrate import calibrate
+    from latadj_jax.model.model import Model
+    from latadj_jax.model.placement import init_params
+    from latadj_jax.pretrained.load import from_pretrained
+    from latadj_jax.pretrained.save import save_pretrained
+    from latadj_jax.pretrained.tokenizers import load_tokenizer
+    from latadj_jax.serving.engine import Engine
+    from latadj_jax.serving.export import export_programs
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'latadj_jax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"latadj_jax.{_HOMES[name]}"), name)
+    globals()[name] = value  # found without this function from now on
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

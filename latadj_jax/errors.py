@@ -31,3 +31,7 @@ class DataError(ValueError):
 
 class SettingsError(ValueError):
     """A setting that cannot work; the message names it and the fix."""
+
+
+class MissingPackageError(ValueError, ImportError):
+    """A package that is not installed; the message says what installs it."""

@@ -13,6 +13,7 @@ PACKAGE = Path(latadj_jax.__file__).parent
 # Modules at the top, then folders: each imports only those before it.
 ORDER = [
     "errors",
+    "extras",
     "checks",
     "atomic_file",
     "timing",
@@ -30,6 +31,7 @@ ORDER = [
     "training",
     "explain",
     "harness",
+    "cli",
 ]
 
 
@@ -90,10 +92,43 @@ def test_modules_import_each_other_in_no_circle():
 
 def test_no_module_hides_a_public_name():
     """With a file apply.py at the top, `latadj_jax.apply` would mean two things."""
-    assert not set(latadj_jax.__all__) & {name.split(".")[0] for name in modules()}
+    public = {*latadj_jax.__all__} - {"errors"}  # which is a module
+    assert not public & {name.split(".")[0] for name in modules()}
 
 
-def test_import_needs_no_torch():
-    """torch is an optional extra: `import latadj_jax` must work, and be fast, without it."""
-    program = "import sys; sys.modules['torch'] = None; import latadj_jax"
+def test_import_loads_nothing_heavy():
+    """Names are imported when they are first used; fails where one is imported before."""
+    program = """
+import sys
+import latadj_jax
+heavy = "jax flax transformers datasets optax orbax sklearn scipy matplotlib torch numpy".split()
+assert not {*heavy} & {*sys.modules}, sys.modules.keys()
+latadj_jax.apply
+later = "transformers datasets sklearn matplotlib torch".split()
+assert not {*later} & {*sys.modules}, sys.modules.keys()
+"""
     subprocess.run([sys.executable, "-c", program], check=True, cwd=PACKAGE.parent)
+
+
+@pytest.mark.parametrize("name", latadj_jax.__all__)
+def test_a_public_name_is_there(name):
+    assert getattr(latadj_jax, name)
+    assert name in dir(latadj_jax)
+
+
+def test_type_checkers_see_the_public_names():
+    """Fails where a name is in the table of homes and not beside it, or elsewhere."""
+    seen = {
+        alias.name: node.module
+        for block in ast.parse((PACKAGE / "__init__.py").read_text()).body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for alias in node.names
+    }
+    homes = {name: f"latadj_jax.{home}" for name, home in latadj_jax._HOMES.items()}
+    assert seen == homes
+
+
+def test_a_name_that_is_not_public_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'latadj_jax' has no attribute 'aply'"):
+        latadj_jax.aply  # noqa: B018

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.text_files import a_string, json_lines, local_files, read_text
 from latadj_jax.errors import DataError
+from latadj_jax.extras import require
 from latadj_jax.pretrained import sources
 
 
@@ -32,6 +33,7 @@ def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
 
 
 def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
+    require("data", "datasets")
     import datasets  # slow to import, and local data does without
 
     texts = []

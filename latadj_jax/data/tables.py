@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.text_files import a_string, decode, json_lines, local_files
 from latadj_jax.errors import DataError
+from latadj_jax.extras import require
 from latadj_jax.pretrained import sources
 
 
@@ -43,6 +44,7 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
     Raises:
       DataError: a data set or split that cannot be had, or a column that it has not.
     """
+    require("data", "datasets")
     import datasets  # slow to import, and local data does without
 
     names, tables = data.labels, []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.checks import check_integer
@@ -181,6 +180,8 @@ def _polynomial(degree: int) -> Callable:
 
 def _exponential(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
     """f(l) = exp(a + b l), least squares in ACC itself, started from the log-linear solution."""
+    from scipy.optimize import least_squares  # slow to import
+
     if len(acc) == 1:
         return acc
     b, a = np.polyfit(layer, np.log(acc), 1)

@@ -56,6 +56,7 @@ def evaluate(
     count: str = "valid",
     score: Callable[..., dict[str, float]] | None = None,
     unit: str = "examples",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """Quality and speed, dense and at each alpha.
 
@@ -65,6 +66,8 @@ def evaluate(
       score: function of (part's name, part, plan of each bucket, label of a progress bar) that
         gives the metrics; by default those of `predict`. Times are those of `model.encoder`.
       unit: what the report says they are.
+      speedups: in place of alphas, over dense: expected over the texts of the first part, each by
+        its own length. Their alphas are "asked".
 
     Returns:
       what `report` makes tables and sentences of. `expected_speedup` and `macs` are those of the
@@ -86,11 +89,15 @@ def evaluate(
         predicted = predict(model, params, part, by_bucket, settings.batch_size, label)
         return label_metrics(settings.metrics, part.labels, predicted, len(model.config.labels))
 
+    first = next(iter(parts.values()))
+    lengths = [len(example["input_ids"]) for example in first.examples]
+    if count == "padded":
+        lengths = [max(buckets)]
+    solved = [model.solve_alpha(lengths, speedup) for speedup in speedups]
     plans = {
         alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
-        for alpha in (None, *dict.fromkeys(alphas))
+        for alpha in (None, *dict.fromkeys((*alphas, *solved)))
     }
-    first = next(iter(parts.values()))
     times_ms = _times_ms(model.encoder, params, first, plans, settings)
     rows = []
     for alpha, by_bucket in plans.items():
@@ -116,6 +123,7 @@ def evaluate(
         work="those of the padded length that each example fits into (what is left over may run "
         "at a longer one)",
         **conditions(model, count, settings.batch_size),
+        asked=[list(pair) for pair in zip(speedups, solved, strict=True)] or None,
         rows=rows,
     )
 

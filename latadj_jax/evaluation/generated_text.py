@@ -1,7 +1,6 @@
 """Evaluation of what a seq2seq model writes: BLEU and others of sacrebleu, and speed."""
 
 import dataclasses
-import importlib.util
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.evaluation.evaluate import evaluate
 from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings
+from latadj_jax.extras import require
 from latadj_jax.generation.generate import generate
 from latadj_jax.model.model import Model, rngs_for
 
@@ -28,6 +28,7 @@ def evaluate_generated(
     max_new_tokens: int,
     buckets: Sequence[int],
     count: str = "valid",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """Quality of generated targets and speed of the encoder, dense and at each alpha.
 
@@ -43,7 +44,9 @@ def evaluate_generated(
         texts = write(model, params, tokenizer, part, by_bucket, settings, max_new_tokens, label)
         return text_metrics(settings.metrics, texts, references[name])
 
-    results = evaluate(model, params, parts, alphas, settings, buckets, count, score)
+    results = evaluate(
+        model, params, parts, alphas, settings, buckets, count, score, speedups=speedups
+    )
     unit = f"{results.unit}; times, speedups and MACs are those of the encoder"
     return dataclasses.replace(results, unit=unit, num_beams=settings.num_beams)
 
@@ -95,5 +98,4 @@ def text_metrics(names: Sequence[str], texts: Sequence[str], references: Sequenc
 
 def require_sacrebleu() -> None:
     """Raises ValueError where sacrebleu is not installed."""
-    if importlib.util.find_spec("sacrebleu") is None:
-        raise ValueError("evaluating generated texts needs sacrebleu: pip install '.[seq2seq]'.")
+    require("seq2seq", "sacrebleu")

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.stats
-import sklearn.metrics
+
+from latadj_jax.extras import require
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Share of predictions that are right, in [0, 1]."""
-    return float(sklearn.metrics.accuracy_score(labels, predictions))
+    return float(_sklearn().accuracy_score(labels, predictions))
 
 
 def f1(labels: np.ndarray, predictions: np.ndarray, num_labels: int | None = None) -> float:
@@ -20,14 +21,14 @@ def f1(labels: np.ndarray, predictions: np.ndarray, num_labels: int | None = Non
     if num_labels is None:
         num_labels = 1 + max(1, int(np.max(labels)), int(np.max(predictions)))
     average = "binary" if num_labels == 2 else "macro"
-    return float(sklearn.metrics.f1_score(labels, predictions, average=average, zero_division=0))
+    return float(_sklearn().f1_score(labels, predictions, average=average, zero_division=0))
 
 
 def matthews(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Matthews correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
     if _constant(labels) or _constant(predictions):
         return 0.0
-    return float(sklearn.metrics.matthews_corrcoef(labels, predictions))
+    return float(_sklearn().matthews_corrcoef(labels, predictions))
 
 
 def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
@@ -85,6 +86,13 @@ def label_metrics(
             raise ValueError(f"{bad} of {len(values)} {what} are not finite numbers.")
     extra = {"f1": {"num_labels": num_labels}}
     return {name: METRICS[name](labels, predictions, **extra.get(name, {})) for name in names}
+
+
+def _sklearn():
+    require("train", "sklearn")
+    import sklearn.metrics  # of an extra, and slow to import
+
+    return sklearn.metrics
 
 
 def _constant(values: np.ndarray) -> bool:

@@ -38,12 +38,13 @@ def evaluate_file(
     strategy: str = "",
     layers: Sequence[int] = (),
     dtype: str = "float32",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
 
     Args:
       source: of the model, see `from_pretrained`.
-      alphas: by default the one that the model carries.
+      alphas: by default the one that the model carries, unless there are `speedups`.
       strategy: in place of the model's own.
       layers: where to remove, see `Profile.at_layers`, in place of the model's own profile.
     """
@@ -55,16 +56,17 @@ def evaluate_file(
         model = model.replace(profile=Profile.at_layers(model.config.num_layers, layers))
     tokenizer = load_tokenizer(source)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    alphas = alphas or (() if model.alpha is None else (model.alpha,))
+    if not alphas and not speedups and model.alpha is not None:
+        alphas = (model.alpha,)
     if last_words:
         words = load_last_words(last_words)
         pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
-        return evaluate_last_words(model, params, pairs, alphas, settings)
+        return evaluate_last_words(model, params, pairs, alphas, settings, speedups=speedups)
     longest = lm.context + lm.continuation
     what = f"context and continuation are {longest} tokens together"
     check_fits(longest, model.config.max_positions, what, "lower one of them")
     parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
-    return evaluate_text(model, params, parts, alphas, lm, settings)
+    return evaluate_text(model, params, parts, alphas, lm, settings, speedups=speedups)
 
 
 def evaluate_text(
@@ -75,18 +77,22 @@ def evaluate_text(
     lm: LMSettings,
     settings: EvalSettings,
     count: str = "valid",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """Perplexity and speed, dense and at each alpha.
 
     Args:
       parts: token ids of the evaluation texts by name, int32 [n] each.
+      speedups: in place of alphas, over dense, of what is pruned before what is scored.
 
     Returns:
       as `evaluate`; a row's times are those to the first token after a context.
     """
     sliding = lm.mode == "sliding"
     pruned = lm.context if sliding else lm.context + lm.continuation
-    plans = {a: model.plan(a, pruned, count=count) for a in (None, *dict.fromkeys(alphas))}
+    solved = [model.solve_alpha(pruned, speedup) for speedup in speedups]
+    wanted = (None, *dict.fromkeys((*alphas, *solved)))
+    plans = {alpha: model.plan(alpha, pruned, count=count) for alpha in wanted}
     times_ms = _first_token_ms(model, params, next(iter(parts.values())), plans, settings)
     rows, scored = [], {}
     for alpha, plan in plans.items():
@@ -126,6 +132,7 @@ def evaluate_text(
         timing=timing,
         work=f"those of {pruned} tokens",
         **conditions(model, count, settings.batch_size),
+        asked=[list(pair) for pair in zip(speedups, solved, strict=True)] or None,
         rows=rows,
     )
 
@@ -137,6 +144,7 @@ def evaluate_last_words(
     alphas: Sequence[float],
     settings: EvalSettings,
     count: str = "valid",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """Accuracy and perplexity of last words after their contexts, dense and at each alpha.
 
@@ -144,10 +152,12 @@ def evaluate_last_words(
 
     Args:
       pairs: (ids of the context, ids of its last word), e.g. of LAMBADA.
+      speedups: in place of alphas, over dense, of the contexts, each by its own length.
     """
     rows = []
     lengths = np.array([len(context) for context, _ in pairs])
-    for alpha in (None, *dict.fromkeys(alphas)):
+    solved = [model.solve_alpha(lengths, speedup) for speedup in speedups]
+    for alpha in (None, *dict.fromkeys((*alphas, *solved))):
         plan_of = functools.partial(model.plan, alpha, count=count)
         label = f"last words {alpha_label(alpha)}"
         result = score_pairs(model, params, pairs, plan_of, (), settings.batch_size, label)
@@ -170,6 +180,7 @@ def evaluate_last_words(
         unit="words, each after its context",
         work="those of each context's own length and of the longest one, respectively",
         **conditions(model, count, settings.batch_size),
+        asked=[list(pair) for pair in zip(speedups, solved, strict=True)] or None,
         rows=rows,
     )
 

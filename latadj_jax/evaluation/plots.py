@@ -7,19 +7,15 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 from latadj_jax.elimination.alpha import alpha_name
 from latadj_jax.evaluation.results import Results
+from latadj_jax.extras import require
 
 
 def plot_acc(acc, curve, fit: str, rates, file: Path) -> None:
     """ACC per layer with its fitted curve, and the elimination profile that follows from it."""
     layers = range(1, len(acc) + 1)
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=(6, 4), layout="constrained")
     axis.plot(layers, acc, "o", label="ACC, measured (median of the Score Vector)")
     axis.plot(layers, curve, "-", label=f"f(l), {fit} fit")
     axis.plot(layers, rates, "s--", color="0.5", label="profile EP = min(1, f(l) / f(l-1))")
@@ -34,7 +30,7 @@ def plot_speed(results: Results, file: Path) -> None:
     """The headline metric of each part against measured and expected speedup."""
     metric = results.metrics[0]
     rows = sorted(results.rows, key=lambda row: row.expected_speedup)
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    figure, axis = _pyplot().subplots(figsize=(6, 4), layout="constrained")
     for name in rows[0].metrics:
         values = [row.metrics[name][metric] for row in rows]
         (line,) = axis.plot(
@@ -76,7 +72,17 @@ def plot_run(workdir: Path) -> None:
 
 def _save(figure, file: Path) -> None:
     figure.savefig(file, dpi=120)
-    plt.close(figure)
+    _pyplot().close(figure)
+
+
+def _pyplot():
+    require("plots", "matplotlib")
+    import matplotlib  # of an extra
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
 
 
 if __name__ == "__main__":

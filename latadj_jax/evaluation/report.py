@@ -31,6 +31,12 @@ def write_report(workdir: Path, results: Results, model: Model) -> None:
     write_whole(workdir / "report.md", "\n\n".join(text) + "\n")
 
 
+def summary(source: str, results: Results) -> str:
+    """What a command prints of an evaluation."""
+    asked = [f"Speedup {speedup:g} is alpha {alpha:g}." for speedup, alpha in results.asked or ()]
+    return "\n\n".join([source, table(results), *asked, how(results), remaining(results)])
+
+
 def table(results: Results) -> str:
     """Markdown table, a row per alpha: quality, speed, work, and a decoder's cache."""
     first = results.rows[0]

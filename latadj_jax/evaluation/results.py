@@ -43,6 +43,7 @@ class Results:
       num_layers, count, strategy, batch_size, device, dtype, jax: see `conditions`.
       rows: one for each alpha, dense first.
       num_beams: of generated texts; None where none were generated.
+      asked: pairs of a speedup that was asked for and its alpha; None where none was.
     """
 
     metrics: Sequence[str]
@@ -59,6 +60,7 @@ class Results:
     jax: str
     rows: Sequence[Row]
     num_beams: int | None = None
+    asked: Sequence[Sequence[float]] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As results.json holds it; what there is none of is left out."""

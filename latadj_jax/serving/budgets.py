@@ -32,13 +32,13 @@ def alpha_of_speedup(
     if speedup <= 1:
         return alphas[0]
     with contextlib.suppress(ValueError):  # out of this profile's reach
-        needed = model.solve_alpha(length, speedup)
+        needed = model.solve_alpha(length, speedup) * (1 + 1e-9)  # which is found by halving
         for alpha in alphas:
             if alpha is not None and alpha <= needed:
                 return alpha
     if infeasible == "fastest":
         return alphas[-1]
-    most = expected_speedup(model.record.plan(model.plan(alphas[-1], length)))
+    most = expected_speedup(model.plan(alphas[-1], length))
     raise ValueError(
         f"speedup {speedup:g} is out of reach at {length} tokens: {_named(alphas[-1])}, the "
         f"engine's fastest, gives {most:.2f}; ask for less, or give it a smaller alpha."

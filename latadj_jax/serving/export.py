@@ -23,6 +23,7 @@ from tqdm import tqdm
 from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.elimination.strategies import find
+from latadj_jax.extras import require
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.tasks.registry import TASKS
@@ -55,6 +56,7 @@ def export_programs(
     Raises:
       ValueError: a folder with something in it, or what cannot be exported.
     """
+    require("export", "flatbuffers")
     folder = Path(folder)
     _check(folder, model)
     check_params(model, params)

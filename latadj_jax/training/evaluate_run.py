@@ -8,6 +8,7 @@ from pathlib import Path
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.evaluation.results import Results
+from latadj_jax.extras import require
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training.jobs.registry import kind_of
@@ -17,18 +18,24 @@ log = logging.getLogger(__name__)
 
 
 def evaluate_run(
-    workdir: Path, alphas: Sequence[float] = (), dtype: str = "", strategy: str = ""
+    workdir: Path,
+    alphas: Sequence[float] = (),
+    dtype: str = "",
+    strategy: str = "",
+    speedups: Sequence[float] = (),
 ) -> Results:
     """Evaluates the model of a run on its evaluation data; writes eval.json beside it, if it can.
 
     Args:
-      alphas: by default the one that the model carries.
+      alphas: by default the one that the model carries, unless there are `speedups`.
       dtype: of the computation; by default the one of the training.
       strategy: what is kept, see elimination/strategies.py; by default the model's own.
+      speedups: over dense, expected over the evaluation data, each text by its own length.
 
     Raises:
-      ValueError: no run in `workdir`, or an alpha or strategy that cannot work.
+      ValueError: no run in `workdir`, or an alpha, speedup or strategy that cannot work.
     """
+    require("train", "sklearn")
     for alpha in alphas:
         check_alpha(alpha)
     settings, folder = load_settings(workdir), model_of(workdir)
@@ -36,8 +43,9 @@ def evaluate_run(
     model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     tokenizer = load_tokenizer(str(folder))
     evaluate = kind_of(model.record).evaluator(settings, model, tokenizer)
-    alphas = alphas or (() if model.alpha is None else (model.alpha,))
-    results = evaluate(model, params, alphas=alphas)
+    if not alphas and not speedups and model.alpha is not None:
+        alphas = (model.alpha,)
+    results = evaluate(model, params, alphas=alphas, speedups=speedups)
     try:
         write_whole(workdir / "eval.json", json.dumps(results.to_json(), indent=2) + "\n")
     except OSError as error:  # of somebody else's run

@@ -1,13 +1,12 @@
 """The log of a training run: metrics.jsonl, and TensorBoard events."""
 
 import contextlib
-import importlib.util
 import json
 from pathlib import Path
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.devices.processes import first_alone
-from latadj_jax.errors import SettingsError
+from latadj_jax.extras import require
 
 
 class MetricsLog:
@@ -52,11 +51,8 @@ class MetricsLog:
 
 
 def require_tensorboard() -> None:
-    """Raises SettingsError where tensorboardX is not installed."""
-    if importlib.util.find_spec("tensorboardX") is None:
-        raise SettingsError(
-            "config.train.tensorboard needs tensorboardX: pip install '.[tensorboard]'."
-        )
+    """Raises MissingPackageError where tensorboardX is not installed."""
+    require("tensorboard", "tensorboardX")
 
 
 def _tensorboard(workdir: Path, start_step: int):

@@ -109,7 +109,7 @@ def load_settings(workdir: Path) -> Settings:
     except FileNotFoundError:
         raise SettingsError(
             f"{workdir} is not the folder of a run (no {SETTINGS_FILE}); "
-            f"make one: python train.py --config configs/quickstart.py"
+            f"make one: latadj train --config quickstart"
         ) from None
     except SettingsError as error:
         raise SettingsError(f"{file} cannot be used: {error}") from None
@@ -141,8 +141,7 @@ def newest_run(root: Path = Path("runs")) -> Path:
     models = list(root.glob("*/model/elimination.json"))
     if not models:
         raise SettingsError(
-            f"there is no finished run in {root}/; make one with: "
-            f"python train.py --config configs/quickstart.py"
+            f"there is no finished run in {root}/; make one with: latadj train --config quickstart"
         )
     return max(models, key=lambda file: file.stat().st_mtime).parent.parent
 

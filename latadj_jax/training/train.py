@@ -25,6 +25,7 @@ from latadj_jax.elimination.profile import Profile
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.report import write_report
 from latadj_jax.evaluation.results import Results
+from latadj_jax.extras import require
 from latadj_jax.model.calibrate import calibrate
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import check_heads
@@ -61,6 +62,7 @@ def train(settings: Settings) -> Results:
       ValueError: settings, data or weights that cannot work, or a folder of another run.
       Stopped: it was asked to stop.
     """
+    require("train", "sklearn", "matplotlib")  # used at the end only
     check_workdir(settings)
     if settings.train.tensorboard:
         require_tensorboard()

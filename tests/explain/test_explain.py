@@ -1,19 +1,15 @@
 """What lives until which layer: the numbers, and the page as a real browser shows it."""
 
 import dataclasses
-import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from html import unescape
 
 import numpy as np
 import pytest
 import tiny
 import tiny_run
-from paths import ROOT
 
 import latadj_jax
 from latadj_jax.explain.explain import explain, write_page
@@ -109,35 +105,12 @@ def test_a_character_of_several_tokens_is_shown_once(tokenizer):
     assert "".join(before + own for before, own in text["pieces"]) == "old \U0001f600 river"
 
 
-def test_the_command_writes_a_page_of_a_file_s_lines(tmp_path):
-    model, params = tiny.make("bert", "classification")
-    folder, lines, page = tmp_path / "model", tmp_path / "lines.txt", tmp_path / "page.html"
-    latadj_jax.save_pretrained(folder, model, params, tiny_run.tokenizer(tmp_path))
-    lines.write_text("word1 good\n\nword2 bad word3\n")
-    command = [sys.executable, str(ROOT / "eval.py"), f"--model={folder}", f"--html={page}"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-
-    def run(*more):
-        return subprocess.run([*command, *more], env=environment, capture_output=True, text=True)
-
-    done = run(f"--explain={lines}", "--alpha=0.7")
-    assert done.returncode == 0, done.stderr
-    data = re.search(r'<script id="data"[^>]*>(.*?)</script>', page.read_text(), re.DOTALL)[1]
-    found = json.loads(data)
-    assert [setting["alpha"] for setting in found["settings"]] == [None, 0.7]
-    assert ["".join(own for _, own in text["pieces"]) for text in found["texts"]] == [
-        "[CLS]word1good[SEP]", "[CLS]word2badword3[SEP]",
-    ]  # fmt: skip
-    page.unlink()
-    for arguments, sentence in (
-        ([f"--explain={tmp_path}"], "is a folder"),
-        (["--explain=word1", f"--html={tmp_path}/none/page.html"], "cannot be written"),
-        (["--explain="], "--explain is empty"),
-    ):
-        refused = run(*arguments)
-        assert refused.returncode == 1
-        assert sentence in refused.stderr
-        assert not page.exists()
+def test_a_speedup_is_that_at_the_padded_length(explained):
+    model, params, tokenizer, _ = explained
+    model = model.replace(profile=latadj_jax.Profile.constant(3))
+    dense, faster = explain(model, params, tokenizer, TEXTS[:1], (), (1.5,))["settings"]
+    assert dense["alpha"] is None
+    assert 1.5 <= faster["speedup"] < 1.6
 
 
 @pytest.mark.parametrize(

@@ -306,5 +306,5 @@ def test_tensors_that_cannot_be_dequantized_are_named(tmp_path):
 def test_without_the_gguf_package_it_is_asked_for(tmp_path, monkeypatch):
     file = write(tmp_path / "m", {})
     monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(GGUFError, match=r"package gguf, .* pip install '\.\[gguf\]'"):
+    with pytest.raises(GGUFError, match=r"package gguf, .* pip install 'latadj_jax\[gguf\]'"):
         read_config(file)

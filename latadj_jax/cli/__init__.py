@@ -1,0 +1,1 @@
+"""The command `latadj`: a module for each of its commands."""

@@ -1,0 +1,50 @@
+"""`latadj COMMAND ...`: the list of commands, and the door to each."""
+
+import importlib
+import sys
+
+import latadj_jax
+
+# Each is a module of this folder with a function `run(argv, prog)`; only the one asked for is
+# imported.
+COMMANDS = {
+    "train": "fine-tune a model with elimination on",
+    "evaluate": "quality and speed of a run, dense and at several alphas",
+    "perplexity": "a language model on a text file, dense and at several alphas",
+    "last-words": "accuracy of a language model's last words (LAMBADA), in the same way",
+    "classify": "label the lines of a file, at the speed that is asked for",
+    "explain": "write a page that shows which word-vectors are removed where",
+    "export": "write programs that run without this library",
+}
+
+USAGE = "\n".join(
+    (
+        "usage: latadj COMMAND [flags]",
+        "",
+        "Latency-adjustable transformers: the same checkpoint at 1x, 2x or 3x speed.",
+        "",
+        *(f"  {name:12}{what}" for name, what in COMMANDS.items()),
+        "",
+        "`latadj COMMAND --help` lists a command's flags, `latadj --version` prints the version.",
+    )
+)
+
+
+def main(argv: list[str] | None = None) -> None:
+    name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(USAGE)
+    elif name == "--version":
+        print(f"latadj {latadj_jax.__version__}")
+    elif name in COMMANDS:
+        call(name, rest, f"latadj {name}")
+    else:
+        sys.exit(f"latadj: {name!r} is no command; there are: {', '.join(COMMANDS)}.")
+
+
+def call(name: str, argv: list[str], prog: str) -> None:
+    """Runs a command under the name `prog`; bad input ends it with one sentence, exit code 1."""
+    try:
+        importlib.import_module(f"latadj_jax.cli.{name.replace('-', '_')}").run(argv, prog)
+    except (ValueError, OSError) as error:
+        sys.exit(f"{prog}: {error}")
