@@ -327,3 +327,17 @@ def test_an_engine_serves_classifiers_only(parts):
     model = tiny.make_model("bert", "features")
     with pytest.raises(ValueError, match="serves classification and regression"):
         latadj_jax.Engine(model, tiny.random_params(model), parts[2])
+
+
+def test_a_model_without_token_types_is_served_as_it_is_applied(tmp_path):
+    """RoBERTa's tokenizer makes none, and its classifier has no pooler."""
+    words = tiny_run.tokenizer(tmp_path)
+    words.model_input_names = ["input_ids", "attention_mask"]
+    model = tiny.make_model("roberta", "classification", num_hidden_layers=2)
+    roberta = model.replace(strategy="merge", alpha=0.8), tiny.random_params(model), words
+    texts = [TEXTS[0], ("good word1", "bad word2")]
+    with make(roberta, alphas=(None,)) as engine:
+        engine.warmup(repeats=1)
+        for alpha in (None, 0.8):
+            expected = one_by_one(roberta, texts, alpha)
+            np.testing.assert_allclose(engine(texts, alpha=alpha), expected, atol=2e-5)
