@@ -1,5 +1,6 @@
 """Two processes are one run: they train, evaluate, stop, go on and fail together."""
 
+import inspect
 import json
 import signal
 import socket
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import filelock
+import jax
 import kill_and_resume
 import pytest
 import tiny
@@ -283,7 +285,7 @@ def test_a_folder_in_use_ends_both(tmp_path, start):
 DISK_FULL = """
 import resource, signal
 from latadj_jax.training import checkpoints
-checkpoints.PATIENCE = 15
+checkpoints.PATIENCE = 5
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 if process == {process}:
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -301,10 +303,21 @@ def test_a_disk_that_is_full_for_one_ends_both(tmp_path, start, process):
     assert not (tmp_path / "runs" / "tiny" / "model").exists()
 
 
+HEARTBEAT = """
+import functools, jax
+jax.distributed.initialize = functools.partial(
+    jax.distributed.initialize, heartbeat_timeout_seconds=10
+)
+"""
+
+
 def test_when_one_process_of_two_dies_the_other_ends_and_nothing_saved_is_lost(tmp_path, start):
+    """After jax's heartbeat timeout: 10 seconds here, 100 by default, as docs/scaling.md says."""
+    own = inspect.signature(jax.distributed.initialize).parameters["heartbeat_timeout_seconds"]
+    assert own.default == 100
     file = settings_file(tmp_path, max_steps=4000)
     run = tmp_path / "runs" / "tiny"
-    both = start(file)
+    both = start(file, HEARTBEAT)
     kill_and_resume.wait_for_step(run, 20, both[0])
     both[1].kill()
     both[0].wait(200)
