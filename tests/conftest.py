@@ -3,6 +3,7 @@
 import gc
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 # Read once, when jax and huggingface_hub are first imported.
@@ -29,6 +30,26 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run: a red build is red again on a second look.
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("suite")
+
+# One Python is enough for these: they are slow, and about commands, processes, the disk or a job,
+# or shard a family as another is sharded. All others, and new ones, run on every Python of CI: the
+# promises, layers, elimination, golden numbers, a whole training, BERT on a mesh.
+ONE_PYTHON = re.compile(
+    r"""^tests/
+    ( test_commands
+    | explain/
+    | training/test_(processes|survival|teacher|language_model_job|seq2seq_job)
+    | devices/test_sharding\.py::\w+\[.*(gpt2|llama|t5)
+    )""",
+    re.VERBOSE,
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if ONE_PYTHON.search(item.nodeid):
+            item.add_marker(pytest.mark.one_python)
 
 
 def pytest_addoption(parser):

@@ -37,7 +37,7 @@ def run(argv: list[str], prog: str) -> None:
         raise SettingsError("name a config, e.g. --config quickstart")
     settings = read_settings(args.config, overrides)
     absl.logging.set_verbosity(absl.logging.WARNING)  # orbax tells much
-    logging.basicConfig(format="%(message)s")
+    absl.logging.use_absl_handler()
     logging.getLogger("latadj_jax").setLevel(logging.INFO)
     try:
         join(args.coordinator, args.num_processes, args.process_id, args.cluster)

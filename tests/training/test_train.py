@@ -334,7 +334,7 @@ def test_loss_that_is_no_number_stops_the_run(tmp_path):
 def test_no_run_is_one_sentence(tmp_path):
     from latadj_jax.training.run_folder import newest_run
 
-    with pytest.raises(SettingsError, match=r"no finished run in .*train.py --config"):
+    with pytest.raises(SettingsError, match=r"no finished run in .*latadj train --config"):
         newest_run(tmp_path)
     with pytest.raises(SettingsError, match="not the folder of a run"):
         evaluate_run(tmp_path)
