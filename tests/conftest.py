@@ -36,7 +36,7 @@ hypothesis.settings.load_profile("suite")
 # promises, layers, elimination, golden numbers, a whole training, BERT on a mesh.
 ONE_PYTHON = re.compile(
     r"""^tests/
-    ( test_commands
+    ( cli/test_commands
     | explain/
     | training/test_(processes|survival|teacher|language_model_job|seq2seq_job)
     | devices/test_sharding\.py::\w+\[.*(gpt2|llama|t5)
