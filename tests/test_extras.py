@@ -18,6 +18,7 @@ from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import MissingPackageError
 from latadj_jax.evaluation import metrics, plots
 from latadj_jax.extras import require
+from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.training.evaluate_run import evaluate_run
 from latadj_jax.training.train import train
 
@@ -90,9 +91,9 @@ main(["explain", "lines.txt", "--model", {source!r}, "--alpha=0.8"])
         ("sklearn", "train", lambda folder: train(tiny_run.settings(folder))),
         ("matplotlib", "train", lambda folder: train(tiny_run.settings(folder))),
         ("sklearn", "train", lambda folder: evaluate_run(folder)),
-        ("sklearn", "train", lambda folder: metrics.compute(("accuracy",), [1], [1])),
+        ("sklearn", "train", lambda folder: metrics.label_metrics(("accuracy",), [1], [1])),
         ("matplotlib", "plots", lambda folder: plots.plot_acc((), (), "", (), folder / "acc.png")),
-        ("datasets", "data", lambda folder: load_examples(DataSettings(hub="a/b"), "regression")),
+        ("datasets", "data", lambda folder: load_examples(DataSettings(hub="a/b"), REGRESSION)),
         ("flatbuffers", "export",
          lambda folder: latadj_jax.export_programs(folder / "out", *tiny.make(), None)),
     ],

@@ -18,8 +18,8 @@ class DataSettings:
     text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
     # Of "seq2seq" the target text. "" = there are none: a teacher answers instead.
     label_column: str = "label"
-    # A fine-tuned model whose dense answers are learned, see teacher.py; labels are for evaluation
-    # only then. "" = nobody, or where there are no labels at all model.source itself.
+    # A fine-tuned model whose dense answers are learned, see training/jobs/teacher.py; labels are
+    # for evaluation only then. "" = nobody, or, where there are no labels at all, model.source.
     teacher: str = ""
     # local files take the place of the hub
     path: str = ""  # a folder, one file, or "package:NAME/file"

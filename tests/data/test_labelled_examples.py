@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import DataError
-
-CLASSIFY = "classification"
+from latadj_jax.tasks.classification import CLASSIFICATION
+from latadj_jax.tasks.regression import REGRESSION
+from latadj_jax.tasks.seq2seq import SEQ2SEQ
 
 
 def write(path, content: str | bytes):
@@ -26,7 +27,7 @@ def folder(tmp_path, train, dev="text\tlabel\nfine\t1\n"):
     return str(tmp_path)
 
 
-def train_of(path, task=CLASSIFY, **settings):
+def train_of(path, task=CLASSIFICATION, **settings):
     return load_examples(DataSettings(path=path, **settings), task)[0]
 
 
@@ -56,7 +57,8 @@ def test_csv_is_quoted_and_crlf(tmp_path):
     write(tmp_path / "train.csv", 'label,text\r\nx,"a, b\x85\r\nc"\r\n\r\ny,d\r\n')
     write(tmp_path / "dev.csv", "text,label\na,x\n")
     train, evals, names = load_examples(
-        DataSettings(path=str(tmp_path), train_file="train.csv", eval_files=("dev.csv",)), CLASSIFY
+        DataSettings(path=str(tmp_path), train_file="train.csv", eval_files=("dev.csv",)),
+        CLASSIFICATION,
     )
     assert train.texts == [("a, b\x85\r\nc",), ("d",)]
     assert evals["dev"].texts == [("a",)]  # each file has its own order of columns
@@ -68,7 +70,7 @@ def test_a_long_document_in_a_csv_of_capital_letters(tmp_path):
     path = write(
         tmp_path / "LONG.CSV", "text,label\n" + "".join(f'"{long}{n}",{n % 2}\n' for n in range(10))
     )
-    train, evals, _ = load_examples(DataSettings(path=path, eval_fraction=0.4), CLASSIFY)
+    train, evals, _ = load_examples(DataSettings(path=path, eval_fraction=0.4), CLASSIFICATION)
     assert sorted(train.texts + evals["test"].texts) == [(f"{long}{n}",) for n in range(10)]
 
 
@@ -78,7 +80,7 @@ def test_json_lines(tmp_path):
     write(tmp_path / "train.jsonl", ascii_lines + "\n\n")
     write(tmp_path / "dev.jsonl", json.dumps(rows[0], ensure_ascii=False))
     files = {"train_file": "train.jsonl", "eval_files": ("dev.jsonl",)}
-    train, evals, _ = load_examples(DataSettings(path=str(tmp_path), **files), CLASSIFY)
+    train, evals, _ = load_examples(DataSettings(path=str(tmp_path), **files), CLASSIFICATION)
     assert train.texts == [("a\x85b",), ("cut ?",)]  # half an emoji cannot be tokenized
     np.testing.assert_array_equal(train.labels, [1, 0])
     assert evals["dev"].texts == [("a\x85b",)]
@@ -93,7 +95,7 @@ def test_no_header_and_pairs(tmp_path):
             local_text_columns=("2", "3"),
             local_label_column="1",
         ),
-        CLASSIFY,
+        CLASSIFICATION,
     )
     assert train.texts == [("left", ""), ("", "right")]  # one empty side of a pair is kept
     assert evals["dev"].texts == [("a", "b")]
@@ -157,9 +159,9 @@ def test_one_text_in_each_line(tmp_path):
     file = tmp_path / "texts.txt"
     file.write_text("".join(f"text {n}\r\n\n" for n in range(20)))
     data = DataSettings(path=str(file), label_column="", labels=("no", "yes"))
-    train, evals, _ = load_examples(data, CLASSIFY)
+    train, evals, _ = load_examples(data, CLASSIFICATION)
     assert sorted(train.texts + evals["test"].texts) == sorted((f"text {n}",) for n in range(20))
-    for task in (CLASSIFY, "seq2seq"):
+    for task in (CLASSIFICATION, SEQ2SEQ):
         with pytest.raises(DataError, match=f"is read without labels, which {task} needs"):
             load_examples(dataclasses.replace(data, labels=()), task)
 
@@ -175,7 +177,7 @@ def test_names_and_ids_are_the_same_label(tmp_path, label):
 
 def test_label_names_are_read_from_the_training_data(tmp_path):
     path = folder(tmp_path, "text\tlabel\na\t10\nb\t9\nc\t9\n", "text\tlabel\na\t10\n")
-    train, evals, names = load_examples(DataSettings(path=path), CLASSIFY)
+    train, evals, names = load_examples(DataSettings(path=path), CLASSIFICATION)
     assert names == ("9", "10")  # numbers in numeric order
     assert train.labels.tolist() == [1, 0, 0]
     assert evals["dev"].labels.tolist() == [1]
@@ -185,7 +187,8 @@ def test_labels_that_are_read_alike_as_numbers_stay_apart(tmp_path):
     labels = ["01", "1", "1e2", "100", "1225432198765432832", "1225432198765432833", "2.0", "2"]
     rows = "".join(f"t{n}\t{label}\n" for n, label in enumerate(labels))
     train, _, names = load_examples(
-        DataSettings(path=folder(tmp_path, f"text\tlabel\n{rows}", "text\tlabel\na\t1\n")), CLASSIFY
+        DataSettings(path=folder(tmp_path, f"text\tlabel\n{rows}", "text\tlabel\na\t1\n")),
+        CLASSIFICATION,
     )
     assert set(names) == {*labels} - {"2.0"}
     assert [names[i] for i in train.labels] == [*labels[:-2], "2", "2"]
@@ -209,7 +212,7 @@ def test_true_and_false_are_the_classes_of_that_name_and_else_ids(tmp_path):
 def test_labels_of_which_one_is_no_number_are_sorted_as_texts(tmp_path):
     rows = "".join(f"t{n}\t{label}\n" for n, label in enumerate(["2", "nan", "10", "1"]))
     path = folder(tmp_path, f"text\tlabel\n{rows}", "text\tlabel\na\t1\n")
-    assert load_examples(DataSettings(path=path), CLASSIFY)[2] == ("1", "10", "2", "nan")
+    assert load_examples(DataSettings(path=path), CLASSIFICATION)[2] == ("1", "10", "2", "nan")
 
 
 def test_numbers_that_are_names_are_never_ids(tmp_path):
@@ -228,7 +231,7 @@ def test_a_label_outside_names_row_value_and_what_is_allowed(tmp_path, label):
 
 def test_regression(tmp_path):
     path = folder(tmp_path, "text\tlabel\na\t2.5\nb\t-1\n")
-    train, evals, names = load_examples(DataSettings(path=path), "regression")
+    train, evals, names = load_examples(DataSettings(path=path), REGRESSION)
     assert (train.labels.dtype, names) == (np.float32, ())
     assert train.labels.tolist() == [2.5, -1.0]
     assert evals["dev"].labels.tolist() == [1.0]
@@ -238,7 +241,7 @@ def test_regression(tmp_path):
 def test_a_target_that_is_no_number_raises(tmp_path, label):
     path = folder(tmp_path, f"text\tlabel\na\t2.5\nb\t{label}\n")
     with pytest.raises(DataError, match=f"row 3: label '{label}' is not a finite number"):
-        train_of(path, "regression")
+        train_of(path, REGRESSION)
 
 
 # ---- one file, and subsets ----------------------------------------------------------------------
@@ -248,7 +251,7 @@ def single(tmp_path, rows, **settings):
     lines = "".join(f"{body}\t{label}\n" for body, label in rows)
     path = write(tmp_path / "all.tsv", "text\tlabel\n" + lines)
     return load_examples(
-        DataSettings(path=path, **settings), CLASSIFY, seed=settings.get("seed", 0)
+        DataSettings(path=path, **settings), CLASSIFICATION, seed=settings.get("seed", 0)
     )
 
 
@@ -270,7 +273,7 @@ def test_one_file_is_split_in_the_shares_of_the_labels(tmp_path):
 def test_the_split_depends_on_the_rows_only(tmp_path):
     path = write(tmp_path / "a.tsv", "text\tlabel\n" + "".join(f"{t}\t{n}\n" for t, n in ROWS))
     data = DataSettings(path=path)
-    first, second = (load_examples(data, CLASSIFY, seed)[1]["test"] for seed in (0, 1))
+    first, second = (load_examples(data, CLASSIFICATION, seed)[1]["test"] for seed in (0, 1))
     assert first.texts == second.texts
     _, backwards, _ = single(tmp_path, ROWS[::-1])
     assert pairs_of(backwards["test"]) == pairs_of(first)
@@ -303,7 +306,7 @@ def test_a_swapped_pair_is_the_same_pair(tmp_path):
     lines += [f"{b}\t{a}\t{i % 2}\n" for i, (a, b) in enumerate(rows)]
     path = write(tmp_path / "a.tsv", "a\tb\tlabel\n" + "".join(lines))
     data = DataSettings(path=path, text_columns=("a", "b"), eval_fraction=0.5)
-    train, evals, _ = load_examples(data, CLASSIFY)
+    train, evals, _ = load_examples(data, CLASSIFICATION)
     assert not {frozenset(t) for t in train.texts} & {frozenset(t) for t in evals["test"].texts}
 
 
@@ -324,9 +327,11 @@ def test_subsets_are_drawn_and_stay_the_same(tmp_path):
     rows = "text\tlabel\n" + "".join(f"t{i}\t{i % 2}\n" for i in range(100))
     path = folder(tmp_path, rows, rows)
     data = DataSettings(path=path, max_train_examples=50, max_eval_examples=50)
-    (train0, evals0, _), (train1, evals1, _) = (load_examples(data, CLASSIFY, s) for s in (0, 1))
+    (train0, evals0, _), (train1, evals1, _) = (
+        load_examples(data, CLASSIFICATION, s) for s in (0, 1)
+    )
     assert len(train0) == len(evals0["dev"]) == 50
-    assert train0.texts == load_examples(data, CLASSIFY, 0)[0].texts
+    assert train0.texts == load_examples(data, CLASSIFICATION, 0)[0].texts
     assert train0.texts != train1.texts
     assert evals0["dev"].texts == evals1["dev"].texts  # whatever the seed
     assert len(set(evals0["dev"].texts)) == 50

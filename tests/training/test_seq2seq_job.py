@@ -17,6 +17,7 @@ from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.errors import DataError
 from latadj_jax.evaluation import generated_text
 from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.tasks.seq2seq import SEQ2SEQ
 from latadj_jax.training import train
 from latadj_jax.training.evaluate_run import evaluate_run
 from latadj_jax.training.jobs import seq2seq
@@ -86,7 +87,7 @@ def test_beams_write_texts_too(run):
     chosen, _ = run
     model, params = latadj_jax.from_pretrained(Path(chosen.workdir) / "model")
     tokenizer = load_tokenizer(str(Path(chosen.workdir) / "model"))
-    _, parts, _ = load_examples(chosen.data, "seq2seq")
+    _, parts, _ = load_examples(chosen.data, SEQ2SEQ)
     data = seq2seq.encode_pairs(tokenizer, parts["test"], chosen.data)
     plans = {64: model.plan(None, 64)}
     texts = [
@@ -158,7 +159,7 @@ def parallel(folder: Path, **files: str):
 def test_parallel_files_are_pairs(tmp_path):
     """A line is a row, whatever other line ends it holds."""
     data = parallel(tmp_path, train_en="a\u0085b\nc\n", train_de="A\r\nC", val_en="d", val_de="D\n")
-    train, evals, names = load_examples(data, "seq2seq")
+    train, evals, names = load_examples(data, SEQ2SEQ)
     assert (train.texts, train.labels.tolist()) == ([("a\u0085b",), ("c",)], ["A", "C"])
     assert (evals["val"].texts, evals["val"].labels.tolist()) == ([("d",)], ["D"])
     assert names == ()
@@ -176,7 +177,7 @@ def test_parallel_files_are_pairs(tmp_path):
 def test_pairs_that_cannot_be_used_are_named(tmp_path, files, message):
     data = parallel(tmp_path, **files, val_en="d", val_de="D")
     with pytest.raises(DataError, match=message):
-        load_examples(data, "seq2seq")
+        load_examples(data, SEQ2SEQ)
 
 
 def test_a_tokenizer_that_ends_no_text_is_refused():
