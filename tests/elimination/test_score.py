@@ -72,7 +72,7 @@ def test_padding_does_not_score():
 def test_score_is_one_on_average_over_valid_positions():
     probs, valid = random_attention()
     sums = np.asarray(score_vector(probs, valid)).sum(axis=1)
-    np.testing.assert_allclose(sums / valid.sum(axis=1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(sums / valid.sum(axis=1), 1.0, atol=1e-6)
 
 
 def test_score_is_float32_for_half_precision_attention():
@@ -105,7 +105,7 @@ def test_queries_that_do_not_exist_give_no_attention():
     got = np.asarray(attention_received(jnp.asarray(probs), jnp.asarray(asked)))
     for row, queries in enumerate((4, 2)):
         expected = sum(probs[row, :, i].mean(axis=0) for i in range(queries))
-        np.testing.assert_allclose(got[row], expected, rtol=1e-5)
+        np.testing.assert_allclose(got[row], expected, rtol=1e-6)
 
 
 # Where a query sees no later key, eq. (8).

@@ -122,7 +122,7 @@ def test_novelty_is_how_little_a_word_vector_resembles_its_neighbours():
     got = np.asarray(unlike_neighbours(jnp.asarray(x), jnp.asarray(valid)))
     for row, length in enumerate((9, 6)):
         expected = novelty_by_loops(x[row, :length].astype(np.float64))
-        np.testing.assert_allclose(got[row, :length], expected, atol=1e-5)
+        np.testing.assert_allclose(got[row, :length], expected, atol=1e-6)
 
 
 def test_recall_asks_novelty_below_and_attention_above():

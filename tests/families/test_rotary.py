@@ -77,7 +77,7 @@ def test_frequencies_equal_those_of_transformers(rope):
     theirs = LlamaRotaryEmbedding(config).inv_freq.numpy()
     ours = inverse_frequencies(read(rope), 64)
     assert ours.dtype == np.float32
-    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
 def test_llama3_keeps_short_wavelengths_slows_long_ones_and_blends_between():

@@ -89,7 +89,7 @@ def test_attention_equals_plain_loops():
                 probs /= probs.sum()
                 expected = np.zeros(5)
                 expected[seen] = probs
-                np.testing.assert_allclose((weights / totals)[b, h, i], expected, atol=1e-5)
+                np.testing.assert_allclose((weights / totals)[b, h, i], expected, atol=1e-6)
                 head = sum(p * v[b, j, h] for p, j in zip(probs, seen, strict=True))
                 np.testing.assert_allclose(out[b, i, 4 * h : 4 * h + 4], head, atol=1e-5)
 
@@ -99,9 +99,9 @@ def test_heads_of_a_group_read_the_same_keys():
     k, v = by_heads(k)[:, :2], by_heads(v)[:, :2]
     repeated = attention_weights(q, jnp.repeat(k, 3, axis=1), np.ones((2, 1, 5), bool))
     grouped = attention_weights(q, k, np.ones((2, 1, 5), bool))
-    np.testing.assert_allclose(grouped[0], repeated[0], atol=1e-5)
+    np.testing.assert_allclose(grouped[0], repeated[0], atol=1e-6)
     np.testing.assert_allclose(
-        attend(*grouped, v), attend(*repeated, jnp.repeat(v, 3, axis=1)), atol=1e-5
+        attend(*grouped, v), attend(*repeated, jnp.repeat(v, 3, axis=1)), atol=1e-6
     )
 
 
@@ -110,7 +110,7 @@ def test_attention_mask_may_differ_per_query():
     causal = np.tril(np.ones((1, 5, 5), bool))
     weights, totals = attention_weights(q, by_heads(k), causal)
     assert (np.asarray(weights)[..., ~causal[0]] == 0).all()
-    np.testing.assert_allclose(totals[..., 0], weights.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(totals[..., 0], weights.sum(-1), rtol=1e-6)
 
 
 def test_a_query_that_sees_nothing_stays_finite():
@@ -179,7 +179,7 @@ def test_products_and_their_gradients_are_of_one_dtype_and_close_to_float64(
 def test_gelu_equals_float64_and_keeps_its_dtype():
     x = np.linspace(-6, 6, 101, dtype=np.float32)
     expected = x.astype(np.float64) * scipy.special.ndtr(x.astype(np.float64))
-    np.testing.assert_allclose(gelu(jnp.asarray(x)), expected, atol=1e-5)
+    np.testing.assert_allclose(gelu(jnp.asarray(x)), expected, atol=1e-6)
     assert gelu(jnp.asarray(x, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
@@ -187,7 +187,7 @@ def test_attend_takes_fewer_queries_than_keys():
     q, k, v = random_qkv()
     weights, totals = attention_weights(q, by_heads(k), np.ones((2, 1, 5), bool))
     some = attend(weights[:, :, 1:3], totals[:, :, 1:3], by_heads(v))
-    np.testing.assert_allclose(some, attend(weights, totals, by_heads(v))[:, 1:3], atol=1e-5)
+    np.testing.assert_allclose(some, attend(weights, totals, by_heads(v))[:, 1:3], atol=1e-6)
 
 
 def test_split_heads_gives_each_head_neighbouring_columns():

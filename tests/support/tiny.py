@@ -113,11 +113,6 @@ def changes_of(family: str, task: str) -> dict:
 # T5 does not scale attention logits: as in its checkpoints, its queries are small instead.
 T5_QUERIES = 4
 
-# How far two ways to the same float32 numbers may lie apart, on any processor: a product is off by
-# some units in the last place of its largest term (6e-8 of up to 50, in these models), and layers
-# add to it. What is wrong, not rounded, is off by 1e-3 and more.
-ROUNDING = {"rtol": 1e-5, "atol": 1e-4}
-
 # Layer 2 removes nothing at alpha 1, so that a layer without a cut lies between two that cut.
 PROFILE = latadj_jax.Profile(rates=(0.7, 1.0, 0.6))
 
