@@ -198,12 +198,12 @@ class BertClassifier(nn.Module):
         init = nn.initializers.normal(self.cfg.initializer_range)
         self.base_with_pooler = BertPooler(self.cfg, self.dtype)
         nn.share_scope(self, self.base_with_pooler)
-        self.dropout = Dropout(self.cfg.head_dropout)
+        self.head_dropout = Dropout(self.cfg.head_dropout)  # by its name, its random numbers
         self.classifier = Dense(len(self.cfg.labels), wide=True, dtype=self.dtype, kernel_init=init)
 
     def __call__(self, base, inputs, plan: Plan, restore: bool, train: bool) -> Output:
         out = self.base_with_pooler(base, inputs, plan, restore, train)
-        return out.replace(logits=self.classifier(self.dropout(out.pooled, train)))
+        return out.replace(logits=self.classifier(self.head_dropout(out.pooled, train)))
 
 
 FAMILY = Family(

@@ -264,7 +264,7 @@ def test_a_trained_tokenizer_has_the_size_the_bytes_and_one_special_token(tokeni
 
 def test_the_same_text_gives_the_same_tokenizer_in_another_process(tokenizer):
     program = (
-        "import sys; from latadj_jax.corpus import train_tokenizer\n"
+        "import sys; from latadj_jax.data.train_tokenizer import train_tokenizer\n"
         "print(train_tokenizer(sys.stdin.read(), 310).backend_tokenizer.to_str())"
     )
     run = subprocess.run(

@@ -36,7 +36,7 @@ def test_every_setting_is_read_from_its_own_key():
         num_layers=5,
         num_heads=3,
         intermediate_size=17,
-        max_positions=13,
+        position_rows=13,
         type_vocab_size=4,
         activation="relu",
         norm_eps=1e-6,
@@ -122,7 +122,7 @@ def test_writing_and_reading_gives_the_same_config():
 
 def test_changes_and_unknown_keys_are_both_written():
     config = config_from_hf({**HF, "pad_token_id": 7, "summary": {"a": 1}})
-    hf = config.replace(max_positions=99, labels=("x", "y")).to_hf()
+    hf = config.replace(position_rows=99, labels=("x", "y")).to_hf()
     assert hf["pad_token_id"] == 7
     assert hf["summary"] == {"a": 1}
     assert hf["max_position_embeddings"] == 99

@@ -105,9 +105,13 @@ def test_each_layer_caches_what_entered_it(family):
         "attention_mask": jax.ShapeDtypeStruct(shape, bool),
     }
     for last_only in (False, True):
+
+        def prompt(network, inputs, last_only=last_only):
+            return read_prompt(network.base, inputs, plan, last_only=last_only)
+
         _, caches, _ = jax.eval_shape(
-            lambda params, inputs, last_only=last_only: model.module.apply(
-                {"params": params}, inputs, plan, last_only=last_only, method=read_prompt
+            lambda params, inputs, prompt=prompt: model.module.apply(
+                {"params": params}, inputs, method=prompt
             ),
             param_shapes(model),
             inputs,

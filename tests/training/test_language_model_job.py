@@ -160,7 +160,10 @@ def test_cache_bytes_are_the_bytes_of_the_caches():
 
     @jax.jit
     def caches_of(params):
-        return model.module.apply({"params": params}, inputs, plan, method=read_prompt)[1]
+        def prompt(network):
+            return read_prompt(network.base, inputs, plan)
+
+        return model.module.apply({"params": params}, method=prompt)[1]
 
     arrays = [array for cache in caches_of(params) for array in (cache.keys, cache.values)]
     assert cache_bytes(model, plan) == sum(array.nbytes for array in arrays)
