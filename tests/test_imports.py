@@ -3,13 +3,13 @@
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import latadj_jax
 
-PACKAGE = Path(latadj_jax.__file__).parent
+PACKAGE = ROOT / "latadj_jax"
 # Modules at the top, then folders: each imports only those before it.
 ORDER = [
     "errors",
