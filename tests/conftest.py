@@ -31,18 +31,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 hypothesis.settings.register_profile("suite", deadline=None, derandomize=True, max_examples=60)
 hypothesis.settings.load_profile("suite")
 
-# These run on every Python of CI, as a newer jax may change them: the promises, layers,
-# elimination, models and golden numbers, generation, serving, BERT on a mesh, a whole training with
-# its checkpoints, the README's code. For the others (files, texts, commands, names of weights, what
-# needs torch or several processes) one Python is enough.
+# These run on every Python of CI, as a newer jax may change them: the promises, layers, the cut,
+# golden numbers, counts, a continuation, BERT on a mesh, the engine, a whole training with its
+# checkpoints. For the others (files, texts, commands, names of weights, what needs torch or several
+# processes, other families on a mesh) one Python is enough.
 EVERY_PYTHON = re.compile(
     r"""^tests/
-    ( test_(promises|imports|readme|timing)
-    | (layers|elimination|model|serving)/
-    | families/test_(bert|causal|causal_attention|roberta)
-    | generation/test_(continuation|sampling|generate_input)
-    | devices/test_sharding\.py::\w+\[bert
-    | training/test_(train|checkpoints|optimizer)
+    ( test_(promises|imports)
+    | layers/
+    | elimination/test_(eliminate|merging|score|strategies)
+    | model/test_(golden|dynamic_counts|calibrate)
+    | generation/test_continuation
+    | devices/test_sharding\.py::test_losses_equal\w+\[bert
+    | serving/test_engine
+    | training/test_(train|checkpoints)
     )""",
     re.VERBOSE,
 )

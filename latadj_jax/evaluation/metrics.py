@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.stats
 
 from latadj_jax.extras import require
 
@@ -35,16 +34,20 @@ def pearson(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Linear correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
     if _constant(labels) or _constant(predictions):
         return 0.0
+    from scipy.stats import pearsonr  # slow to import
+
     # float64: in float32 scipy gives up on predictions that are nearly constant.
     x, y = np.asarray(labels, np.float64), np.asarray(predictions, np.float64)
-    return float(scipy.stats.pearsonr(x, y).statistic)
+    return float(pearsonr(x, y).statistic)
 
 
 def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     """Rank correlation in [-1, 1]; 0 where the labels or the predictions are constant."""
     if _constant(labels) or _constant(predictions):
         return 0.0
-    return float(scipy.stats.spearmanr(labels, predictions).statistic)
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(labels, predictions).statistic)
 
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {

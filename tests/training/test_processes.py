@@ -212,7 +212,7 @@ def test_two_processes_train_save_and_evaluate_as_one(tmp_path, start, config):
 def test_sigterm_to_one_stops_both_and_both_go_on_to_the_same_end(tmp_path, start):
     (tmp_path / "stopped").mkdir()
     (tmp_path / "quiet").mkdir()
-    train = {"max_steps": 60, "log_every": 1}
+    train = {"max_steps": 60, "log_every": 1, "checkpoint_every": 20}
     file = settings_file(tmp_path / "stopped", **train)
     run = tmp_path / "stopped" / "runs" / "tiny"
     both = start(file)
