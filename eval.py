@@ -31,6 +31,7 @@ COMMANDS = {
 # Flags that go with some of these only.
 ONLY_WITH = {
     "--model": ("text", "last_words", "export", "explain"),
+    "--task": ("export", "explain"),
     "--layers": ("text", "last_words"),
     "--batch_size": ("text", "last_words"),
     "--context": ("text",),

@@ -6,16 +6,15 @@
     python benchmarks/memory_on_paper.py --model bert-large --mesh 8,1,1 \\
         --batch_size 256 --length 512
 
-Parameters and optimizer state are counted from `jax.eval_shape` and the rules of sharding.py; the
-rest is what XLA says of the step it compiled: its memory and cost analysis. With --topology that
-is the TPU's own compiler, which needs no TPU, for the chips of that topology. Without, it is the
-CPU's, for that many CPU devices. Barriers stay, as TPUs and GPUs keep them, else what remat
-computes again would be computed early and kept. The CPU's library computes products alone: what
-it fuses with them takes constants as whole arrays, which every layer of another size has its own
-of. Compilers of accelerators fuse more and gather weights later, so the temporary memory is an
-upper bound. bfloat16 computation, float32 parameters and Adam, remat in every layer. Operations are
-two for each multiply-accumulate.
-"""
+Parameters and optimizer state are counted from `jax.eval_shape` and the patterns of
+devices/param_specs.py; the rest is what XLA says of the step it compiled: its memory and cost
+analysis. With --topology that is the TPU's own compiler, which needs no TPU, for the chips of that
+topology. Without, it is the CPU's, for that many CPU devices. Barriers stay, as TPUs and GPUs keep
+them, else what remat computes again would be computed early and kept. The CPU's library computes
+products alone: what it fuses with them takes constants as whole arrays, which every layer of
+another size has its own of. Compilers of accelerators fuse more and gather weights later, so the
+temporary memory is an upper bound. bfloat16 computation, float32 parameters and Adam, remat in
+every layer. Operations are two for each multiply-accumulate. """
 
 import argparse
 import json

@@ -10,6 +10,7 @@ and does not score again the variants that are there.
 
 import argparse
 import dataclasses
+import functools
 import json
 
 import finetune
@@ -20,9 +21,9 @@ import scoring
 from runs import RESULTS
 
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.elimination.plan import Plan, make_plan
+from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
-from latadj_jax.elimination.speedup import expected_speedup, solve_alpha
+from latadj_jax.elimination.speedup import expected_speedup, largest_alpha
 from latadj_jax.elimination.strategies import ABOVE, MERGE, Strategy, register
 from latadj_jax.evaluation import metrics
 from latadj_jax.model.buckets import default_buckets
@@ -42,17 +43,30 @@ def separators_last(ids_BL, scores_BL):
 SPARING = register(Strategy("merge, separators spared", separators_last, merges=True))
 
 
-def floored(model: Model, alpha: float, length: int, floor: int) -> Plan:
-    """A plan that leaves at least `floor` word-vectors; of the last layer CLS alone is read."""
-    return make_plan(model.profile, alpha, length, protected=floor).for_head()
+class Floored(Plan):
+    """A plan whose floor is not that of the last layer, which leaves CLS alone."""
+
+    @functools.cached_property
+    def table(self) -> np.ndarray:
+        table = super().table.copy()
+        table[:, -1] = np.minimum(table[:, -1], 1)
+        return table
+
+
+def floored(model: Model, alpha: float, length: int, floor: int) -> Floored:
+    plan = model.plan(alpha, length).for_head()
+    return Floored(**{**dataclasses.asdict(plan), "floor": floor})
 
 
 def alpha_of_speed(model: Model, lengths: np.ndarray, speed: float, floor: int) -> float | None:
     """None where the floor lets no alpha be so fast."""
-    try:
-        return solve_alpha(model.profile, lengths, speed, protected=floor, reads_all=False)
-    except ValueError:
-        return None
+
+    def fast(alpha: float) -> bool:
+        plan = floored(model, alpha, int(lengths.max()), floor)
+        return expected_speedup(plan, lengths) >= speed
+
+    alpha = largest_alpha(fast)
+    return alpha if fast(alpha) else None
 
 
 def separators_alive(model: Model, params, part: Encoded, plan: Plan, strategy: str) -> float:

@@ -101,6 +101,7 @@ def add_model(parser: Parser) -> None:
     which.add_argument(
         "--model", type=path, help="a folder, a hub id, a .gguf file, or package:NAME/path"
     )
+    parser.add_argument("--task", help="of a model whose own head is not known, e.g. features")
     add_computation(parser)
 
 
@@ -118,5 +119,5 @@ def given_dtype(args: argparse.Namespace) -> str:
 
 def load_given(args: argparse.Namespace) -> tuple[Model, dict]:
     """Model and parameters, with the flags' dtype and strategy."""
-    model, params = from_pretrained(given_model(args), dtype=given_dtype(args))
+    model, params = from_pretrained(given_model(args), args.task, dtype=given_dtype(args))
     return model.replace(strategy=args.strategy or model.strategy), params

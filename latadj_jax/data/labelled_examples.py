@@ -1,4 +1,4 @@
-"""Labelled texts, from local files or the Hugging Face hub, and their token ids."""
+"""Labelled texts, from local files or the Hugging Face hub."""
 
 import hashlib
 import logging

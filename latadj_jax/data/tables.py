@@ -1,6 +1,6 @@
 """Columns of texts and labels, as they stand in local files or in a Hugging Face data set.
 
-Everything here is about finding and parsing; what a label means is for text.py to say.
+Everything here is about finding and parsing; what a label means is for labelled_examples.py to say.
 """
 
 import csv

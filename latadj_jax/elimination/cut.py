@@ -62,8 +62,8 @@ class Kept:
     groups: Groups | None = None  # where what is removed is merged
 
     def queries(self, x: jax.Array, axis: int = 1) -> jax.Array:
-        """Of what there is for each query along `axis`, that of the queries that are computed: of
-        what is kept, or of all where some are merged."""
+        """Selects along `axis` the queries that are computed: those kept, or all where removed ones
+        are merged."""
         forgets = self.keep_BK is not None and self.groups is None
         return take(x, self.keep_BK, axis) if forgets else x
 

@@ -91,12 +91,12 @@ class Plan:
     @property
     def merges(self) -> bool:
         """Whether anything is merged."""
-        return not self.is_dense and find(self.strategy).merges
+        return bool(self.strategy) and not self.is_dense and find(self.strategy).merges
 
     @property
     def draws(self) -> bool:
         """Whether it needs a random key."""
-        return not self.is_dense and find(self.strategy).draws
+        return bool(self.strategy) and not self.is_dense and find(self.strategy).draws
 
     def for_head(self) -> "Plan":
         """The same, but the last layer leaves only what is protected: all that a classifier reads.

@@ -1,7 +1,7 @@
 """What a plan saves: expected speedup, multiply-accumulates, and the alpha for a speedup."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -124,9 +124,14 @@ def solve_alpha(
             f"speedup {speedup:g} is out of reach at {of}: keeping only the protected "
             f"positions gives {at(low):.3g}; ask for less or for a longer input."
         )
-    if at(high) >= speedup:
+    return largest_alpha(lambda alpha: at(alpha) >= speedup, low, high)
+
+
+def largest_alpha(fast: Callable[[float], bool], low: float = 1e-3, high: float = 1e3) -> float:
+    """The largest alpha in [low, high] that is fast, as all smaller ones are; `low` if none is."""
+    if fast(high):
         return high
-    for _ in range(60):  # at(low) >= speedup > at(high) throughout
+    for _ in range(60):  # `high` is never fast
         middle = math.sqrt(low) * math.sqrt(high)
-        low, high = (middle, high) if at(middle) >= speedup else (low, middle)
+        low, high = (middle, high) if fast(middle) else (low, middle)
     return low

@@ -10,7 +10,7 @@ first; its parameters are what it needs, and it is handed nothing else:
     keys_BLE      the layer's keys, heads side by side
     count_B       int32, how many each example keeps
     key           a random key; its stream is "eliminate"
-    asked_BL      float32, attention of the last WINDOW queries of a causal prompt
+    asked_BL      float32, attention of the last WINDOW queries; of causal strategies only
 
 "score" is the paper's; the others are for comparison, or for the prompts of causal language models,
 where nothing ranks as well in every layer. `register` adds one from outside of this package.
@@ -24,6 +24,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+OFFERED = (
+    "scores_BL", "positions_BL", "ids_BL", "x_BLD", "keys_BLE", "count_B", "key", "asked_BL",
+)  # fmt: skip
 FIRST = 4  # attention sinks (Xiao et al., arXiv 2309.17453): always kept by the causal strategies
 WINDOW = 8  # queries at the end of a prompt that "window" asks
 RECENT_SHARE = 0.75  # of what is kept, by "window" and "novelty"
@@ -41,7 +44,10 @@ class Strategy:
       merges: whether what is removed is averaged into what stays, see merging.py.
       causal: whether it is for the prompts of causal models only.
       by_layer: in place of `rank`: function of (layer from 0, number of layers) that gives the
-        strategy of that layer.
+        strategy of that layer, which merges and draws no more than this one says.
+
+    Raises:
+      ValueError: neither or both of `rank` and `by_layer`, or a parameter that no layer offers.
     """
 
     name: str
@@ -50,8 +56,31 @@ class Strategy:
     causal: bool = False
     by_layer: Callable[[int, int], "Strategy"] | None = None
 
+    def __post_init__(self):
+        if (self.rank is None) == (self.by_layer is None):
+            raise ValueError(f"strategy {self.name!r} needs either rank or by_layer.")
+        if unknown := sorted(self.needs - {*OFFERED}):
+            raise ValueError(
+                f"strategy {self.name!r} asks for {unknown[0]!r}; a layer offers "
+                f"{', '.join(OFFERED)}."
+            )
+        if "asked_BL" in self.needs and not self.causal:
+            raise ValueError(
+                f"strategy {self.name!r} asks for 'asked_BL', which causal models alone offer: set "
+                f"causal=True."
+            )
+
     def at(self, layer: int, num_layers: int) -> "Strategy":
-        return self if self.by_layer is None else self.by_layer(layer, num_layers)
+        """The strategy of one layer (from 0)."""
+        if self.by_layer is None:
+            return self
+        chosen = self.by_layer(layer, num_layers)
+        if (chosen.merges and not self.merges) or chosen.draws:
+            raise ValueError(
+                f"strategy {self.name!r} takes {chosen.name!r} in layer {layer}: one by layer says "
+                f"itself that it merges, and draws nothing."
+            )
+        return chosen
 
     @functools.cached_property
     def needs(self) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""What every report says of how its numbers were made."""
+"""The conditions of an evaluation, as reports state them."""
 
 import jax
 

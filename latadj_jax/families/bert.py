@@ -62,7 +62,7 @@ class BertConfig(HfConfig):
                 f"only 'absolute' is."
             )
         if hf.get("is_decoder"):
-            raise ConfigError("is_decoder is set: a BERT decoder is not implemented.")
+            raise ConfigError("is_decoder is set: a decoder of this family is not implemented.")
         if hf.get("classifier_dropout") is None:  # as the hidden states
             return {**hf, "classifier_dropout": hf.get("hidden_dropout_prob", 0.1)}
         return dict(hf)
@@ -97,7 +97,7 @@ class BertLayer(nn.Module):
     cfg: BertConfig
     dtype: jnp.dtype
 
-    cut_words = staticmethod(cut_words)
+    cut_words, dropout = staticmethod(cut_words), Dropout
 
     @nn.compact
     def __call__(self, words: Words, bias_BHLL, cut: Cut | None, train: bool):
@@ -125,16 +125,18 @@ class BertLayer(nn.Module):
             "key": lambda: self.make_rng("eliminate"),
         }
         kept, words = self.cut_words(cut, words, offered)
-        weights_BHKL = Dropout(cfg.attention_dropout)(kept.queries(weights_BHLL, axis=2), train)
+        weights_BHKL = self.dropout(cfg.attention_dropout)(
+            kept.queries(weights_BHLL, axis=2), train
+        )
         totals_BHK1 = kept.queries(totals_BHL1, axis=2)
         heads_BKD = kept.attended(attend(weights_BHKL, totals_BHK1, v_BLHC.swapaxes(1, 2)))
         attended_BKD = dense(cfg.hidden_size, "attention_out")(heads_BKD)
-        x_BKD = words.x_BLD + Dropout(cfg.hidden_dropout)(attended_BKD, train)
+        x_BKD = words.x_BLD + self.dropout(cfg.hidden_dropout)(attended_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="attention_norm")(x_BKD)
 
         wide_BKF = ACTIVATIONS[cfg.activation](dense(cfg.intermediate_size, "ff_in")(x_BKD))
         narrow_BKD = dense(cfg.hidden_size, "ff_out")(wide_BKF)
-        x_BKD = x_BKD + Dropout(cfg.hidden_dropout)(narrow_BKD, train)
+        x_BKD = x_BKD + self.dropout(cfg.hidden_dropout)(narrow_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
         return words.replace(x_BLD=x_BKD), scores_BL
 

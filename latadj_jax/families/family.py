@@ -50,7 +50,7 @@ class Family:
         model, to which the classes with a head put `prefix`.
       left_over: names of tensors that may be left over: heads of other classes, buffers.
       may_be_new: modules of ours that a checkpoint may lack as a whole, to be drawn anew.
-      optional: prefix of a part of a checkpoint that a class may do without, as a whole.
+      optional: prefix of tensors that a class without that part ignores: T5's decoder.
       conv1d: modules whose kernels are [in, out] in files too.
       fused: a module of theirs that is several of ours side by side, and these.
       embedding: their names for the embedding, its own first, then those of what may be tied to it:

@@ -1,6 +1,6 @@
 """RoBERTa, XLM-RoBERTa and CamemBERT: BERT whose positions begin after the padding id's.
 
-A table of 514 rows so reads 512 tokens. Their classifier has two layers and no pooler.
+So a table of 514 rows reads 512 tokens. Their classifier has two layers and no pooler.
 
 Source: Liu et al., arXiv 1907.11692; Conneau et al., arXiv 1911.02116; Martin et al., 1911.03894.
 """
@@ -11,20 +11,23 @@ import re
 import jax.numpy as jnp
 from flax import linen as nn
 
+from latadj_jax.checks import is_integer
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.errors import ConfigError
 from latadj_jax.families import bert
 from latadj_jax.families.bert import Bert, BertConfig, BertPooler
 from latadj_jax.families.family import BASE, SEQUENCE, Family, Head
 from latadj_jax.families.heads import first_hidden
-from latadj_jax.families.hf_config import field, size
+from latadj_jax.families.hf_config import field
 from latadj_jax.families.output import Output
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense
 
 
 def _padding_id(value, key: str) -> int:
-    return 0 if value == 0 and value is not False else size(value, key)
+    if not is_integer(value) or value < 0:
+        raise ConfigError(f"config.json: {key} must be an integer of at least 0; it is {value!r}.")
+    return value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

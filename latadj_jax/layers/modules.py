@@ -1,11 +1,11 @@
-"""What the families share: attention that hands out its probabilities, norms, feed-forward."""
+"""Dense layers, embeddings, and layers whose activations are computed again."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from latadj_jax.devices.mesh import replicate
-from latadj_jax.layers.norms import _wide
+from latadj_jax.layers.norms import wide_like
 from latadj_jax.layers.products import product
 
 
@@ -28,7 +28,7 @@ class Dense(nn.Module):
         out_BLF = product(spec, x_BLD.astype(self.dtype), kernel_DF.astype(self.dtype))
         if self.use_bias:
             bias_F = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            out_BLF += _wide(bias_F.astype(jnp.float32), out_BLF)
+            out_BLF += wide_like(bias_F.astype(jnp.float32), out_BLF)
         return out_BLF if self.wide else out_BLF.astype(self.dtype)
 
 

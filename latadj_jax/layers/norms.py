@@ -19,7 +19,9 @@ class LayerNorm(nn.Module):
         centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
         variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
-        return (normed_BLD * _wide(scale_D, x_BLD) + _wide(bias_D, x_BLD)).astype(x_BLD.dtype)
+        return (normed_BLD * wide_like(scale_D, x_BLD) + wide_like(bias_D, x_BLD)).astype(
+            x_BLD.dtype
+        )
 
 
 class RMSNorm(nn.Module):
@@ -37,9 +39,9 @@ class RMSNorm(nn.Module):
         wide_BLD = x_BLD.astype(jnp.float32)
         square_BL1 = jnp.square(wide_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = wide_BLD * jax.lax.rsqrt(square_BL1 + self.eps)
-        return (normed_BLD * _wide(scale_D, x_BLD)).astype(x_BLD.dtype)
+        return (normed_BLD * wide_like(scale_D, x_BLD)).astype(x_BLD.dtype)
 
 
-def _wide(x_D: jax.Array, like: jax.Array) -> jax.Array:
+def wide_like(x_D: jax.Array, like: jax.Array) -> jax.Array:
     """`x` with the axes of `like` in front, to broadcast by intent."""
     return x_D.reshape(*[1] * (like.ndim - 1), -1)

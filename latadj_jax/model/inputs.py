@@ -1,4 +1,4 @@
-"""Batches: buckets, padding, and the checks that come before any compilation."""
+"""A batch's inputs: the checks that come before any compilation, and their dtypes."""
 
 from collections.abc import Mapping, Sequence
 

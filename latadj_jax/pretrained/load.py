@@ -17,7 +17,6 @@ from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.registry import TASKS
-from latadj_jax.tasks.regression import REGRESSION
 
 
 def from_pretrained(
@@ -68,8 +67,8 @@ def from_pretrained(
     if num_labels is not None and not (record and record.labelled):
         labelled = " and ".join(name for name, known in TASKS.items() if known.labelled)
         raise ValueError(f"num_labels is for {labelled}; the task is {task!r}.")
-    if num_labels is None and task == REGRESSION.name and own != task:
-        num_labels = 1
+    if num_labels is None and record and own != task:
+        num_labels = record.new_labels
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
         config = config.replace(labels=label_names(num_labels))
@@ -97,9 +96,8 @@ def _own_task(hf: Mapping) -> str | None:
         return FEATURES.name
     heads = FAMILIES[hf["model_type"]].heads
     kinds = {kind for kind, head in heads.items() if head.architecture in names}
-    meant = [t.name for t in TASKS.values() if t.head in kinds and t.is_meant(hf)]
-    # A regression is told from a classification by its one label: the narrower one comes last.
-    return meant[-1] if meant else None
+    meant = (task.name for task in TASKS.values() if task.head in kinds and task.is_meant(hf))
+    return next(meant, None)
 
 
 def _no_head(hf: Mapping) -> str:

@@ -3,7 +3,6 @@
 Alphas come slowest first, as an engine sorts them; dense (None) before any other.
 """
 
-import contextlib
 import numbers
 from collections.abc import Mapping, Sequence
 
@@ -29,13 +28,9 @@ def alpha_of_speedup(
     Raises:
       ValueError: there is none, and `infeasible` is "raise".
     """
-    if speedup <= 1:
-        return alphas[0]
-    with contextlib.suppress(ValueError):  # out of this profile's reach
-        needed = model.solve_alpha(length, speedup) * (1 + 1e-9)  # which is found by halving
-        for alpha in alphas:
-            if alpha is not None and alpha <= needed:
-                return alpha
+    for alpha in alphas:
+        if expected_speedup(model.plan(alpha, length)) >= speedup:
+            return alpha
     if infeasible == "fastest":
         return alphas[-1]
     most = expected_speedup(model.plan(alphas[-1], length))

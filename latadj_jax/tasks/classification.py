@@ -23,9 +23,15 @@ def _check(config: HfConfig) -> None:
         raise ValueError("a classification needs two labels or more; pass num_labels.")
 
 
+def num_labels_of(hf: Mapping[str, Any]) -> int:
+    """How many labels a parsed config.json has; Hugging Face's default is two."""
+    return len(hf.get("id2label") or range(hf.get("num_labels", 2)))
+
+
 def _is_meant(hf: Mapping[str, Any]) -> bool:
-    kind = hf.get("problem_type") or "single_label_classification"
-    return kind == "single_label_classification"
+    """A head of one label is a regression's, as in Hugging Face."""
+    kind = hf.get("problem_type") or CLASSIFICATION.problem_type
+    return kind == CLASSIFICATION.problem_type and num_labels_of(hf) > 1
 
 
 def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.families.family import SEQUENCE
+from latadj_jax.tasks.classification import CLASSIFICATION, num_labels_of
 from latadj_jax.tasks.task import Answer, Task, labelled_outcome, labelled_weight
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:
-    kind = hf.get("problem_type") or "single_label_classification"
-    one = len(hf.get("id2label") or range(hf.get("num_labels", 2))) == 1
-    return kind == "regression" or (one and kind == "single_label_classification")
+    if hf.get("problem_type") in (None, "", CLASSIFICATION.problem_type):
+        return num_labels_of(hf) == 1
+    return hf["problem_type"] == REGRESSION.problem_type
 
 
 def _loss(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
@@ -46,6 +47,7 @@ REGRESSION = Task(
     metrics=("pearson", "spearman"),
     is_meant=_is_meant,
     problem_type="regression",
+    new_labels=1,
     labels="value",
     loss=_loss,
     distance=_distance,

@@ -71,12 +71,13 @@ class Task:
     check: Callable[[HfConfig], None] = lambda config: None
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
+    new_labels: int | None = None  # of a new head, where nobody says how many
 
     # What it writes: "continuation" of a prompt, "target" after a source, or "" nothing.
     writes: str = ""
 
-    # Of one that gives a row of logits for each text, and learns from labels:
-    labels: str = ""  # "class", "value" or "" where there are none; "text" of a target
+    # Of one that is trained:
+    labels: str = ""  # what it learns from: "class", "value", "text" of a target, or "" the text
     # Functions of logits [..., C], targets [...] and weights [...], summed over all.
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     # The same, of a teacher's logits in place of targets.
@@ -84,6 +85,7 @@ class Task:
     outcome: Callable[[Passes, Mapping[str, Any], Plan], Outcome] | None = None
     # Of a batch and a plan: the sum of the weights that `outcome` gives.
     weight: Callable[[Mapping[str, Any], Plan], jax.Array] | None = None
+    # Of one that gives a row of logits for each text:
     predictions: Callable[[np.ndarray], np.ndarray] | None = None  # of logits [N, C]: [N]
     teaches: Callable[[np.ndarray], np.ndarray] | None = None  # of logits [N, C]: what is learned
     answer: Callable[[Sequence[str], np.ndarray], Answer] | None = None  # of labels, logits [C]

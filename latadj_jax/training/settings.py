@@ -16,7 +16,7 @@ from latadj_jax.checks import DTYPES, need, need_not_negative, need_one_of, need
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.elimination.plan import COUNTS
 from latadj_jax.elimination.profile import FITS
-from latadj_jax.elimination.strategies import STRATEGIES
+from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.settings import METRICS, EvalSettings, LMSettings
 from latadj_jax.tasks.registry import TASKS
@@ -94,7 +94,7 @@ class EliminationSettings:
         """Raises SettingsError for a value that cannot work."""
         need_positive("elimination.alpha", self.alpha)
         need_one_of("elimination.count", self.count, COUNTS)
-        need_one_of("elimination.strategy", self.strategy or "score", STRATEGIES)
+        need_one_of("elimination.strategy", self.strategy or SCORE.name, STRATEGIES)
         need_one_of("elimination.fit", self.fit, (*FITS, "falling"))
         need_not_negative("elimination.calibration_examples", self.calibration_examples)
         whole = all(isinstance(layer, int) and layer >= 1 for layer in self.layers)

@@ -193,3 +193,34 @@ def test_removed_queries_are_never_computed():
 
     assert flops("recent") < flops("score")
     assert flops("novelty") < flops("score")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs either rank or by_layer"),
+        ({"rank": strategies.score, "by_layer": RECALL.by_layer}, "needs either rank or by_layer"),
+        ({"rank": lambda score_BL: score_BL}, "asks for 'score_BL'; a layer offers scores_BL, "),
+        ({"rank": lambda scores_BL, weight=0.5: scores_BL}, "asks for 'weight'; a layer offers"),
+        (
+            {"rank": lambda asked_BL: asked_BL},
+            "asks for 'asked_BL', which causal models alone offer",
+        ),
+    ],
+)
+def test_a_strategy_that_cannot_work_is_refused_when_it_is_made(options, message):
+    with pytest.raises(ValueError, match=f"strategy 'mine' {message}"):
+        Strategy("mine", **options)
+
+
+def test_a_strategy_by_layer_says_itself_whether_it_merges_and_draws_nothing():
+    for inner in (strategies.MERGE, strategies.RANDOM):
+        mine = Strategy("mine", by_layer=lambda n, layers, inner=inner: inner)
+        with pytest.raises(ValueError, match=f"strategy 'mine' takes '{inner.name}' in layer 0"):
+            mine.at(0, 2)
+
+
+def test_a_plan_that_names_no_strategy_merges_and_draws_nothing():
+    plan = make_plan(tiny.PROFILE, 0.8, 8)
+    assert not plan.merges
+    assert not plan.draws

@@ -165,6 +165,7 @@ def test_the_first_token_is_protected_at_every_alpha():
 
 def test_a_masked_language_model_gives_its_encoder_to_a_new_head(tmp_path, caplog):
     """As roberta-base is used: its own head is left behind, a classifier is drawn."""
+    pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     values = {**hf_config("roberta", "features"), "architectures": ["RobertaForMaskedLM"]}
     config = transformers.AutoConfig.for_model(**values)

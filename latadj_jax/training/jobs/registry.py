@@ -1,5 +1,6 @@
 """The kinds of runs that there are: a line for each."""
 
+from latadj_jax.errors import SettingsError
 from latadj_jax.tasks.task import Task
 from latadj_jax.training.jobs import labelled, language_model, seq2seq
 
@@ -10,4 +11,7 @@ KINDS = (labelled, language_model, seq2seq)
 
 def kind_of(task: Task):
     """The module that loads what a task is trained on."""
-    return next(kind for kind in KINDS if task in kind.TASKS)
+    found = [kind for kind in KINDS if task in kind.TASKS]
+    if not found:
+        raise SettingsError(f"a model of task {task.name!r} is not trained or evaluated here.")
+    return found[0]

@@ -11,7 +11,7 @@ import numpy as np
 from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
 from latadj_jax.data.labelled_examples import Examples
-from latadj_jax.errors import SettingsError
+from latadj_jax.errors import ConfigError, SettingsError
 from latadj_jax.evaluation.evaluate import logits_of
 from latadj_jax.families.hf_config import label_names
 from latadj_jax.model.inputs import check_ids
@@ -91,7 +91,13 @@ def load_teacher(settings: Settings) -> Teacher:
             f"{source!r} would be overwritten by the run that it teaches; name another "
             f"config.workdir."
         )
-    model, params = from_pretrained(source)
+    try:
+        model, params = from_pretrained(source)
+    except ConfigError as error:
+        raise SettingsError(
+            f"{source!r} cannot answer in place of labels ({str(error).rstrip('.')}): name a "
+            f"fine-tuned one as config.data.teacher, or config.data.label_column."
+        ) from None
     if model.task != task:
         raise SettingsError(
             f"{source!r} is a model for {model.task}, not for {task}, and cannot answer in place "
