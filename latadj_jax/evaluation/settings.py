@@ -5,10 +5,6 @@ import dataclasses
 from latadj_jax.checks import need, need_not_negative, need_one_of, need_positive
 from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.errors import SettingsError
-from latadj_jax.tasks.registry import TASKS
-
-# Of each task that is trained.
-METRICS = {task.name: task.metrics for task in TASKS.values() if task.metrics}
 
 
 @dataclasses.dataclass(frozen=True)

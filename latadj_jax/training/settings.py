@@ -18,7 +18,7 @@ from latadj_jax.elimination.plan import COUNTS
 from latadj_jax.elimination.profile import FITS
 from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 from latadj_jax.errors import SettingsError
-from latadj_jax.evaluation.settings import METRICS, EvalSettings, LMSettings
+from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.tasks.registry import TASKS
 
 
@@ -51,7 +51,7 @@ class ModelSettings:
 
     def check(self) -> None:
         """Raises SettingsError for a value that cannot work."""
-        need_one_of("model.task", self.task, tuple(METRICS))
+        need_one_of("model.task", self.task, [name for name, task in TASKS.items() if task.metrics])
         need_one_of("model.dtype", self.dtype, DTYPES)
         need(0 <= self.dropout < 1, "model.dropout", self.dropout, "in [0, 1)")
         self.scratch.check()
@@ -209,7 +209,7 @@ class Settings:
             rule = f"a multiple of {heads} heads"
             need(width % heads == 0, "model.scratch.hidden_size", width, rule)
         for metric in self.eval.metrics:
-            need_one_of(f"eval.metrics of a {task}", metric, METRICS[task])
+            need_one_of(f"eval.metrics of a {task}", metric, record.metrics)
 
 
 def default_config():

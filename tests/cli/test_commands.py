@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 import tiny
@@ -202,6 +203,9 @@ def test_every_setting_is_a_flag(folder):
 
 def test_configs_are_found_beside_the_package_and_in_it(tmp_path, monkeypatch):
     """A clone has the folder beside the package, a wheel inside of it."""
+    found = Path(config_file("quickstart"))  # of the package that is tested, wherever it is
+    assert found.read_text() == (ROOT / "configs/quickstart.py").read_text()
+    monkeypatch.setattr(latadj_jax, "__file__", str(ROOT / "latadj_jax/__init__.py"))
     assert config_file("quickstart") == str(ROOT / "configs/quickstart.py")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]

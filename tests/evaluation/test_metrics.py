@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from latadj_jax.evaluation import metrics
-from latadj_jax.evaluation.settings import METRICS
+from latadj_jax.tasks.registry import TASKS
 
 
 def one(name, labels, predictions):
@@ -11,7 +11,7 @@ def one(name, labels, predictions):
 
 def test_every_metric_that_settings_allow_is_there():
     """Others are made of likelihoods or of texts, not of labels and predictions."""
-    allowed = METRICS["classification"] + METRICS["regression"]
+    allowed = TASKS["classification"].metrics + TASKS["regression"].metrics
     assert set(allowed) == set(metrics.METRICS)
 
 
