@@ -9,7 +9,8 @@ class Dropout(nn.Module):
     """Dropout whose masks cost a quarter of the random bits: one byte decides one element.
 
     The rate is rounded to 1/256 and the scale follows the rounded rate, so the expectation is
-    exact. With flax's dropout a training step took 8 to 19 % longer (docs/performance.md). Needs the rng stream "dropout" when `train`.
+    exact. With flax's dropout a training step took 8 to 19 % longer (docs/performance.md). Needs
+    the rng stream "dropout" when `train`.
     """
 
     rate: float
