@@ -307,7 +307,7 @@ def test_both_functions_can_be_traced():
 
 
 def test_a_real_llama_speaks_as_transformers_lets_it_speak(tmp_path):
-    """SmolLM2 from its GGUF file (test_gguf.py compares the weights): logits, 24 greedy tokens."""
+    """SmolLM2 from its GGUF file (test_gguf.py compares the weights): logits, 50 greedy tokens."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     file = pytest.importorskip("tiny_gguf").smollm2()
@@ -319,11 +319,11 @@ def test_a_real_llama_speaks_as_transformers_lets_it_speak(tmp_path):
     ids = load_tokenizer(str(file))(text, return_tensors="np")["input_ids"]
     with torch.no_grad():
         expected = theirs(torch.from_numpy(ids)).logits.numpy()
-        spoken = theirs.generate(torch.from_numpy(ids), max_new_tokens=24, do_sample=False)
+        spoken = theirs.generate(torch.from_numpy(ids), max_new_tokens=50, do_sample=False)
     logits = latadj_jax.apply(model, params, {"input_ids": ids}).logits
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-3)
     tokens = latadj_jax.generate(
-        model, params, {"input_ids": ids}, None, 24, stop_tokens=(), buckets=ids.shape[1:]
+        model, params, {"input_ids": ids}, None, 50, stop_tokens=(), buckets=ids.shape[1:]
     )
     np.testing.assert_array_equal(tokens, spoken[:, ids.shape[1] :].numpy())
 
