@@ -141,11 +141,8 @@ def make_plan(
     """
     check_profile(profile)
     check_alpha(alpha)
-    for name, value, least in (
-        ("length", length, 1),
-        ("protected", protected, 0),
-    ):
-        check_integer(name, value, least)
+    check_integer("length", length, 1)
+    check_integer("protected", protected, 0)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
     if strategy:

@@ -22,6 +22,9 @@ def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
       lengths: tokens of a text, or of many, or how many texts there are of each length: the sums
         are then over all texts, whose counts follow their own lengths, padding left out. By default
         one text that fills the plan.
+
+    Raises:
+      ValueError: a length is not an integer of at least 1, or a text is longer than the plan.
     """
     n_0, times = _histogram(plan.length if lengths is None else lengths)
     if n_0[-1] > plan.length:

@@ -77,7 +77,8 @@ class Task:
     writes: str = ""
 
     # Of one that is trained:
-    labels: str = ""  # what it learns from: "class", "value", "text" of a target, or "" the text
+    # What it learns from: a "class", a "value", a target "text", or "": the text itself.
+    labels: str = ""
     # Functions of logits [..., C], targets [...] and weights [...], summed over all.
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     # The same, of a teacher's logits in place of targets.
@@ -114,6 +115,7 @@ def labelled_outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Ou
 
 
 def labelled_weight(batch: Mapping[str, Any], plan: Plan) -> jax.Array:
+    """Of `labelled_outcome`: the number of texts, without those that only fill the batch."""
     return jnp.sum(batch["weights"])
 
 

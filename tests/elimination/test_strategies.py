@@ -1,10 +1,13 @@
 """What word-vectors are ranked by, against loops over lists."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from paths import ROOT
 
 import latadj_jax
 from latadj_jax import make_plan
@@ -73,6 +76,18 @@ def test_a_name_stands_for_one_strategy(pluggable):
     assert strategies.register(SCORE) is SCORE
     with pytest.raises(ValueError, match="there is a strategy 'score' already"):
         strategies.register(Strategy("score", lambda positions_BL: positions_BL))
+
+
+def test_the_strategy_of_the_docs_plugs_in_and_removes_separators_last(pluggable):
+    """The code of docs/extending.md, run as it stands there."""
+    page = (ROOT / "docs" / "extending.md").read_text()
+    (block,) = [b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import" in b]
+    names = {}
+    exec(compile(block, "docs/extending.md", "exec"), names)
+    assert names["plan"].strategy == "separators last"
+    rank = find("separators last").rank
+    ranking = rank(jnp.array([[5, 102, 9, 7]]), jnp.array([[0.9, 0.0, 0.4, 0.5]]))
+    assert best(ranking, 2) == [[0, 1]]
 
 
 def test_recent_keeps_the_first_four_and_then_the_last_ones():

@@ -52,6 +52,29 @@ def config(folder: Path, num_layers: int = 3, **changes) -> dict:
         "mesh": {"data": 1},
         "eval": {"alphas": (0.9, 0.7), "batch_size": 16, "timing_repeats": 1},
     }
+    return changed(values, changes)
+
+
+def seq2seq_config(folder: Path, **changes) -> dict:
+    """Settings of a T5 from scratch that writes the word of a text that is "good" or "bad"."""
+    scratch = {"vocab_size": 330, "hidden_size": 32, "num_layers": 2, "num_decoder_layers": 1,
+               "num_heads": 2}  # fmt: skip
+    values = {
+        "workdir": str(folder / "runs" / "tiny"),
+        "model": {"source": "", "task": "seq2seq", "dropout": 0.0, "scratch": scratch},
+        "data": {"path": csv(folder), "max_length": 64, "max_target_length": 8,
+                 "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
+        "elimination": {"alpha": 0.8, "calibration_examples": 0},
+        "train": {"batch_size": 16, "max_steps": 60, "learning_rate": 1e-2, "log_every": 5},
+        "mesh": {"data": 1},
+        "eval": {"metrics": ("exact_match", "bleu"), "alphas": (0.8,), "batch_size": 16,
+                 "timing_repeats": 1},
+    }  # fmt: skip
+    return changed(values, changes)
+
+
+def changed(values: dict, changes: dict) -> dict:
+    """Settings with those of `changes`, which are per section."""
     for section, change in changes.items():
         values[section] = {**values[section], **change} if isinstance(change, dict) else change
     return values

@@ -134,18 +134,12 @@ def lm_config(folder: Path) -> dict:
 
 
 def seq2seq_config(folder: Path) -> dict:
-    scratch = {"vocab_size": 330, "hidden_size": 32, "num_layers": 2, "num_decoder_layers": 1,
-               "num_heads": 2}  # fmt: skip
-    return {
-        "workdir": str(folder / "runs" / "tiny"),
-        "model": {"source": "", "task": "seq2seq", "dropout": 0.0, "scratch": scratch},
-        "data": {"path": tiny_run.csv(folder), "max_length": 64, "max_target_length": 8,
-                 "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
-        "elimination": {"alpha": 0.8, "calibration_examples": 8},
-        "train": {"batch_size": 16, "max_steps": 4, "learning_rate": 1e-2, "log_every": 2},
-        "eval": {"metrics": ("exact_match", "bleu"), "alphas": (0.8,), "batch_size": 8,
-                 "timing_repeats": 1},
-    }  # fmt: skip
+    return tiny_run.seq2seq_config(
+        folder,
+        elimination={"calibration_examples": 8},
+        train={"max_steps": 4, "log_every": 2},
+        eval={"batch_size": 8},
+    )
 
 
 def classification_config(folder: Path) -> dict:

@@ -27,23 +27,7 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def settings(folder: Path, **changes):
-    """The word "good" or "bad" in a text is what is to be written."""
-    scratch = {"vocab_size": 330, "hidden_size": 32, "num_layers": 2, "num_decoder_layers": 1,
-               "num_heads": 2}  # fmt: skip
-    values = {
-        "workdir": str(folder / "run"),
-        "mesh": {"data": 1},
-        "model": {"source": "", "task": "seq2seq", "dropout": 0.0, "scratch": scratch},
-        "data": {"path": tiny_run.csv(folder), "max_length": 64, "max_target_length": 8,
-                 "buckets": (64,), "eval_fraction": 0.2, "truncate": True},
-        "elimination": {"alpha": 0.8, "calibration_examples": 0},
-        "train": {"batch_size": 16, "max_steps": 60, "learning_rate": 1e-2, "log_every": 5},
-        "eval": {"metrics": ("exact_match", "bleu"), "alphas": (0.8,), "batch_size": 16,
-                 "timing_repeats": 1},
-    }  # fmt: skip
-    for section, change in changes.items():
-        values[section] = {**values[section], **change}
-    return from_config(values)
+    return from_config(tiny_run.seq2seq_config(folder, **changes))
 
 
 @pytest.fixture(scope="module")
