@@ -63,6 +63,7 @@ def evaluate(
     Args:
       parts: evaluation data by name; times are taken on the first.
       buckets: padded lengths.
+      count: as of `make_plan`.
       score: function of (part's name, part, plan of each bucket, label of a progress bar) that
         gives the metrics; by default those of `predict`. Times are those of `model.encoder`.
       unit: what the report says they are.
