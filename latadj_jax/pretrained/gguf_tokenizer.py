@@ -1,60 +1,54 @@
 """A Llama model's tokenizer from one GGUF file, without torch."""
 
+import logging
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from latadj_jax.errors import GGUFError
-from latadj_jax.pretrained.gguf import Header, read_header
+from latadj_jax.pretrained.gguf_file import Header, read_header
+from latadj_jax.pretrained.gguf_pretokenizers import Rule, find_rule, pre_tokenizer
+from latadj_jax.pretrained.gguf_token_ids import TOKENS, end_ids, token_id
 from latadj_jax.pretrained.sources import reason
 
-PRE_TOKENIZERS = ("gpt-2", "smollm", "llama-bpe", "llama3", "llama-v3")
-LLAMA3 = PRE_TOKENIZERS[2:]
-LLAMA3_SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-SPECIAL_TOKENS = {
-    "bos": "tokenizer.ggml.bos_token_id",
-    "eos": "tokenizer.ggml.eos_token_id",
-    "unk": "tokenizer.ggml.unknown_token_id",
-    "pad": "tokenizer.ggml.padding_token_id",
-}
+log = logging.getLogger(__name__)
+
+SPECIAL_TOKENS = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4  # in tokenizer.ggml.token_type
 
 
 def read_tokenizer(file: str | Path):
     """The file's tokenizer, a transformers.PreTrainedTokenizerFast, with its chat template.
 
-    Read are byte-level vocabularies (tokenizer.ggml.model "gpt2") with the pre-tokenizers of GPT-2,
-    SmolLM and Llama 3, and SentencePiece's BPE ("llama"), as Llama 2's published tokenizer.json
-    does it.
+    Read are byte-level vocabularies (tokenizer.ggml.model "gpt2") with the pre-tokenizers of
+    `gguf_pretokenizers`, and SentencePiece's BPE ("llama"), as Llama 2's published tokenizer.json
+    does it. A token that ends a generation is taken whole, whatever its type.
 
     Raises:
-      GGUFError: as `gguf.read_header`; another kind of tokenizer, or a vocabulary that is broken.
+      GGUFError: as `gguf_file.read_header`; another kind of tokenizer, or a vocabulary that is
+        broken.
     """
     from tokenizers import AddedToken  # slow to import, as transformers is
     from transformers import PreTrainedTokenizerFast
 
     header = read_header(file)
-    data, tokens = header.metadata, header.need("tokenizer.ggml.tokens")
-    kinds = data.get("tokenizer.ggml.token_type", [NORMAL] * len(tokens))
-    model, pre = header.need("tokenizer.ggml.model"), data.get("tokenizer.ggml.pre")
+    data, model = header.metadata, header.need("tokenizer.ggml.model")
     if model not in ("gpt2", "llama"):
         raise GGUFError(f"{file}: tokenizer {model!r} is not implemented; 'gpt2' and 'llama' are.")
     try:
+        tokens = _tokens(header)
+        kinds = _kinds(header, tokens)
         if model == "gpt2":
-            backend = _byte_level(header, tokens)
+            rule = find_rule(header)
+            backend, adds_bos = _byte_level(header, tokens, rule), rule.add_bos
         else:
-            backend = _sentencepiece(header, tokens, kinds)
+            backend, adds_bos = _sentencepiece(header, tokens, kinds), True
         added = [
             AddedToken(token, normalized=False, special=kind == CONTROL)
             for token, kind in zip(tokens, kinds, strict=True)
             if kind in (CONTROL, USER_DEFINED)
         ]
-        named = {
-            f"{name}_token": tokens[data[key]]
-            for name, key in SPECIAL_TOKENS.items()
-            if key in data
-        }
+        ids = {name: token_id(header, key) for name, key in SPECIAL_TOKENS.items()}
     except GGUFError:
         raise
     except Exception as error:  # tokenizers raises bare Exception
@@ -62,36 +56,74 @@ def read_tokenizer(file: str | Path):
     backend.add_tokens(added)
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        add_bos_token=data.get("tokenizer.ggml.add_bos_token", model == "llama" or pre in LLAMA3),
-        add_eos_token=data.get("tokenizer.ggml.add_eos_token", False),
+        add_bos_token=_is_added(header, "bos", adds_bos, ids["bos"]),
+        add_eos_token=_is_added(header, "eos", False, ids["eos"]),
         chat_template=data.get("tokenizer.chat_template"),
         model_max_length=header.size("llama.context_length"),
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
-        **named,
+        **{f"{name}_token": tokens[n] for name, n in ids.items() if n is not None},
     )
 
 
-def _byte_level(header: Header, tokens: list[str]):
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+def _tokens(header: Header) -> list[str]:
+    """The vocabulary; an empty token gets a name, as in llama.cpp."""
+    tokens = [token or f"[EMPTY_{n}]" for n, token in enumerate(header.need(TOKENS))]
+    if len(set(tokens)) < len(tokens):
+        token = Counter(tokens).most_common(1)[0][0]
+        raise GGUFError(f"{header.file}: {TOKENS} holds {token!r} more than once.")
+    return tokens
 
-    pre = header.need("tokenizer.ggml.pre")
-    if pre not in PRE_TOKENIZERS:
+
+def _kinds(header: Header, tokens: list[str]) -> list[int]:
+    """The type of each token; what ends a generation is of type CONTROL."""
+    kinds = _for_each(header, "tokenizer.ggml.token_type", tokens)
+    kinds = [NORMAL] * len(tokens) if kinds is None else kinds
+    ends = [n for n in end_ids(header) if kinds[n] != CONTROL]
+    if ends:
+        log.warning(
+            "%s: these tokens end a generation and are taken as control tokens, which they are "
+            "not by tokenizer.ggml.token_type: %s", header.file, [tokens[n] for n in ends],
+        )  # fmt: skip
+    for n in ends:
+        kinds[n] = CONTROL
+    return kinds
+
+
+def _for_each(header: Header, key: str, tokens: list[str]) -> list[Any] | None:
+    """A value for each token; None where the key is absent."""
+    if key not in header.metadata:
+        return None
+    values = header.metadata[key]
+    if len(values) < len(tokens):
         raise GGUFError(
-            f"{header.file}: pre-tokenizer {pre!r} is not implemented; implemented are "
-            f"{', '.join(PRE_TOKENIZERS)}."
+            f"{header.file}: {key} has {len(values)} values for {len(tokens)} tokens; convert it "
+            "again."
         )
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre not in LLAMA3)
-    if pre == "smollm":
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        split = pre_tokenizers.Sequence([digits, split])
-    if pre in LLAMA3:
-        words = pre_tokenizers.Split(Regex(LLAMA3_SPLIT), "isolated")
-        split = pre_tokenizers.Sequence([words, split])
+    return values[: len(tokens)]
+
+
+def _is_added(header: Header, name: str, default: bool, token: int | None) -> bool:
+    """Whether a text begins or ends with that token."""
+    key = f"tokenizer.ggml.add_{name}_token"
+    add = bool(header.metadata.get(key, default))
+    if add and token is None:
+        log.warning(
+            "%s: %s is true, but there is no tokenizer.ggml.%s_token_id; nothing is added.",
+            header.file, key, name,
+        )  # fmt: skip
+    return add and token is not None
+
+
+def _byte_level(header: Header, tokens: list[str], rule: Rule):
+    from tokenizers import Tokenizer, decoders, models, normalizers
+
     merges = [tuple(pair.split(" ", 1)) for pair in header.need("tokenizer.ggml.merges")]
     vocab = {token: i for i, token in enumerate(tokens)}
-    backend = Tokenizer(models.BPE(vocab, merges, ignore_merges=pre in LLAMA3))
-    backend.pre_tokenizer = split
+    backend = Tokenizer(models.BPE(vocab, merges, ignore_merges=rule.ignore_merges))
+    if rule.nfc:
+        backend.normalizer = normalizers.NFC()
+    backend.pre_tokenizer = pre_tokenizer(rule)
     backend.decoder = decoders.ByteLevel()
     return backend
 
@@ -101,7 +133,8 @@ def _sentencepiece(header: Header, tokens: list[str], kinds: list[int]):
     from tokenizers import Tokenizer, decoders, models, normalizers
 
     ids = {token: i for i, token in enumerate(tokens)}
-    scores = header.need("tokenizer.ggml.scores")
+    header.need("tokenizer.ggml.scores")
+    scores = _for_each(header, "tokenizer.ggml.scores", tokens)
     merges = [
         (-scores[i], ids[token[:cut]], ids[token[cut:]])
         for i, token in enumerate(tokens)
@@ -110,7 +143,7 @@ def _sentencepiece(header: Header, tokens: list[str], kinds: list[int]):
         if token[:cut] in ids and token[cut:] in ids
     ]
     merges = [(tokens[left], tokens[right]) for _, left, right in sorted(merges)]
-    unknown = tokens[header.metadata.get("tokenizer.ggml.unknown_token_id", 0)]
+    unknown = tokens[token_id(header, "unknown") or 0]
     backend = Tokenizer(
         models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
     )

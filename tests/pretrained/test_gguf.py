@@ -1,8 +1,7 @@
 """GGUF files: tiny ones written here, and the real SmolLM2 beside transformers' own reading."""
 
-import os
+import re
 import struct
-import sys
 
 import numpy as np
 import pytest
@@ -13,15 +12,15 @@ from tiny_gguf import (
     HIDDEN,
     KV_HEADS,
     VOCAB,
-    byte_level,
     smollm2,
     tiny_tensors,
     write,
 )
 
+import latadj_jax
 from latadj_jax.errors import GGUFError
 from latadj_jax.pretrained import gguf as latadj_gguf
-from latadj_jax.pretrained.gguf import read_config, read_header, read_tensors
+from latadj_jax.pretrained.gguf import read_config, read_tensors
 
 
 def test_config_holds_what_config_json_would(tmp_path):
@@ -65,70 +64,30 @@ def test_config_follows_the_metadata(tmp_path):
     assert (config["bos_token_id"], config["eos_token_id"], config["pad_token_id"]) == (None, 2, 0)
 
 
-@pytest.mark.parametrize(
-    ("scaling", "expected"),
-    [
-        ({"type": "none"}, {"rope_type": "default"}),
-        ({"type": "none", "factor": 4.0}, {"rope_type": "default"}),
-        ({"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
-        ({"factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),  # llama.cpp's default type
-        (
-            {"type": "yarn", "factor": 2.5, "original_context_length": 32},
-            {"rope_type": "yarn", "factor": 2.5, "original_max_position_embeddings": 32},
-        ),
-    ],
-)
-def test_rotary_scaling_is_passed_on_by_name(tmp_path, scaling, expected):
-    metadata = {f"llama.rope.scaling.{key}": value for key, value in scaling.items()}
-    file = write(tmp_path / "m", {"llama.rope.freq_base": 5e5, **metadata})
-    assert read_config(file)["rope_parameters"] == {"rope_theta": 5e5, **expected}
-
-
-def test_the_older_key_of_a_linear_rope_scaling_is_read_too(tmp_path):
-    file = write(tmp_path / "m", {"llama.rope.scale_linear": 4.0})
-    expected = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}
-    assert read_config(file)["rope_parameters"] == expected
-
-
-def llama3_divisors(factor, head_dim=64, theta=5e5):
-    """What llama.cpp writes for Llama 3.1: one divisor per frequency, from its wavelength."""
-    divisors = []
-    for i in range(head_dim // 2):
-        wavelength = 2 * np.pi * theta ** (2 * i / head_dim)
-        if wavelength < 8192 / 4:
-            divisors.append(1.0)
-        elif wavelength > 8192 / 1:
-            divisors.append(factor)
-        else:
-            smooth = (8192 / wavelength - 1) / (4 - 1)
-            divisors.append(1 / ((1 - smooth) / factor + smooth))
-    return np.array(divisors, np.float32)
-
-
-def test_llama3_factors_are_recognised_and_others_refused(tmp_path):
-    metadata = {"llama.rope.freq_base": 5e5, "llama.rope.dimension_count": 64}
-    divisors = llama3_divisors(32.0)
-    assert len(set(divisors)) > 3  # some frequencies lie between the two bounds
-    file = write(tmp_path / "a", metadata, {"rope_freqs": divisors})
-    assert read_config(file)["rope_parameters"] == {
-        "rope_type": "llama3",
-        "rope_theta": 5e5,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-    assert read_tensors(file) == {}  # it is no weight
-    file = write(tmp_path / "b", metadata, {"rope_freqs": np.roll(divisors, 1)})
-    with pytest.raises(GGUFError, match=r"rope_freqs\.weight are not Llama 3\.1's"):
-        read_config(file)
-
-
 def test_rows_of_queries_and_keys_go_back_to_halves():
     """Two heads of four rows: pairs (0, 1), (2, 3) come apart, within each head."""
     rows_OI = np.arange(8)[:, None] * np.ones((1, 3), int)
     halves_OI = latadj_gguf._halves(rows_OI, heads=2)
     assert halves_OI.tolist() == [[i] * 3 for i in (0, 2, 1, 3, 4, 6, 5, 7)]
+
+
+def test_the_embedding_says_how_large_the_vocabulary_is(tmp_path, caplog):
+    """A token was added and the key forgotten; or the rows were padded."""
+    for said, tokens in ((VOCAB - 1, VOCAB), (None, VOCAB - 9)):
+        metadata = {"llama.vocab_size": said, "tokenizer.ggml.tokens": [*map(str, range(tokens))]}
+        file = write(tmp_path / f"m{tokens}", metadata, tiny_tensors())
+        assert read_config(file)["vocab_size"] == VOCAB
+        assert f"300, the rows of token_embd.weight, not {said or tokens}" in caplog.text
+        caplog.clear()
+    file = write(tmp_path / "m", {}, tiny_tensors())
+    assert read_config(file)["vocab_size"] == VOCAB
+    assert not caplog.records
+
+
+def test_a_vocabulary_without_embeddings_is_refused(tmp_path):
+    tokens = {"tokenizer.ggml.tokens": [*map(str, range(VOCAB + 1))]}
+    with pytest.raises(GGUFError, match=r"m: token_embd\.weight has 300 rows for the 301 tokens"):
+        read_config(write(tmp_path / "m", tokens, tiny_tensors()))
 
 
 def llama_cpp_order(weight_OI, heads):
@@ -173,12 +132,90 @@ def test_tensors_come_back_by_torch_name(tmp_path, kind, error):
         np.testing.assert_allclose(read[name], tensors[ours], atol=error, err_msg=name)
 
 
-@pytest.mark.parametrize(("ends", "expected"), [((2, 1), [2, 1]), ((2, 2), 2), ((None, 1), 1)])
-def test_a_turn_of_a_chat_ends_a_text_too(tmp_path, ends, expected):
-    names = ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
-    metadata = {name: n for name, n in zip(names, ends, strict=True) if n is not None}
-    config = read_config(write(tmp_path / "m", metadata))
-    assert config["eos_token_id"] == expected
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
+    "input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}  # fmt: skip
+
+
+def as_gguf(state):
+    """A Llama's state_dict as llama.cpp's converter stores it: its names, its order of rows."""
+    stored = {}
+    for name, tensor in state.items():
+        module, leaf = name.rsplit(".", 1)
+        layer = re.match(r"model\.layers\.(\d+)\.", module)
+        theirs = GGUF_NAMES[module[layer.end() :] if layer else module]
+        heads = {"attn_q": HEADS, "attn_k": KV_HEADS}.get(theirs)
+        array = tensor.numpy()
+        array = llama_cpp_order(array, heads) if heads else array
+        theirs = f"blk.{layer[1]}.{theirs}" if layer else theirs
+        stored[theirs if leaf == "weight" else f"{theirs}.bias"] = array
+    return stored
+
+
+ALL_BIASES = r"self_attn\.._proj\.bias|mlp\..*\.bias"
+
+
+@pytest.mark.parametrize(
+    ("biased", "attention", "mlp"),
+    [
+        (ALL_BIASES, True, True),  # Granite Code
+        (r"self_attn\.[qkv]_proj\.bias", True, False),  # o_proj then has one of zeros
+        (r"layers\.0\.self_attn.*bias", True, False),  # the other layer, too
+        (r"layers\.1\.mlp\.down_proj\.bias", False, True),
+        ("nothing", False, False),
+    ],
+)
+def test_biases_are_those_that_transformers_has(tmp_path, biased, attention, mlp):
+    torch = pytest.importorskip("torch")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    metadata = {"llama.block_count": 2, "llama.context_length": 64}
+    config = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=FF, num_hidden_layers=2,
+        num_attention_heads=HEADS, num_key_value_heads=KV_HEADS, max_position_embeddings=64,
+        rms_norm_eps=1e-5, attention_bias=attention, mlp_bias=mlp, initializer_range=0.3,
+    )  # fmt: skip
+    theirs = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            if name.endswith(".bias"):
+                parameter.normal_() if re.search(biased, name) else parameter.zero_()
+    state = theirs.state_dict()
+    stored = {n: t for n, t in state.items() if n.endswith("weight") or re.search(biased, n)}
+    file = write(tmp_path / "m.gguf", metadata, as_gguf(stored))
+    read = read_config(file)
+    assert (read["attention_bias"], read["mlp_bias"]) == (attention, mlp)
+    tensors = read_tensors(file)
+    assert set(tensors) == set(state)
+    for name, tensor in state.items():
+        assert tensors[name].dtype == np.float32
+        np.testing.assert_array_equal(tensors[name], tensor.numpy(), err_msg=name)
+    if biased == ALL_BIASES:
+        ids = np.arange(12, dtype=np.int32)[None] * 7
+        with torch.no_grad():
+            expected = theirs(torch.from_numpy(ids).long()).logits.numpy()
+        logits = latadj_jax.apply(*latadj_jax.from_pretrained(file), {"input_ids": ids}).logits
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["blk.0.attn_norm.bias", "token_embd.bias", "output.bias"])
+def test_biases_that_no_llama_has_are_refused(tmp_path, name):
+    tensors = {**tiny_tensors(), name: np.ones(HIDDEN, "f")}
+    file = write(tmp_path / "m", {}, tensors)
+    assert not read_config(file)["attention_bias"]
+    with pytest.raises(GGUFError, match=f"none of a plain Llama model's: {name}"):
+        read_tensors(file)
+
+
+def test_biases_that_do_not_fit_the_heads_are_named(tmp_path):
+    tensors = {**tiny_tensors(), "blk.0.attn_q.bias": np.ones(30, "f")}
+    with pytest.raises(GGUFError, match=r"q_proj\.bias \(30,\) cannot be cut into 4 heads"):
+        read_tensors(write(tmp_path / "m", {}, tensors))
 
 
 def test_real_smollm2_config():
@@ -187,7 +224,7 @@ def test_real_smollm2_config():
                 "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
                 "intermediate_size": 1536, "max_position_embeddings": 8192, "rms_norm_eps": 1e-5,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 100000.0},
-                "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": 2,
+                "tie_word_embeddings": True, "bos_token_id": 1, "eos_token_id": [2, 0, 4],
                 "pad_token_id": 2}  # fmt: skip
     assert {key: config[key] for key in expected} == expected
 
@@ -210,6 +247,8 @@ def test_files_are_read_as_transformers_reads_them(tmp_path, real):
         np.testing.assert_array_equal(tensors[name], tensor.numpy(), err_msg=name)
         assert tensors[name].shape == tuple(model.state_dict()[name].shape)
     config["rope_theta"] = config["rope_parameters"]["rope_theta"]
+    if real:  # transformers takes the first alone
+        assert theirs["config"].pop("eos_token_id") == config["eos_token_id"][0]
     for key, value in theirs["config"].items():
         if key in config:
             assert config[key] == (pytest.approx(value) if isinstance(value, float) else value)
@@ -234,54 +273,6 @@ def test_configs_that_cannot_be_read(tmp_path, metadata, message):
         read_config(write(tmp_path / "m", metadata))
 
 
-def test_another_architecture_is_named(tmp_path):
-    file = write(tmp_path / "m", {}, architecture="qwen2")
-    with pytest.raises(GGUFError, match="m holds architecture 'qwen2'; only 'llama' is read"):
-        read_tensors(file)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (None, "m cannot be read .FileNotFoundError"),
-        (b"", "m is no GGUF file, .*empty file"),
-        (b"{}" * 20, "m is no GGUF file, .*magic invalid"),
-        (b"GGUF\x09\x00\x00\x00" + bytes(16), "of a newer kind .*version 9"),
-        (b"GGUF\x03\x00\x00\x00" + b"\xff" * 16, "m is no GGUF file, or it is truncated"),
-        (b"GGUF\x00\x00\x00\x03" + bytes(16), "m is big-endian; only little-endian"),
-    ],
-)
-def test_files_that_are_no_gguf(tmp_path, content, message):
-    if content is not None:
-        (tmp_path / "m").write_bytes(content)
-    with pytest.raises(GGUFError, match=message):
-        read_config(tmp_path / "m")
-
-
-def test_truncated_or_damaged_is_one_sentence(tmp_path):
-    whole = write(tmp_path / "whole", byte_level(), tiny_tensors(), "Q8_0").read_bytes()
-    lengths = (*range(5, 5000, 97), len(whole) // 2, len(whole) - 40)
-    contents = [whole[:length] for length in lengths]
-    key = b"tokenizer.ggml.token_type"
-    length = whole.index(key) + len(key) + 8  # after the types of value and item, 4 bytes each
-    contents.append(whole[:length] + b"\xff" * 7 + whole[length + 7 :])  # 2**56 numbers and more
-    for content in contents:
-        (tmp_path / "m").write_bytes(content)
-        with pytest.raises(GGUFError, match=r"m is no GGUF file, or it is truncated") as caught:
-            read_config(tmp_path / "m")
-        assert "\n" not in str(caught.value)
-
-
-def test_a_file_is_parsed_once_until_it_changes(tmp_path):
-    file = write(tmp_path / "m", {})
-    os.utime(file, (0, 0))
-    header = read_header(file)
-    assert read_header(str(file)) is header
-    write(file, {"llama.block_count": 2})  # as many bytes as before
-    os.utime(file, (1, 1))
-    assert read_config(file)["num_hidden_layers"] == 2
-
-
 def test_queries_that_do_not_fit_the_heads_are_named(tmp_path):
     file = write(tmp_path / "m", {"llama.attention.head_count": 5}, tiny_tensors())
     with pytest.raises(GGUFError, match=r"q_proj\.weight \(32, 32\) cannot be cut into 5 heads"):
@@ -301,10 +292,3 @@ def test_tensors_that_cannot_be_dequantized_are_named(tmp_path):
     file.write_bytes(file.read_bytes().replace(f32, i32))
     with pytest.raises(GGUFError, match=r"output_norm\.weight cannot be read .NotImplementedError"):
         read_tensors(file)
-
-
-def test_without_the_gguf_package_it_is_asked_for(tmp_path, monkeypatch):
-    file = write(tmp_path / "m", {})
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(GGUFError, match=r"package gguf, .* pip install 'latadj_jax\[gguf\]'"):
-        read_config(file)

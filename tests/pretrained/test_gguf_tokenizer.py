@@ -8,7 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 from paths import ROOT
-from tiny_gguf import SHAPES, byte_level, smollm2, tiny_tensors, write
+from tiny_gguf import SHAPES, TEXTS, byte_level, sentencepiece, smollm2, tiny_tensors, write
 
 from latadj_jax.errors import GGUFError
 from latadj_jax.pretrained.gguf import read_config
@@ -79,20 +79,6 @@ def test_special_tokens_are_added_as_the_file_says_also_after_saving(tmp_path, c
         assert reader.model_max_length == 64
 
 
-def sentencepiece(**changes):
-    pieces = ["▁", "a", "b", "c", "ab", "▁a", "bc", "abc", "▁▁", "é", "▁ab", "aa", "aab"]
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256)), *pieces]
-    return {
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
-        # Not in the order of the tokens: the later piece may be the better one.
-        "tokenizer.ggml.scores": [0.0] * 259 + [-float(i * 7 % 13) for i in range(len(pieces))],
-        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * len(pieces),
-        "tokenizer.ggml.bos_token_id": 1,
-        **{f"tokenizer.ggml.{key}": value for key, value in changes.items()},
-    }
-
-
 def merge_best_pair_first(metadata, text):
     """SentencePiece: join the two neighbours whose token scores best, leftmost first."""
     tokens = metadata["tokenizer.ggml.tokens"]
@@ -126,6 +112,17 @@ def test_sentencepiece_pieces_are_those_of_a_plain_loop(tmp_path):
     assert tokenizer("")["input_ids"] == [1]
 
 
+def test_sentencepiece_needs_no_types(tmp_path):
+    """Without them all tokens are normal ones, but for those that end a generation."""
+    texts = ["abc aab", "é z\n", " a</s>b"]
+    typed, plain = (
+        read_tokenizer(write(tmp_path / f"m{n}", sentencepiece(**changes)))
+        for n, changes in enumerate(({}, {"token_type": None}))
+    )
+    assert plain(texts)["input_ids"] == typed(texts)["input_ids"]
+    assert 2 in plain(texts[-1])["input_ids"]
+
+
 def test_sentencepiece_without_the_space_in_front(tmp_path):
     metadata = sentencepiece(add_space_prefix=False, add_bos_token=False)
     tokenizer = read_tokenizer(write(tmp_path / "m", metadata))
@@ -138,22 +135,56 @@ def test_sentencepiece_without_the_space_in_front(tmp_path):
     ("metadata", "message"),
     [
         ({"tokenizer.ggml.model": "bert"}, "tokenizer 'bert' is not implemented; 'gpt2' and 'll"),
-        (
-            {"tokenizer.ggml.pre": "qwen2"},
-            "pre-tokenizer 'qwen2' is not implemented; implemented are gpt-2, ",
-        ),
-        ({"tokenizer.ggml.pre": None}, r"lacks the metadata key tokenizer\.ggml\.pre"),
+        ({"tokenizer.ggml.pre": "bloom"}, "pre-tokenizer 'bloom' is not implemented; implemented"),
         ({"tokenizer.ggml.model": None}, r"lacks the metadata key tokenizer\.ggml\.model"),
         ({"tokenizer.ggml.tokens": None}, r"lacks the metadata key tokenizer\.ggml\.tokens"),
         ({"tokenizer.ggml.merges": ["q Q"]}, r"the tokenizer is broken \(.*`?qQ"),
-        ({"tokenizer.ggml.bos_token_id": 999}, r"the tokenizer is broken \(IndexError"),
-        ({"tokenizer.ggml.token_type": [1, 1]}, r"the tokenizer is broken \(ValueError"),
+        ({"tokenizer.ggml.pre": ["gpt-2"]}, r"the tokenizer is broken \(TypeError"),
+        (
+            {"tokenizer.ggml.token_type": [1, 1]},
+            r"m: tokenizer\.ggml\.token_type has 2 values for 109 tokens; convert it again\.$",
+        ),
+        (
+            {"tokenizer.ggml.tokens": ["a", "b", "a"]},
+            r"m: tokenizer\.ggml\.tokens holds 'a' more than once",
+        ),
     ],
 )
 def test_tokenizers_that_cannot_be_read(tmp_path, metadata, message):
     with pytest.raises(GGUFError, match=message) as caught:
         read_tokenizer(write(tmp_path / "m", {**byte_level(), **metadata}))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scores": None}, r"m lacks the metadata key tokenizer\.ggml\.scores"),
+        ({"scores": [0.0]}, r"m: tokenizer\.ggml\.scores has 1 values for 272 tokens"),
+        ({"token_type": [1]}, r"m: tokenizer\.ggml\.token_type has 1 values for 272 tokens"),
+    ],
+)
+def test_sentencepiece_that_cannot_be_read(tmp_path, changes, message):
+    with pytest.raises(GGUFError, match=message):
+        read_tokenizer(write(tmp_path / "m", sentencepiece(**changes)))
+
+
+def test_empty_tokens_have_names_and_types_may_be_too_many(tmp_path):
+    """Both as in llama.cpp."""
+    metadata = byte_level()
+    tokens = [*metadata["tokenizer.ggml.tokens"], "", ""]
+    metadata["tokenizer.ggml.tokens"] = tokens
+    metadata["tokenizer.ggml.token_type"] += [1] * 9
+    tokenizer = read_tokenizer(write(tmp_path / "m", metadata))
+    assert len(tokenizer) == len(tokens)
+    last = len(tokens) - 1
+    assert tokenizer.convert_ids_to_tokens([last - 1, last]) == [
+        f"[EMPTY_{last - 1}]",
+        f"[EMPTY_{last}]",
+    ]
+    assert tokenizer("ab c")["input_ids"] == read_tokenizer(
+        write(tmp_path / "whole", byte_level())
+    )("ab c")["input_ids"]  # fmt: skip
 
 
 def test_nothing_here_needs_torch(tmp_path):
@@ -170,32 +201,6 @@ def test_nothing_here_needs_torch(tmp_path):
     found = subprocess.run(args, check=True, cwd=root, capture_output=True, text=True).stdout
     tokens = len(byte_level()["tokenizer.ggml.tokens"])
     assert json.loads(found) == [len(read_config(file)), len(SHAPES), tokens]
-
-
-TEXTS = [
-    "The quick brown fox jumps over the lazy dog.",
-    "I'll say it's Tom's, they've said; WE'LL SEE, don't 'quote' me.",
-    "Zürich, façade, naïve, Ångström, Dvořák, İstanbul",
-    "Привет, мир! Съешь же ещё этих мягких французских булок.", "Καλημέρα κόσμε", "مرحبا بالعالم",
-    "שלום עולם", "你好，世界。今天天气很好。", "東京都に行きました。カタカナ",
-    "안녕하세요 세계", "नमस्ते दुनिया", "สวัสดีชาวโลก",
-    "🙂🙃👩‍👩‍👧‍👦🇨🇭 emoji", "e\u0301 against é, \u200bzero\u200dwidth\ufeff", "∀x∈ℝ: ⌈x⌉ = −⌊−x⌋",
-    "“Curly” ‘quotes’ – dashes — and … dots", "3.14159 and 2.71828",
-    "1,234,567.89 USD on 2024-05-17 at 09:30:00", "room  12, room   345,    6", "x1y22z333",
-    "½ ² № Ⅷ ٣٤٥ ७८९ ①", "tel:+41 44 123 45 67", "0x1F4A9 1e-5 1_000", " leading and trailing ",
-    "two  three   four    five     spaces", "   3", "tab\there\t\tthere\t1",
-    "line\none\n\ntwo\n\n\nthree", "\r\nwindows\r\n", "\n", " ", "  ",
-    "def f(x):\n    return x ** 2 + 1  # square\n",
-    "for (int i = 0; i < 10; ++i) { a[i] = b[i] << 3; }",
-    "SELECT * FROM t WHERE id = 42 AND name LIKE '%x%';", '<div class="a">&nbsp;</div>',
-    "https://example.org/a?b=1&c=%20#d", "user@example.org", "\\frac{1}{2} \\alpha_{ij}",
-    "snake_case camelCase PascalCase SCREAMING_CASE kebab-case",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "================----------------", "!!!???...;;;:::",
-    "antidisestablishmentarianism", "<|im_start|>user\nHi<|im_end|>\n", "text<|endoftext|>text",
-    "<|im_start|><|im_start|>  <|im_end|>4", "<|im_start |> <| im_end|> <|endoftext",
-    "<repo_name>a/b<file_sep>c.py", "<jupyter_code>1+1<jupyter_output>2<empty_output>",
-    "\x00\x01\x7f\u0085\u00a0\u2028\u3000",
-]  # fmt: skip
 
 
 def test_real_smollm2_tokens_are_those_that_transformers_gives():
