@@ -23,7 +23,7 @@ TABLE = P("tensor", "fsdp")  # embeddings: words by width
 # All families use these names. Parameters that no pattern names are copied to every device: norms,
 # biases of what is whole, relative positions, classifiers of some labels.
 PATTERNS = {
-    r"(word|position|token_type|shared)/embedding": TABLE,
+    r"((decoder_)?word|position|token_type|shared)/embedding": TABLE,
     r"(cross_)?(query|key|value)/kernel": INTO,
     r"(ff_in|wide|gate|up|head)/kernel": INTO,
     r"(query|key|value|ff_in|gate|up)/bias": INTO_BIAS,

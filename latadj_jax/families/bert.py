@@ -56,7 +56,7 @@ class BertConfig(HfConfig):
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
-        if hf.get("position_embedding_type", "absolute") != "absolute":
+        if hf.get("position_embedding_type") not in (None, "absolute"):
             raise ConfigError(
                 f"position_embedding_type {hf['position_embedding_type']!r} is not implemented; "
                 f"only 'absolute' is."
@@ -64,7 +64,7 @@ class BertConfig(HfConfig):
         if hf.get("is_decoder"):
             raise ConfigError("is_decoder is set: a decoder of this family is not implemented.")
         if hf.get("classifier_dropout") is None:  # as the hidden states
-            return {**hf, "classifier_dropout": hf.get("hidden_dropout_prob", 0.1)}
+            return {**hf, "classifier_dropout": hf.get("hidden_dropout_prob")}
         return dict(hf)
 
 
@@ -234,7 +234,8 @@ FAMILY = Family(
         "pooler": "pooler.dense",
     },
     prefix="bert.",
-    left_over=re.compile(r"cls\.|classifier\.|qa_outputs\.|embeddings\.position_ids$"),
+    left_over=re.compile(r"(cls|classifier|qa_outputs)\."),
+    buffers=re.compile(r"embeddings\.(position|token_type)_ids$"),
     may_be_new=("pooler", "classifier"),
     merges=True,
 )

@@ -25,6 +25,7 @@ class Head:
 
     Attributes:
       architecture: the name of the class.
+      aliases: older names of it, which config.json may still have.
       module: Flax module of (cfg, dtype, remat) that is called with (base model, inputs, plan,
         restore, train) and gives the Output; None: the base model's own is all.
       names: as `Family.names`, of what stands beside the base model.
@@ -35,6 +36,11 @@ class Head:
     module: type[nn.Module] | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    def is_named(self, name: str) -> bool:
+        """Whether a config's architecture is this class, in whatever framework it was saved."""
+        return re.sub(r"^(TF|Flax)(?=[A-Z])", "", name) in (self.architecture, *self.aliases)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,13 +54,12 @@ class Family:
       heads: by kind.
       names: our module paths, with {n} for the number of a layer, to Hugging Face's in the base
         model, to which the classes with a head put `prefix`.
-      left_over: names of tensors that may be left over: heads of other classes, buffers.
+      left_over: names of tensors that another class has on top, and a model may leave behind.
+      buffers: names of tensors that are computed, and not read.
       may_be_new: modules of ours that a checkpoint may lack as a whole, to be drawn anew.
       optional: prefix of tensors that a class without that part ignores: T5's decoder.
       conv1d: modules whose kernels are [in, out] in files too.
       fused: a module of theirs that is several of ours side by side, and these.
-      embedding: their names for the embedding, its own first, then those of what may be tied to it:
-        a file may hold one of them alone.
       protected: positions that are never removed: 1 where a head reads CLS or the last token.
       causal: whether a query sees no later key.
       merges: whether its attention knows of word-vectors that stand for several tokens.
@@ -66,11 +71,11 @@ class Family:
     names: Mapping[str, str]
     prefix: str
     left_over: re.Pattern
+    buffers: re.Pattern
     may_be_new: tuple[str, ...] = ()
     optional: str = ""
     conv1d: tuple[str, ...] = ()
     fused: tuple[str, tuple[str, ...]] = ("", ())
-    embedding: tuple[str, ...] = ()
     protected: int = 1
     causal: bool = False
     merges: bool = False

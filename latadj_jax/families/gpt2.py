@@ -23,8 +23,8 @@ from latadj_jax.families.hf_config import (
     HfConfig,
     activation_name,
     field,
+    fit_head,
     flag,
-    has_own_head,
     number,
     share,
     size,
@@ -68,9 +68,8 @@ class GPT2Config(HfConfig):
             return {**hf, "n_inner": 4 * size(hf.get("n_embd"), "n_embd")}
         return dict(hf)
 
-    def fitted(self, tensors: Mapping[str, Any]) -> "GPT2Config":
-        own = has_own_head(tensors, "transformer.wte.weight", "wte.weight")
-        return self.replace(tied=self.tied and not own)
+    def fitted(self, tensors: Mapping[str, Any]):
+        return fit_head(self, tensors, "transformer.wte.weight", "wte.weight")
 
 
 class GPT2Layer(nn.Module):
@@ -175,13 +174,11 @@ FAMILY = Family(
         "final_norm": "ln_f",
     },
     prefix="transformer.",
-    left_over=re.compile(
-        r"(lm_head|score|classifier|qa_outputs|multiple_choice_head)\.|h\.\d+\.attn\.(masked_)?bias$"
-    ),
+    left_over=re.compile(r"(lm_head|score|classifier|qa_outputs|multiple_choice_head|v_head)\."),
+    buffers=re.compile(r"h\.\d+\.attn\.(masked_)?bias$"),
     may_be_new=("classifier", "head"),
     # GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor.
     conv1d=("query", "key", "value", "attention_out", "ff_in", "ff_out"),
     fused=("attn.c_attn", ("query", "key", "value")),
-    embedding=("transformer.wte.weight", "lm_head.weight"),
     causal=True,
 )

@@ -79,7 +79,8 @@ class HfConfig:
         for f in (f for f in dataclasses.fields(cls) if f.metadata):
             name, default = f.metadata["hf"], f.default
             fallback = None if default is dataclasses.MISSING else default
-            values[f.name] = f.metadata["read"](filled.get(name, fallback), name)
+            value = filled.get(name)  # null is what a key has that nobody set
+            values[f.name] = f.metadata["read"](fallback if value is None else value, name)
         return cls(
             **values,
             labels=_labels(hf),
@@ -118,9 +119,9 @@ class HfConfig:
                 f"{keys['num_heads']} {self.num_heads}."
             )
 
-    def fitted(self, tensors: Mapping[str, Any]) -> "HfConfig":
-        """The config with what only the checkpoint's tensors say."""
-        return self
+    def fitted(self, tensors: Mapping[str, Any]) -> tuple["HfConfig", Mapping[str, Any]]:
+        """The config with what only the checkpoint's tensors say, and these under its names."""
+        return self, tensors
 
     def replace(self, **changes) -> "HfConfig":
         return dataclasses.replace(self, **changes)
@@ -157,7 +158,8 @@ def _token_ids(hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
 def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
     names = hf.get("id2label")
     if not names:
-        return label_names(size(hf.get("num_labels", 2), "num_labels"))
+        given = hf.get("num_labels")
+        return label_names(2 if given is None else size(given, "num_labels"))
     try:
         named = {int(n): str(name) for n, name in names.items()}
     except (AttributeError, TypeError, ValueError):
@@ -172,11 +174,19 @@ def label_names(num_labels: int) -> tuple[str, ...]:
     return tuple(f"LABEL_{i}" for i in range(num_labels))
 
 
-def has_own_head(tensors: Mapping[str, Any], *embeddings: str) -> bool:
-    """Whether a checkpoint holds a head that is not its embedding (the first of these names).
+def fit_head(config, tensors: Mapping[str, Any], *embeddings: str):
+    """`HfConfig.fitted` of a language model whose head may be its embedding.
 
-    transformers 5 then uses it, whatever tie_word_embeddings says.
+    A tied checkpoint may hold the head alone: it is the embedding then. Where it holds both and
+    they differ, the head is its own, whatever tie_word_embeddings says, as in transformers 5.
+
+    Args:
+      embeddings: names that the embedding may have; under the first of them it is put.
     """
     head = tensors.get("lm_head.weight")
+    if not config.tied or head is None:
+        return config, tensors
     shared = next((tensors[name] for name in embeddings if name in tensors), None)
-    return head is not None and not np.array_equal(head, shared)
+    if shared is None:
+        return config, {**tensors, embeddings[0]: head}
+    return config.replace(tied=np.array_equal(head, shared)), tensors

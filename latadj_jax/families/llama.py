@@ -24,14 +24,14 @@ from latadj_jax.families.hf_config import (
     HfConfig,
     activation_name,
     field,
+    fit_head,
     flag,
-    has_own_head,
     number,
     share,
     size,
 )  # fmt: skip
 from latadj_jax.families.output import Output
-from latadj_jax.families.rotary import Rope, inverse_frequencies, rotate
+from latadj_jax.families.rotary import Rope, attention_factor, inverse_frequencies, rotate
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import split_heads
 from latadj_jax.layers.cached_attention import LayerCache
@@ -51,10 +51,10 @@ class LlamaConfig(HfConfig):
     num_kv_heads: int = field("num_key_value_heads", size)
     head_size: int = field("head_dim", size)
     intermediate_size: int = field("intermediate_size", size)
-    max_positions: int = field("max_position_embeddings", size, 2048)
+    trained_positions: int = field("max_position_embeddings", size)
     activation: str = field("hidden_act", activation_name, "silu")
     norm_eps: float = field("rms_norm_eps", number, 1e-6)
-    rope: Rope = field("rope_parameters", Rope.from_hf)  # noqa: RUF009
+    rope: Rope = field("rope_parameters", lambda rope, key: rope)  # noqa: RUF009
     attention_bias: bool = field("attention_bias", flag, False)
     mlp_bias: bool = field("mlp_bias", flag, False)
     attention_dropout: float = field("attention_dropout", share, 0.0)
@@ -63,6 +63,11 @@ class LlamaConfig(HfConfig):
     model_type = "llama"
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
+
+    @property
+    def max_positions(self) -> int:
+        """Tokens that it can read."""
+        return self.rope.reach(self.trained_positions)
 
     @property
     def query_size(self) -> int:
@@ -80,20 +85,20 @@ class LlamaConfig(HfConfig):
             filled["num_key_value_heads"] = heads
         if hf.get("head_dim") is None:
             filled["head_dim"] = size(hf.get("hidden_size"), "hidden_size") // heads
-        # transformers 4 had rope_theta and rope_scaling in place of rope_parameters.
-        rope = hf.get("rope_parameters") or hf.get("rope_scaling") or {}
-        if isinstance(rope, Mapping):
-            rope = {"rope_theta": hf.get("rope_theta", 10000.0), **rope}
-        filled["rope_parameters"] = rope
+        if hf.get("max_position_embeddings") is None:
+            filled["max_position_embeddings"] = 2048
+        filled["rope_parameters"] = Rope.from_hf(filled)
         return filled
 
-    def fitted(self, tensors: Mapping[str, Any]) -> "LlamaConfig":
-        own = has_own_head(tensors, "model.embed_tokens.weight", "embed_tokens.weight")
-        return self.replace(tied=self.tied and not own)
+    def fitted(self, tensors: Mapping[str, Any]):
+        return fit_head(self, tensors, "model.embed_tokens.weight", "embed_tokens.weight")
 
     def to_hf(self) -> dict[str, Any]:
-        hf = {**super().to_hf(), "rope_parameters": self.rope.to_hf()}
-        return {key: v for key, v in hf.items() if key not in ("rope_theta", "rope_scaling")}
+        rope = self.rope.to_hf()
+        hf = {**super().to_hf(), "rope_parameters": rope}
+        for key in ("rope_scaling", *rope):  # beside rope_parameters they could say otherwise
+            hf.pop(key, None)
+        return hf
 
     def __post_init__(self):
         super().__post_init__()
@@ -104,6 +109,7 @@ class LlamaConfig(HfConfig):
             )
         if self.head_size % 2:
             raise ConfigError(f"head_dim {self.head_size} is odd: rotary positions need pairs.")
+        self.rope.check(self.head_size)
 
 
 class LlamaLayer(nn.Module):
@@ -125,14 +131,18 @@ class LlamaLayer(nn.Module):
             split_heads(dense(cfg.kv_size, name, cfg.attention_bias)(normed_BLD), cfg.num_kv_heads)
             for name in ("key", "value")
         )
-        frequencies = inverse_frequencies(cfg.rope, cfg.head_size)
-        k_BLGC = rotate(k_BLGC, positions_BL, frequencies)
+        lengths_BL = positions_BL + 1  # of the text up to each token that is read on
+        if cache is None:  # of the whole prompt, whose last token is never removed
+            lengths_BL = positions_BL.max(axis=1, keepdims=True) + 1
+        frequencies = inverse_frequencies(cfg.rope, cfg.head_size, lengths_BL)
+        factor = attention_factor(cfg.rope)
+        k_BLGC = rotate(k_BLGC, positions_BL, frequencies, factor)
         new = LayerCache(k_BLGC.swapaxes(1, 2), v_BLGC.swapaxes(1, 2), positions_BL)
         query = dense(cfg.query_size, "query", cfg.attention_bias)
 
         def queries(normed_BLD, positions_BL):
             q_BLHC = split_heads(query(normed_BLD), cfg.num_heads)
-            return rotate(q_BLHC, positions_BL, frequencies)
+            return rotate(q_BLHC, positions_BL, frequencies, factor)
 
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
         heads_BKE, words, scores_BL, cache = cut_and_attend(
@@ -181,7 +191,12 @@ FAMILY = Family(
     module=Llama,
     heads={
         BASE: Head("LlamaModel"),
-        CAUSAL_LM: Head("LlamaForCausalLM", LanguageModelHead, {"head": "lm_head"}),
+        CAUSAL_LM: Head(
+            "LlamaForCausalLM",
+            LanguageModelHead,
+            {"head": "lm_head"},
+            aliases=("LLaMAForCausalLM",),
+        ),
         SEQUENCE: Head(
             "LlamaForSequenceClassification", LastTokenClassifier, {"classifier": "score"}
         ),
@@ -200,8 +215,8 @@ FAMILY = Family(
         "final_norm": "norm",
     },
     prefix="model.",
-    left_over=re.compile(r"(lm_head|score|qa_outputs)\.|.*rotary_emb\.inv_freq$"),
+    left_over=re.compile(r"(lm_head|score|qa_outputs|v_head)\."),
+    buffers=re.compile(r".*rotary_emb\.inv_freq$"),
     may_be_new=("classifier", "head"),
-    embedding=("model.embed_tokens.weight", "lm_head.weight"),
     causal=True,
 )

@@ -94,12 +94,18 @@ def _family(config: type[RobertaConfig], name: str) -> Family:
         config=config,
         module=Bert,
         heads={
-            BASE: Head(f"{name}Model", BertPooler),
-            SEQUENCE: Head(f"{name}ForSequenceClassification", RobertaClassifier, head),
+            BASE: Head(f"{name}Model", BertPooler, aliases=("RobertaModel",)),
+            SEQUENCE: Head(
+                f"{name}ForSequenceClassification",
+                RobertaClassifier,
+                head,
+                aliases=("RobertaForSequenceClassification",),
+            ),
         },
         names=bert.FAMILY.names,
         prefix="roberta.",
-        left_over=re.compile(r"(lm_head|classifier|qa_outputs|pooler)\.|embeddings\.position_ids$"),
+        left_over=re.compile(r"(lm_head|classifier|qa_outputs|pooler)\."),
+        buffers=bert.FAMILY.buffers,
         may_be_new=bert.FAMILY.may_be_new,
         merges=True,
     )

@@ -64,7 +64,8 @@ class T5(nn.Module):
     def encode(self, inputs, plan: Plan, train: bool) -> tuple[Output, Callable[[], Output]]:
         """What remains, and a function that restores the rest."""
         length = inputs["input_ids"].shape[1]
-        words = encoder.words_of(self.embed(inputs["input_ids"], train), inputs, plan)
+        x_BLD = self.embed(self.shared, inputs["input_ids"], train)
+        words = encoder.words_of(x_BLD, inputs, plan)
 
         def finish(x_BLD: jax.Array) -> jax.Array:
             return self.dropout(self.encoder_norm(x_BLD), train)
@@ -78,8 +79,8 @@ class T5(nn.Module):
             positions_BL = jnp.arange(length, dtype=jnp.int32)[None, :]
         return self.encoder_bias(positions_BL, positions_BL, length)
 
-    def embed(self, ids_BL: jax.Array, train: bool) -> jax.Array:
-        return split_by_rows(self.dropout(self.shared(ids_BL), train))
+    def embed(self, word: Embed, ids_BL: jax.Array, train: bool) -> jax.Array:
+        return split_by_rows(self.dropout(word(ids_BL), train))
 
 
 class T5Decoder(nn.Module):
@@ -97,8 +98,12 @@ class T5Decoder(nn.Module):
             layer(cfg, self.dtype, name=f"decoder_layer_{n}") for n in range(cfg.num_decoder_layers)
         ]
         self.decoder_norm = RMSNorm(cfg.norm_eps)
+        init = nn.initializers.normal(cfg.initializer_factor)
+        if cfg.decoder_embeds:
+            self.decoder_word = Embed(
+                cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init
+            )
         if not cfg.tied:
-            init = nn.initializers.normal(cfg.initializer_factor)
             self.head = Dense(
                 cfg.vocab_size, use_bias=False, wide=True, dtype=self.dtype, kernel_init=init
             )
@@ -156,7 +161,8 @@ class T5Decoder(nn.Module):
         Args:
           room: how many tokens there can be in all.
         """
-        x_BSD = base.embed(ids_BS, train)
+        word = self.decoder_word if self.cfg.decoder_embeds else base.shared
+        x_BSD = base.embed(word, ids_BS, train)
         keys_BJ = positions_BS
         if caches[0] is not None:
             keys_BJ = jax.lax.dynamic_update_slice_in_dim(
@@ -180,16 +186,19 @@ FAMILY = Family(
     heads={
         BASE: Head("T5EncoderModel"),
         SEQ2SEQ: Head(
-            "T5ForConditionalGeneration", T5Decoder, DECODER_NAMES, inputs=("decoder_input_ids",)
+            "T5ForConditionalGeneration",
+            T5Decoder,
+            DECODER_NAMES,
+            inputs=("decoder_input_ids",),
+            aliases=("T5WithLMHeadModel",),
         ),
     },
     names=ENCODER_NAMES,
     prefix="",
-    left_over=re.compile(
-        r"(encoder|decoder)\.embed_tokens\.weight$|lm_head\.|"
+    left_over=re.compile(r"(lm_head|classification_head|classifier|qa_outputs|v_head)\."),
+    buffers=re.compile(
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
     ),
     optional="decoder.",
-    embedding=("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
     protected=0,
 )

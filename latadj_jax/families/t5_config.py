@@ -4,13 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.hf_config import (
     HfConfig,
     activation_name,
     field,
     flag,
-    has_own_head,
     number,
     share,
     size,
@@ -32,6 +33,7 @@ ENCODER_NAMES = {
     "encoder_norm": "encoder.final_layer_norm",
 }
 DECODER_NAMES = {
+    "decoder_word": "decoder.embed_tokens",
     "decoder_bias": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
     "decoder_layer_{n}/attention_norm": "decoder.block.{n}.layer.0.layer_norm",
     "decoder_layer_{n}/query": "decoder.block.{n}.layer.0.SelfAttention.q",
@@ -57,12 +59,6 @@ def optional_id(value: Any, key: str) -> int | None:
     return None if value is None else int(number(value, key))
 
 
-def feed_forward_name(value: Any, key: str) -> str:
-    name = str(value)
-    activation_name(name.removeprefix("gated-"), key)
-    return name
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class T5Config(HfConfig):
     """T5 encoder and decoder, as Hugging Face's T5Config; layers are counted in the encoder."""
@@ -76,27 +72,19 @@ class T5Config(HfConfig):
     intermediate_size: int = field("d_ff", size)
     num_buckets: int = field("relative_attention_num_buckets", size, 32)
     max_distance: int = field("relative_attention_max_distance", size, 128)
-    feed_forward: str = field("feed_forward_proj", feed_forward_name, "relu")
+    activation: str = field("dense_act_fn", activation_name, "relu")
+    gated: bool = field("is_gated_act", flag, False)
     norm_eps: float = field("layer_norm_epsilon", number, 1e-6)
     dropout: float = field("dropout_rate", share, 0.1)
     initializer_factor: float = field("initializer_factor", number, 1.0)
-    tied: bool = field("tie_word_embeddings", flag, True)
+    tied: bool = field("tie_word_embeddings", flag, True)  # the head is the encoder's embedding
+    decoder_embeds: bool = False  # whether the decoder has an embedding of its own
     scaled: bool = field("scale_decoder_outputs", flag, True)  # v1.0, before a tied head
     decoder_start: int | None = field("decoder_start_token_id", optional_id, None)
 
     model_type = "t5"
     dropouts = ("dropout",)
     max_positions = 2**31 - 1  # distances have no limit
-
-    @property
-    def gated(self) -> bool:
-        return self.feed_forward.startswith("gated-")
-
-    @property
-    def activation(self) -> str:
-        """Hugging Face's reading: T5 v1.1's "gated-gelu" is the tanh approximation."""
-        name = self.feed_forward.removeprefix("gated-")
-        return "gelu_new" if self.feed_forward == "gated-gelu" else name
 
     @property
     def ff_matrices(self) -> int:
@@ -112,14 +100,42 @@ class T5Config(HfConfig):
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
-        filled = {"scale_decoder_outputs": hf.get("tie_word_embeddings", True), **hf}
-        if hf.get("num_decoder_layers") is None:
-            filled["num_decoder_layers"] = hf.get("num_layers")
-        return filled
+        """Values that config.json names win over what follows from others, as in transformers.
 
-    def fitted(self, tensors: Mapping[str, Any]) -> "T5Config":
-        """transformers 5 says tie_word_embeddings for every T5: whether there is a head decides."""
-        return self.replace(tied=not has_own_head(tensors, "shared.weight"))
+        T5 v1.1's "gated-gelu" is the tanh approximation. A v1.1 said tie_word_embeddings: false,
+        and does not scale its outputs; whether a checkpoint's head is tied, its tensors say.
+        """
+        name = hf.get("feed_forward_proj")
+        name = "relu" if name is None else str(name)
+        activation = "gelu_new" if name == "gated-gelu" else name.removeprefix("gated-")
+        activation_name(activation, "feed_forward_proj")
+        follows = {
+            "dense_act_fn": activation,
+            "is_gated_act": name.startswith("gated-"),
+            "scale_decoder_outputs": hf.get("tie_word_embeddings") is not False,
+            "num_decoder_layers": hf.get("num_layers"),
+        }
+        return {**follows, **{key: value for key, value in hf.items() if value is not None}}
+
+    def fitted(self, tensors: Mapping[str, Any]):
+        """What the encoder, the decoder and the head look up, each under a name of its own.
+
+        All three are "shared.weight" where it has no other, and that is the first of theirs where
+        it is missing, as in transformers 5 (MADLAD-400 has three, and none is called shared).
+        """
+        names = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight",
+                 "lm_head.weight")  # fmt: skip
+        found = [tensors[name] for name in names if name in tensors]
+        if not found:
+            return self, tensors
+        encoder, decoder, head = (tensors.get(name, found[0]) for name in names[1:])
+        own = {"shared.weight": encoder}
+        if decoder_embeds := not np.array_equal(decoder, encoder):
+            own["decoder.embed_tokens.weight"] = decoder
+        if not (tied := np.array_equal(head, encoder)):
+            own["lm_head.weight"] = head
+        rest = {name: tensor for name, tensor in tensors.items() if name not in names}
+        return self.replace(tied=tied, decoder_embeds=decoder_embeds), {**rest, **own}
 
     def __post_init__(self):  # heads may be of any width
         if self.decoder_start is not None and self.decoder_start >= self.vocab_size:

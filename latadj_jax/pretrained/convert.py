@@ -6,7 +6,7 @@ silence.
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import flax
 import numpy as np
@@ -20,6 +20,9 @@ from latadj_jax.pretrained.weights import LEAVES
 
 log = logging.getLogger(__name__)
 
+# What lets a checkpoint pass whose other tensors are not known.
+LEAVE_BEHIND = "strict=False, --no-strict of a command, --config.model.strict=False of a training"
+
 
 def merge(
     family: Family,
@@ -29,14 +32,17 @@ def merge(
     dtype,
     seed: int,
     init_std: float,
+    strict: bool = True,
 ):
     """Parameters in the shape of `expected`, filled with `tensors`.
 
-    Heads that the checkpoint lacks are drawn anew (normal with `init_std`, biases 0) and logged.
+    Heads that the checkpoint lacks are drawn anew (normal with `init_std`, biases 0) and logged, as
+    is what another class's head leaves over.
 
     Args:
       expected: tree of ShapeDtypeStruct, as `jax.eval_shape` of the model's init gives it.
       tensors: by torch name, in torch layout.
+      strict: whether tensors that no class of the family is known to have are refused.
 
     Raises:
       WeightsError: tensors missing, unexpected or of another shape, all listed.
@@ -63,31 +69,33 @@ def merge(
             misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
             continue
         flat[path] = place(path, array)
+    left = sorted(name for name in tensors if not family.buffers.match(name))
     part = family.optional
-    if part and not any(name.startswith(part) for name in names.values()):
-        tensors = {name: array for name, array in tensors.items() if not name.startswith(part)}
-    unexpected = sorted(name for name in tensors if not family.left_over.match(name))
+    if part and any(name.startswith(part) for name in names.values()):
+        part = ""  # it is there
+    known = [n for n in left if family.left_over.match(n) or (part and n.startswith(part))]
+    unexpected = [name for name in left if name not in known] if strict else []
     problems = [
-        f"{what}: {', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
+        f"{what}: {_listed(names)}"
         for what, names in
         (("missing", missing), ("of another shape", misshaped), ("unexpected", unexpected))
         if names
     ]  # fmt: skip
     if problems:
-        what = "; ".join(problems)
-        raise WeightsError(f"the weights do not fit this {family.name} config; {what}.")
+        passes = bool(unexpected) and not (missing or misshaped)
+        raise WeightsError(
+            f"the weights do not fit this {family.name} config; {'; '.join(problems)}."
+            + f" To leave those behind: {LEAVE_BEHIND}." * passes
+        )
     if new:
         log.warning("Drawn anew, as the checkpoint lacks them: %s", ", ".join(new))
+    if left:
+        log.warning("Left behind, as this task does not read them: %s", _listed(left))
     return flax.traverse_util.unflatten_dict(flat)
 
 
-def with_embedding(family: Family, tensors: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """`tensors` of a tied model, with the embedding under its own name too."""
-    own, *others = family.embedding
-    if own in tensors or own.removeprefix(family.prefix) in tensors:
-        return tensors
-    found = [tensors[name] for name in others if name in tensors]
-    return {**tensors, own: found[0]} if found else tensors
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
 
 
 def without_head(head: Head, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

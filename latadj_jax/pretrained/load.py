@@ -1,6 +1,7 @@
 """Loading a checkpoint: a model and its parameters."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,11 @@ from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.model.model import Model, param_shapes
 from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.sources import resolve
+from latadj_jax.pretrained.tokenizers import eos_token_id
 from latadj_jax.tasks.features import FEATURES
-from latadj_jax.tasks.registry import TASKS
+from latadj_jax.tasks.registry import TASKS, tasks_of
+
+log = logging.getLogger(__name__)
 
 
 def from_pretrained(
@@ -26,19 +30,25 @@ def from_pretrained(
     dtype: str = "float32",
     *,
     seed: int = 0,
+    strict: bool = True,
 ):
     """Model and parameters of a checkpoint in the Hugging Face layout.
 
+    What ends a text is what generation_config.json names, else config.json, else the tokenizer's
+    end of text.
+
     Args:
       source: a folder (config.json with model.safetensors, flax_model.msgpack or
-        pytorch_model.bin), a .gguf file of a Llama, a hub id, or "package:NAME/path" for a folder
-        or file inside an installed package.
+        pytorch_model.bin), a .gguf file of a Llama, or a part of a split one, a hub id, or
+        "package:NAME/path" for a folder or file inside an installed package.
       task: "features", "classification", "regression", "lm" or "seq2seq"; by default what
-        the architectures in config.json say. Named, it is a new head where the checkpoint has
-        none, and "features" leaves the checkpoint's head behind.
+        the architectures in config.json say, and "features", logged, where there are none. Named,
+        it is a new head where the checkpoint has none, and "features" leaves its head behind.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
+      strict: whether tensors that no class of the family is known to have are refused. Those of
+        known heads that the task does not read are left behind, and logged.
 
     Returns:
       (model, params). The profile and default alpha come from elimination.json where there is one.
@@ -48,6 +58,7 @@ def from_pretrained(
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
+    given = task
     if not isinstance(source, (str, os.PathLike)):
         raise ValueError(f"source must be a path or a hub id; it is {source!r}.")
     if not (task is None or isinstance(task, str)):
@@ -56,13 +67,14 @@ def from_pretrained(
     if num_labels is not None:
         check_integer("num_labels", num_labels, 1)
     path = resolve(os.fspath(source))
-    is_gguf = path.suffix == ".gguf"
-    hf = gguf.read_config(path) if is_gguf else _read_config(path)
+    is_gguf, hf = path.suffix == ".gguf", _read_config(path)
     config = config_from_hf(hf)
     own = _own_task(hf)
     task = task or own
     if task is None:
         raise ConfigError(_no_head(hf))
+    if not (given or hf.get("architectures")):
+        log.warning("%s names no architectures: read as features; name another task=.", path)
     record = TASKS.get(task)  # of a task that is not known `Model` says so below
     if num_labels is not None and not (record and record.labelled):
         labelled = " and ".join(name for name, known in TASKS.items() if known.labelled)
@@ -75,16 +87,38 @@ def from_pretrained(
     elimination = _read_elimination(path, config.num_layers)
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
-    if config.tied:
-        tensors = convert.with_embedding(FAMILIES[config.model_type], tensors)
-    model = Model(config.fitted(tensors), task, dtype=dtype, **elimination)
+    config, tensors = config.fitted(tensors)
+    model = Model(config, task, dtype=dtype, **elimination)
     if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
         tensors = convert.without_head(model.head, tensors)
     params = convert.merge(
         model.family, model.head, param_shapes(model), tensors, dtype, seed,
-        config.initializer_range,
+        config.initializer_range, strict,
     )  # fmt: skip
     return model, params
+
+
+def language_model_task(source: str | os.PathLike) -> str:
+    """The task of a checkpoint that writes text: its own, or the one that its family has.
+
+    A config.json without architectures, or with those of a base model, does not say; what is taken
+    then is logged.
+
+    Raises:
+      ConfigError, SourceError: a model that writes nothing, or none.
+    """
+    path = resolve(os.fspath(source))
+    hf = _read_config(path)
+    family = FAMILIES[config_from_hf(hf).model_type]
+    own = _own_task(hf)
+    if own is not None and TASKS[own].writes:
+        return own
+    writing = [name for name in tasks_of(family) if TASKS[name].writes]
+    if own != FEATURES.name or not writing:
+        what = own or ", ".join(hf["architectures"])
+        raise ConfigError(f"{path} is a model for {what!r}; needed is a language model.")
+    log.warning("%s names no head: read for %r; name another task=.", path, writing[0])
+    return writing[0]
 
 
 def _own_task(hf: Mapping) -> str | None:
@@ -94,8 +128,8 @@ def _own_task(hf: Mapping) -> str | None:
         raise ConfigError(f"config.json: architectures must be a list; it is {names!r}.")
     if not names:
         return FEATURES.name
-    heads = FAMILIES[hf["model_type"]].heads
-    kinds = {kind for kind, head in heads.items() if head.architecture in names}
+    heads = FAMILIES[hf["model_type"]].heads.items()
+    kinds = {kind for kind, head in heads if any(head.is_named(str(name)) for name in names)}
     meant = (task.name for task in TASKS.values() if task.head in kinds and task.is_meant(hf))
     return next(meant, None)
 
@@ -105,7 +139,7 @@ def _no_head(hf: Mapping) -> str:
     heads = FAMILIES[hf["model_type"]].heads.values()
     known, names = [head.architecture for head in heads], hf["architectures"]
     fix = "name another task, e.g. task='features'"
-    if set(known) & set(names):
+    if any(head.is_named(str(name)) for head in heads for name in names):
         return f"problem_type {hf.get('problem_type')!r} is not implemented; {fix}."
     return (
         f"the head of {', '.join(map(str, names))} is not implemented ({', '.join(known)} are); "
@@ -113,12 +147,21 @@ def _no_head(hf: Mapping) -> str:
     )
 
 
-def _read_config(folder: Path) -> dict:
-    """config.json; the special tokens of generation_config.json, as Hugging Face prefers them."""
-    hf, file = _read_json(folder / "config.json"), folder / "generation_config.json"
+def _read_config(path: Path) -> dict:
+    """config.json, or what that of a GGUF file would hold.
+
+    Its special tokens are those of generation_config.json where that names them, as Hugging Face
+    prefers them; and what ends a text, where neither says, is what the tokenizer ends one with.
+    """
+    if path.suffix == ".gguf":
+        return gguf.read_config(path)
+    hf, file = _read_json(path / "config.json"), path / "generation_config.json"
     generation = _read_json(file) if file.exists() else {}
     keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
-    return hf | {key: generation[key] for key in keys if generation.get(key) is not None}
+    hf |= {key: generation[key] for key in keys if generation.get(key) is not None}
+    if hf.get("eos_token_id") is None and (end := eos_token_id(path)) is not None:
+        hf["eos_token_id"] = end
+    return hf
 
 
 def _read_elimination(folder: Path, num_layers: int) -> dict:

@@ -1,6 +1,9 @@
 """Tokenizers of checkpoints, and texts as token ids."""
 
+import json
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +12,8 @@ from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def load_tokenizer(source: str):
@@ -20,19 +25,69 @@ def load_tokenizer(source: str):
     folder = sources.resolve(source)
     if folder.suffix == ".gguf":
         return read_tokenizer(folder)
-    # Without vocabulary files transformers makes an empty tokenizer, silently.
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise DataError(
-            f"{source!r} has no tokenizer; needed is one of: {', '.join(_TOKENIZER_FILES)}."
-        )
     from transformers import AutoTokenizer  # slow to import
 
+    has_files = any((folder / file).is_file() for file in _TOKENIZER_FILES)
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     except Exception as error:
+        if not has_files:
+            raise _no_tokenizer(source) from None
         raise DataError(
             f"The tokenizer of {source!r} cannot be read ({sources.reason(error)})."
         ) from None
+    # Some need no file, as ByT5's; of others transformers then makes an empty one, silently.
+    if not (has_files or _has_words(tokenizer)):
+        raise _no_tokenizer(source)
+    return tokenizer
+
+
+def _no_tokenizer(source: str) -> DataError:
+    return DataError(
+        f"{source!r} has no tokenizer; needed is one of: {', '.join(_TOKENIZER_FILES)}, or a "
+        "tokenizer_config.json that names a class which needs none."
+    )
+
+
+def _has_words(tokenizer) -> bool:
+    """Whether it knows more than special tokens and the mark of a space."""
+    return bool(set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, "▁"})
+
+
+def end_tokens(tokenizer, config) -> tuple[int, ...]:
+    """Ids that end a text: those of the model's config, and the tokenizer's own if it has one."""
+    ends = (*config.eos_tokens, tokenizer.eos_token_id)
+    return tuple(dict.fromkeys(n for n in ends if n is not None and n < config.vocab_size))
+
+
+def eos_token_id(folder: Path) -> int | None:
+    """The end of text of a folder's tokenizer, as its JSON files say; the tokenizer is not read."""
+    about = _read_json(folder / "tokenizer_config.json")
+    name = about.get("eos_token") or _read_json(folder / "special_tokens_map.json").get("eos_token")
+    name = name.get("content") if isinstance(name, dict) else name
+    added = about.get("added_tokens_decoder") or {}
+    listed = [{**token, "id": int(n)} for n, token in added.items()]
+    listed += _read_json(folder / "tokenizer.json").get("added_tokens") or []
+    return next((token["id"] for token in listed if token["content"] == name), None)
+
+
+def _read_json(file: Path) -> dict:
+    """Its object; an empty one where it is missing or broken, which its reader will say."""
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with U+FFFD for each lone surrogate, which is no character and has no token.
+
+    They come from JSON that was cut inside of an emoji, and from arguments that are no UTF-8.
+    """
+    if not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def encode(
@@ -54,6 +109,7 @@ def encode(
     """
     if not texts:
         return []
+    texts = [tuple(map(without_surrogates, text)) for text in texts]
     encoded = tokenizer(
         *(list(column) for column in zip(*texts, strict=True)),
         truncation=truncate,
@@ -87,16 +143,7 @@ def encode_text(tokenizer, text: str) -> np.ndarray:
     some put a space before whatever they are given).
     """
     encoded = tokenizer(
-        text, add_special_tokens=False, return_attention_mask=False, verbose=False
-    )  # not verbose: no warning that a whole corpus is longer than a model's input
+        without_surrogates(text), add_special_tokens=False, return_attention_mask=False,
+        verbose=False,  # no warning that a whole corpus is longer than a model's input
+    )  # fmt: skip
     return np.array(encoded["input_ids"], np.int32)
-
-
-def check_vocabulary(tokenizer, vocab_size: int) -> None:
-    """Raises DataError if the tokenizer has ids that a model of `vocab_size` tokens has not."""
-    highest = max(tokenizer.get_vocab().values())
-    if highest >= vocab_size:
-        raise DataError(
-            f"The tokenizer's highest id is {highest}, but the model's vocab_size is {vocab_size}; "
-            f"use the model's own tokenizer, or a model of at least {highest + 1} tokens."
-        )

@@ -90,7 +90,8 @@ def _view(file: Path, raw: np.ndarray, name: str, dtype: str, shape, data_offset
 def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
     try:
         tree = flax.serialization.msgpack_restore(file.read_bytes())
-        flat = flax.traverse_util.flatten_dict(tree)
+        # Flax's own checkpoints hold collections, of which these are the parameters.
+        flat = flax.traverse_util.flatten_dict(tree.get("params", tree))
     except Exception as error:  # msgpack raises many kinds
         raise WeightsError(f"{file} cannot be read ({reason(error)}); fetch it again.") from None
     tensors = {}

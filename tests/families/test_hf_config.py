@@ -209,8 +209,10 @@ def test_every_setting_of_gpt2_is_read_from_its_own_key():
 
 
 def test_every_setting_of_llama_is_read_from_its_own_key():
+    common = {key: value for key, value in COMMON.items() if key != "max_positions"}
     assert config_from_hf(LLAMA) == LlamaConfig(
-        **COMMON,
+        **common,
+        trained_positions=COMMON["max_positions"],
         num_heads=6,
         num_kv_heads=3,
         head_size=10,
@@ -340,3 +342,18 @@ def test_one_rate_sets_every_dropout_of_a_family():
     gpt2, llama = config_from_hf(GPT2).with_dropout(0.5), config_from_hf(LLAMA).with_dropout(0.5)
     assert {gpt2.hidden_dropout, gpt2.attention_dropout, gpt2.embedding_dropout} == {0.5}
     assert llama.attention_dropout == 0.5
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_null_is_the_fields_own_default(family):
+    """As in ProstT5_fp16's tie_word_embeddings: null, and attention_dropout: null."""
+    hf = tiny.hf_config(family)
+    hf = {key: value for key, value in hf.items() if "relative_attention" not in key}
+    config = config_from_hf(hf)
+    fields = [f for f in dataclasses.fields(config) if f.metadata]
+    optional = [f.metadata["hf"] for f in fields if f.default is not dataclasses.MISSING]
+    assert len(optional) > 3
+    for key in (*optional, "num_labels", "problem_type", "position_embedding_type"):
+        unset = {name: value for name, value in hf.items() if name != key}
+        expected, read = config_from_hf(unset), config_from_hf({**unset, key: None})
+        assert read == expected, key

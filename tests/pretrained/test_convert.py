@@ -108,6 +108,36 @@ def test_heads_of_other_tasks_and_buffers_may_be_left_over(folder):
     assert_equal(load(folder, {**state(), **extra}), load(folder, state()))
 
 
+def test_what_a_known_head_leaves_over_is_reported(folder, caplog):
+    extra = {
+        "cls.predictions.bias": np.zeros(tiny.VOCAB, np.float32),
+        "bert.embeddings.position_ids": np.arange(40)[None],
+    }
+    load(folder, {**state(), **extra})
+    assert "Left behind, as this task does not read them: cls.predictions.bias" in caplog.text
+    assert "position_ids" not in caplog.text  # computed, not read
+    caplog.clear()
+    latadj_jax.from_pretrained(folder, task="features")
+    assert "classifier.bias, classifier.weight, cls.predictions.bias" in caplog.text
+
+
+def test_a_tensor_that_nobody_knows_is_refused_with_the_way_to_let_it_pass(folder, caplog):
+    extra = {"bert.encoder.layer.3.rm_head.weight": np.zeros((1, 32), np.float32)}
+    with pytest.raises(
+        WeightsError,
+        match=r"unexpected: encoder\.layer\.3\.rm_head\.weight\. .*: strict=False, --no-strict",
+    ):
+        load(folder, {**state(), **extra})
+    passed = load(folder, {**state(), **extra}, strict=False)
+    assert "Left behind, as this task does not read them: encoder.layer.3.rm_head" in caplog.text
+    assert_equal(passed, load(folder, state()))
+    del extra["bert.encoder.layer.3.rm_head.weight"]
+    lacking = {name: array for name, array in state().items() if "layer.1" not in name}
+    with pytest.raises(WeightsError, match=r"missing: encoder\.layer\.1") as caught:
+        load(folder, lacking, strict=False)  # it lets no weight be missing
+    assert "strict" not in str(caught.value)
+
+
 def new_head(folder, seed=0):
     tensors = {k: v for k, v in state(num_labels=0).items() if "pooler" not in k}
     params = load(folder, tensors, seed=seed)

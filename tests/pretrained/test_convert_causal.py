@@ -207,6 +207,17 @@ def test_a_layer_too_many_or_too_few_is_refused(tmp_path, family):
 
 
 @each_family
+def test_the_value_head_that_trl_trains_is_left_behind(tmp_path, family, caplog):
+    tensors = STATES[family]()
+    expected = load(tmp_path, family, tensors, "lm", tie_word_embeddings=True)
+    head = {"v_head.summary.weight": np.zeros((1, D), "f"), "v_head.summary.bias": np.zeros(1, "f")}
+    read = load(tmp_path, family, {**tensors, **head}, "lm", tie_word_embeddings=True)
+    assert_equal(read, expected)
+    assert "Left behind" in caplog.text
+    assert "v_head.summary.bias, v_head.summary.weight" in caplog.text
+
+
+@each_family
 def test_a_tied_head_is_the_embedding_and_a_copy_of_it_is_left_out(tmp_path, family):
     tensors = STATES[family](head=LM_HEAD)
     embedding = next(

@@ -5,10 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+import tiny
 
 from latadj_jax.errors import DataError
+from latadj_jax.families.registry import config_from_hf
 from latadj_jax.pretrained import tokenizers
-from latadj_jax.pretrained.tokenizers import encode
+from latadj_jax.pretrained.tokenizers import encode, end_tokens, eos_token_id
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##c"]
 
@@ -69,3 +71,89 @@ def test_a_broken_tokenizer_is_one_sentence(tmp_path, model_folder):
     (tmp_path / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match=r"The tokenizer of .* cannot be read"):
         tokenizers.load_tokenizer(str(tmp_path))
+
+
+def test_a_tokenizer_that_needs_no_vocabulary_is_read(tmp_path):
+    """ByT5's tokens are bytes."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    about = {"tokenizer_class": "ByT5Tokenizer"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(about))
+    tokenizer = tokenizers.load_tokenizer(str(tmp_path))
+    (row,) = encode(tokenizer, [("hé",)], 8, False)
+    assert row["input_ids"].tolist() == [3 + byte for byte in "hé".encode()] + [1]
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "roberta", "camembert"])
+@pytest.mark.parametrize("about", [None, "tokenizer_config.json"])
+def test_an_empty_tokenizer_is_none(family, about, tmp_path):
+    """transformers makes one of special tokens alone where there is no vocabulary."""
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    if about:
+        (tmp_path / about).write_text(json.dumps({"model_max_length": 512}))
+    with pytest.raises(DataError, match=r"has no tokenizer; needed is one of: tokenizer\.json"):
+        tokenizers.load_tokenizer(str(tmp_path))
+
+
+def test_half_an_emoji_becomes_u_fffd(tokenizer):
+    cases = {
+        "cut \ud83d": "cut \ufffd",
+        "\udc00\ud83d b": "\ufffd\ufffd b",
+        "\ud83d\ude00": "\U0001f600",  # both halves are one character
+        "\udcff": "\ufffd",  # a byte of an argument that is no UTF-8
+        "plain é 🙂": "plain é 🙂",
+    }
+    for text, expected in cases.items():
+        assert tokenizers.without_surrogates(text) == expected
+        expected_ids = encode(tokenizer, [(expected, "a")], 64, False)[0]["input_ids"]
+        (row,) = encode(tokenizer, [(text, "a")], 64, False)
+        np.testing.assert_array_equal(row["input_ids"], expected_ids)
+        np.testing.assert_array_equal(
+            tokenizers.encode_text(tokenizer, text), tokenizers.encode_text(tokenizer, expected)
+        )
+
+
+def test_what_ends_a_text_is_the_configs_and_the_tokenizers(tokenizer):
+    config = config_from_hf(tiny.hf_config("gpt2", "lm", eos_token_id=[3, 4]))
+    assert end_tokens(tokenizer, config) == (3, 4)  # this one has none of its own
+    tokenizer.eos_token = "b"
+    try:
+        assert end_tokens(tokenizer, config) == (3, 4, WORDS.index("b"))
+        assert end_tokens(tokenizer, config.replace(eos_tokens=(6,))) == (6,)
+        assert end_tokens(tokenizer, config.replace(vocab_size=6)) == (3, 4)  # not in the model
+    finally:
+        tokenizer.eos_token = None
+
+
+EOS = {"content": "<|im_end|>", "special": True}
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"tokenizer_config.json": {"eos_token": "<|im_end|>", "added_tokens_decoder": {"5": EOS}}},
+        {"tokenizer_config.json": {"eos_token": EOS, "added_tokens_decoder": {"5": EOS}}},
+        {
+            "special_tokens_map.json": {"eos_token": EOS},
+            "tokenizer.json": {"added_tokens": [{"content": "<s>", "id": 1}, {**EOS, "id": 5}]},
+        },
+    ],
+)
+def test_the_end_of_text_is_read_from_a_tokenizers_files(files, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert eos_token_id(tmp_path) == 5
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"tokenizer_config.json": '{"eos_token": "<|im_end|>"}'},  # no id
+        {"tokenizer_config.json": "{"},
+        {"tokenizer_config.json": '{"added_tokens_decoder": {"5": {"content": "<pad>"}}}'},
+    ],
+)
+def test_a_tokenizer_that_names_no_end_of_text_has_none(files, tmp_path):
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    assert eos_token_id(tmp_path) is None

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import flax
 import ml_dtypes
 import numpy as np
 import pytest
@@ -134,3 +135,13 @@ def test_the_tensors_of_a_file_share_one_descriptor(tmp_path):
     tensors = read_tensors(folder)
     assert len(tensors) > 20
     assert len(list(open_files.iterdir())) - before <= 1
+
+
+def test_a_flax_file_of_collections_is_read(folder):
+    """Checkpoints of plain Flax hold the parameters under "params"."""
+    file = folder / "flax_model.msgpack"
+    WRITERS[file.name](state(), file)
+    expected = latadj_jax.from_pretrained(folder)[1]
+    tree = flax.serialization.msgpack_restore(file.read_bytes())
+    file.write_bytes(flax.serialization.msgpack_serialize({"params": tree}))
+    assert_equal(latadj_jax.from_pretrained(folder)[1], expected)
