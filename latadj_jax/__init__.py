@@ -23,6 +23,7 @@ _HOMES = {
     "apply": "model.apply",
     "calibrate": "model.calibrate",
     "continuation_logits": "generation.continuation",
+    "end_tokens": "pretrained.tokenizers",
     "expected_speedup": "elimination.speedup",
     "export_programs": "serving.export",
     "from_pretrained": "pretrained.load",
@@ -52,7 +53,7 @@ if TYPE_CHECKING:  # the same for type checkers, which run nothing
     from latadj_jax.model.placement import init_params
     from latadj_jax.pretrained.load import from_pretrained
     from latadj_jax.pretrained.save import save_pretrained
-    from latadj_jax.pretrained.tokenizers import load_tokenizer
+    from latadj_jax.pretrained.tokenizers import end_tokens, load_tokenizer
     from latadj_jax.serving.engine import Engine
     from latadj_jax.serving.export import export_programs
 

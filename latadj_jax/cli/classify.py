@@ -32,7 +32,7 @@ LATENCIES = "latencies.json"  # beside the model
 
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
-    model, params = from_pretrained(args.model, dtype=args.dtype)
+    model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
     folder = resolve(args.model)
     model, alphas, asked = _asked(args, model)
     timed = args.latency_ms is not None
@@ -73,6 +73,7 @@ def _parser(prog: str) -> flags.Parser:
         "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
         help="padded lengths, e.g. 32,64",
     )  # fmt: skip
+    flags.add_reading(parser)
     parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     return parser

@@ -101,8 +101,19 @@ def add_model(parser: Parser) -> None:
     which.add_argument(
         "--model", type=path, help="a folder, a hub id, a .gguf file, or package:NAME/path"
     )
-    parser.add_argument("--task", help="of a model whose own head is not known, e.g. features")
+    add_reading(parser)
     add_computation(parser)
+
+
+def add_reading(parser: Parser) -> None:
+    """How a checkpoint is read that does not say it, or holds more than it should."""
+    parser.add_argument(
+        "--task", help="of a model whose config.json names none that is known, e.g. features"
+    )
+    parser.add_argument(
+        "--no-strict", dest="strict", action="store_false",
+        help="leave tensors behind that no class of the model's family is known to have",
+    )  # fmt: skip
 
 
 def given_run(args: argparse.Namespace) -> Path:
@@ -119,5 +130,7 @@ def given_dtype(args: argparse.Namespace) -> str:
 
 def load_given(args: argparse.Namespace) -> tuple[Model, dict]:
     """Model and parameters, with the flags' dtype and strategy."""
-    model, params = from_pretrained(given_model(args), args.task, dtype=given_dtype(args))
+    model, params = from_pretrained(
+        given_model(args), args.task, dtype=given_dtype(args), strict=args.strict
+    )
     return model.replace(strategy=args.strategy or model.strategy), params

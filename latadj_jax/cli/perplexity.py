@@ -56,6 +56,8 @@ def evaluate_given(
     results = evaluate_file(
         source,
         args.alpha,
+        task=args.task,
+        strict=args.strict,
         speedups=args.speedup,
         text=text,
         last_words=last_words,

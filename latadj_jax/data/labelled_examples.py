@@ -14,6 +14,7 @@ from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.tables import Table, hub_tables, local_tables
 from latadj_jax.errors import DataError
 from latadj_jax.pretrained import sources
+from latadj_jax.pretrained.tokenizers import without_surrogates
 from latadj_jax.tasks.task import Task
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def _target_texts(table: Table) -> np.ndarray:
     for row, value in zip(table.rows, table.labels, strict=True):
         if not isinstance(value, str) or not value.strip():
             raise DataError(f"{table.name}, row {row}: the target {value!r} is no text.")
-    return np.array(table.labels, object)
+    return np.array([without_surrogates(text) for text in table.labels], object)
 
 
 def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Examples, Examples]:

@@ -5,22 +5,23 @@ import pathlib
 
 import numpy as np
 
-from latadj_jax.data.text_files import a_string, json_lines, read_text
+from latadj_jax.data.text_files import a_string, json_records, read_text
 from latadj_jax.errors import DataError
 from latadj_jax.pretrained.tokenizers import encode_text
 
 
 def load_last_words(path: str | pathlib.Path) -> list[tuple[str, str]]:
-    """(context, last word) of each line of a LAMBADA-style JSON-lines file.
+    """(context, last word) of each object of a LAMBADA-style JSON file.
 
-    An object has a "text", whose last word is the target, or a "context" and a "target" (or
-    "word"). The white space between the two is in neither.
+    There is one in each line, or an array of them. An object has a "text", whose last word is the
+    target, or a "context" and a "target" (or "word"). The white space between the two is in
+    neither.
 
     Raises:
       DataError: file and row of what is not JSON, has other keys, or lacks a word or its context.
     """
     path, examples = pathlib.Path(path), []
-    for row, record in json_lines(path.name, read_text(path)):
+    for row, record in json_records(path.name, read_text(path)):
         where = f"{path.name}, row {row}"
         word = "target" if "target" in record else "word"
         keys = ("text",) if "text" in record else ("context", word)

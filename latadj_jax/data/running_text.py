@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.data.text_files import a_string, json_lines, local_files, read_text
+from latadj_jax.data.text_files import a_string, json_records, local_files, read_text
 from latadj_jax.errors import DataError
 from latadj_jax.extras import require
 from latadj_jax.pretrained import sources
@@ -15,9 +15,10 @@ def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
 
     `data.path` is a folder with `train_file` and `eval_files`, or one file whose last
     `eval_fraction`, cut at a line end, is the evaluation text "test"; without a path the data set
-    is had from the hub. A .jsonl file has one object a line and the text in its first text column.
-    Texts of a data set or .jsonl that all end in a line end are lines, as in WikiText, and are
-    joined as they are; others are documents, with a blank line between.
+    is had from the hub. A .json or .jsonl file has an array of objects or one a line, with the text
+    in its first text column. Texts of a data set or of such a file that all end in a line end are
+    lines, as in WikiText, and are joined as they are; others are documents, with a blank line
+    between.
 
     Raises:
       DataError, SourceError: what is missing or cannot be read, and where.
@@ -56,13 +57,13 @@ def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
 
 def _read_file(path: pathlib.Path, data: DataSettings) -> str:
     suffix = path.suffix.lower()
-    if suffix in (".tsv", ".csv", ".json"):
+    if suffix in (".tsv", ".csv"):
         raise DataError(f"{path} is no running text; make it .txt, or .jsonl with a text column.")
     text = read_text(path)
-    if suffix != ".jsonl":
+    if suffix not in (".json", ".jsonl"):
         return text
     column, texts = (data.local_text_columns or data.text_columns)[0], []
-    for row, record in json_lines(path.name, text):
+    for row, record in json_records(path.name, text):
         where = f"{path.name}, row {row}"
         if column not in record:
             raise _no_column(where, column, record, "local_")

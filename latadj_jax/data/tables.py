@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.data.text_files import a_string, decode, json_lines, local_files
+from latadj_jax.data.text_files import a_string, decode, json_records, local_files
 from latadj_jax.errors import DataError
 from latadj_jax.extras import require
 from latadj_jax.pretrained import sources
@@ -86,7 +86,7 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
     suffix = path.suffix.lower()
     if suffix in (".jsonl", ".json"):
         numbered = []
-        for row, record in json_lines(path.name, text):
+        for row, record in json_records(path.name, text):
             _check_columns(f"{path.name}, row {row},", columns, record, "local_")
             numbered.append((row, [record[column] for column in columns]))
     elif suffix in (".tsv", ".csv"):
@@ -99,8 +99,8 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
         raise DataError(
-            f"{path} must end in .tsv, .csv or .jsonl, which says how to read it; or in .txt, with "
-            f"a text in each line, where there is one column of texts and none of labels."
+            f"{path} must end in .tsv, .csv, .json or .jsonl, which says how to read it; or in "
+            f".txt, a text in each line, where there is one column of texts and none of labels."
         )
     rows = [row for row, _ in numbered]
     return _table(path.name, rows, (values for _, values in numbered), bool(label))

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import DataError
 from latadj_jax.pretrained import sources
+from latadj_jax.pretrained.tokenizers import without_surrogates
 
 log = logging.getLogger(__name__)
 
@@ -70,24 +71,50 @@ def read_text(path: str | pathlib.Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def json_lines(name: str, text: str) -> Iterator[tuple[int, dict]]:
-    """(row, object) of each line of a JSON-lines file that is not blank."""
-    # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
-    for row, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{name}, row {row}: not JSON ({error}).") from None
+def json_records(name: str, text: str) -> Iterator[tuple[int, dict]]:
+    """(row, object) of a JSON file: an array of objects, or one in each line that is not blank.
+
+    Rows are elements of the array, or lines, from 1.
+
+    Raises:
+      DataError: the row that is not JSON, or is no object.
+    """
+    if text.lstrip().startswith("["):
+        rows = enumerate(_parsed(name, text), 1)
+    else:
+        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
+        lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
+        if len(lines) > 1 and _is_json(text):  # lines would each be JSON, and their whole not
+            raise DataError(
+                f"{name} is one JSON object; needed is an array of objects, or one in each line."
+            )
+        rows = ((row, _parsed(f"{name}, row {row}", line)) for row, line in lines)
+    for row, record in rows:
         if not isinstance(record, dict):
-            raise DataError(f"{name}, row {row}: not a JSON object; needed is one in each line.")
+            raise DataError(
+                f"{name}, row {row}: not a JSON object; needed is an array of them, or one in each "
+                "line."
+            )
         yield row, record
+
+
+def _parsed(where: str, text: str):
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: not JSON ({error}).") from None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def a_string(where: str, text) -> str:
     """`text`, if it is one."""
     if not isinstance(text, str):
         raise DataError(f"{where}: a text is not a string.")
-    # A lone surrogate, from a cut "\ud83d" escape in JSON, is no character that has a token.
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return without_surrogates(text)

@@ -20,9 +20,10 @@ from latadj_jax.evaluation.likelihood import score_pairs, score_whole, score_win
 from latadj_jax.evaluation.results import Results, Row
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.generation.continuation import continuation_logits
+from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model, rngs_for
 from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
+from latadj_jax.pretrained.tokenizers import encode_text, load_tokenizer
 from latadj_jax.tasks.language_model import LANGUAGE_MODEL
 from latadj_jax.timing import interleaved_ms, median
 
@@ -31,6 +32,8 @@ def evaluate_file(
     source: str,
     alphas: Sequence[float],
     *,
+    task: str | None = None,
+    strict: bool = True,
     text: str | None,
     last_words: str | None,
     lm: LMSettings,
@@ -43,29 +46,41 @@ def evaluate_file(
     """`evaluate_text` of a text file, or `evaluate_last_words` of a JSON-lines file.
 
     Args:
-      source: of the model, see `from_pretrained`.
+      source, task, strict: of the model, see `from_pretrained`; by default its language model's.
       alphas: by default the one that the model carries, unless there are `speedups`.
       strategy: in place of the model's own.
       layers: where to remove, see `Profile.at_layers`, in place of the model's own profile.
     """
     for alpha in alphas:
         check_alpha(alpha)
-    model, params = from_pretrained(source, LANGUAGE_MODEL.name, dtype=dtype)
+    task = task or LANGUAGE_MODEL.name
+    model, params = from_pretrained(source, task, dtype=dtype, strict=strict)
+    if model.record.writes != LANGUAGE_MODEL.writes:
+        raise ValueError(
+            f"task {task!r} writes no continuation of a text; {LANGUAGE_MODEL.name!r} does."
+        )
     model = model.replace(strategy=strategy or model.strategy)
     if layers:
         model = model.replace(profile=Profile.at_layers(model.config.num_layers, layers))
     tokenizer = load_tokenizer(source)
-    check_vocabulary(tokenizer, model.config.vocab_size)
     if not alphas and not speedups and model.alpha is not None:
         alphas = (model.alpha,)
     if last_words:
         words = load_last_words(last_words)
         pairs = [encode_last_word(tokenizer, context, word) for context, word in words]
+        for what, ids in zip(("context", "last word"), zip(*pairs, strict=True), strict=True):
+            examples = [{"input_ids": i} for i in ids]
+            check_ids(
+                examples, model.input_ranges,
+                lambda n, what=what: f"the {what} of example {n} (from 0)",
+            )  # fmt: skip
         return evaluate_last_words(model, params, pairs, alphas, settings, speedups=speedups)
     longest = lm.context + lm.continuation
     what = f"context and continuation are {longest} tokens together"
     check_fits(longest, model.config.max_positions, what, "lower one of them")
-    parts = {Path(text).stem: encode_text(tokenizer, read_text(text))}
+    ids = encode_text(tokenizer, read_text(text))
+    check_ids([{"input_ids": ids}], model.input_ranges, lambda _: text)
+    parts = {Path(text).stem: ids}
     return evaluate_text(model, params, parts, alphas, lm, settings, speedups=speedups)
 
 

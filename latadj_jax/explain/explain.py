@@ -21,6 +21,7 @@ from latadj_jax.families.output import Output
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.dynamic_counts import simulate
 from latadj_jax.model.model import Model
+from latadj_jax.pretrained.tokenizers import without_surrogates
 
 SPEEDUPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 AT_ONCE = 8  # texts of one pass
@@ -86,14 +87,14 @@ def explain(
 def write_page(path: str | os.PathLike, explained: dict, title: str) -> None:
     """Writes what `explain` found as one HTML file that needs nothing else, and no network."""
     data = json.dumps(explained).replace("<", "\\u003c")  # no text of a user's ends the script
-    filled = {"TITLE": html.escape(title), "DATA": data}
+    filled = {"TITLE": html.escape(without_surrogates(title)), "DATA": data}
     page = re.sub("TITLE|DATA", lambda match: filled[match[0]], TEMPLATE.read_text("utf-8"))
     write_whole(path, page)
 
 
 def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]:
     """The inputs of one text, and [what stands before it, its own text] of each token."""
-    parts = (text,) if isinstance(text, str) else tuple(text)
+    parts = [without_surrogates(part) for part in ((text,) if isinstance(text, str) else text)]
     encoded = tokenizer(*parts, return_offsets_mapping=True, verbose=False)
     ids = encoded["input_ids"]
     if not ids or not all(part.strip() for part in parts):

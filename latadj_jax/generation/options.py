@@ -17,8 +17,10 @@ class GenerationOptions:
 
     Attributes:
       temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
-      stop_tokens: ids after which a row ends; by default the end-of-sequence ids of the model's
-        config, which are those of generation_config.json where there is one; () for none.
+      stop_tokens: ids after which a row ends; () for none. By default those of the model's config:
+        what generation_config.json names, else config.json, else the tokenizer's end of text. A
+        chat model whose tokenizer ends turns with another token needs both:
+        `stop_tokens=latadj_jax.end_tokens(tokenizer, model.config)`.
       pad_token: what fills a row after its end; by default the config's, or the first stop token.
       key: jax.random.key, for a temperature greater than 0.
       num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.

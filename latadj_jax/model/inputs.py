@@ -1,6 +1,6 @@
 """A batch's inputs: the checks that come before any compilation, and their dtypes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -59,18 +59,27 @@ def shape_of(key: str, array) -> tuple[int, ...]:
         ) from None
 
 
-def check_ids(examples: Sequence[Mapping[str, np.ndarray]], ranges: Mapping[str, int]) -> None:
+def check_ids(
+    examples: Sequence[Mapping[str, np.ndarray]],
+    ranges: Mapping[str, int],
+    called: Callable[[int], str] = "text {}".format,
+) -> None:
     """Refuses texts with ids that the model does not know, which an embedding would make NaN.
 
+    A tokenizer may have more tokens than its model, so only a text that holds one is refused.
+
+    Args:
+      called: function of a text's number, from 0, that gives what errors call it.
+
     Raises:
-      ValueError: one sentence that names the text, counted from 0.
+      ValueError: one sentence that names the text.
     """
     for n, example in enumerate(examples):
         for key, num_values in ranges.items():
             ids = example.get(key)
             if ids is not None and len(ids) and not 0 <= ids.min() <= ids.max() < num_values:
                 raise ValueError(
-                    f"text {n}: {key} holds {ids.min()}..{ids.max()}, the model knows "
+                    f"{called(n)}: {key} holds {ids.min()}..{ids.max()}, the model knows "
                     f"0..{num_values - 1}: was it made by this model's own tokenizer?"
                 )
 

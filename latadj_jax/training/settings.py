@@ -47,6 +47,8 @@ class ModelSettings:
     task: str = "classification"
     dtype: str = "float32"  # of the computation; the trained parameters stay float32
     dropout: float = 0.1
+    # Whether a checkpoint's tensors that no class of its family is known to have are refused.
+    strict: bool = True
     scratch: ScratchSettings = ScratchSettings()
 
     def check(self) -> None:

@@ -1,12 +1,15 @@
 """The command that classifies lines."""
 
 import io
+import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
 import tiny
 import tiny_run
+from safetensors.numpy import load_file, save_file
 
 import latadj_jax
 from latadj_jax.cli import classify
@@ -93,6 +96,31 @@ def test_a_broken_byte_is_one_character_of_its_line(monkeypatch, capsys, tmp_pat
     (tmp_path / "lines.txt").write_bytes(b"good\ncaf\xe9 word1\n")
     got = answers(monkeypatch, capsys, folder, "--input", str(tmp_path / "lines.txt"))
     assert len(got) == 2
+
+
+def test_the_task_may_be_said_where_the_checkpoint_does_not(monkeypatch, capsys, tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    config = json.loads(file.read_text())
+    del config["architectures"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=r"serves classification and regression; .* 'features'"):
+        answers(monkeypatch, capsys, tmp_path / "model")
+    named = answers(monkeypatch, capsys, tmp_path / "model", "--task", "classification")
+    assert named == answers(monkeypatch, capsys, folder)
+
+
+def test_unknown_tensors_pass_if_that_is_wanted(monkeypatch, capsys, tmp_path, folder):
+    shutil.copytree(folder, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    extra = {"bert.rm_head.weight": np.zeros((1, 32), np.float32)}
+    save_file({**load_file(file), **extra}, file)
+    with pytest.raises(
+        SystemExit, match=r"unexpected: rm_head\.weight\. .*: strict=False, --no-st"
+    ):
+        answers(monkeypatch, capsys, tmp_path / "model")
+    passed = answers(monkeypatch, capsys, tmp_path / "model", "--no-strict")
+    assert passed == answers(monkeypatch, capsys, folder)
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 100])

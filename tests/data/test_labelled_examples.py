@@ -81,7 +81,7 @@ def test_json_lines(tmp_path):
     write(tmp_path / "dev.jsonl", json.dumps(rows[0], ensure_ascii=False))
     files = {"train_file": "train.jsonl", "eval_files": ("dev.jsonl",)}
     train, evals, _ = load_examples(DataSettings(path=str(tmp_path), **files), CLASSIFICATION)
-    assert train.texts == [("a\x85b",), ("cut ?",)]  # half an emoji cannot be tokenized
+    assert train.texts == [("a\x85b",), ("cut \ufffd",)]  # half an emoji cannot be tokenized
     np.testing.assert_array_equal(train.labels, [1, 0])
     assert evals["dev"].texts == [("a\x85b",)]
 
@@ -136,7 +136,7 @@ def test_a_broken_file_names_the_place(tmp_path, train, message):
         ("a.jsonl", '{"text": null, "label": 1}\n', "row 1: a text is not a string"),
         ("a.jsonl", '{"text": "a", "label": ["x"]}\n', r"row 1: label \['x'\] is not one value"),
         ("a.csv", "text,text,label\na,b,1\n", "more than one column 'text'"),
-        ("a.xlsx", "", r"must end in \.tsv, \.csv or \.jsonl"),
+        ("a.xlsx", "", r"must end in \.tsv, \.csv, \.json or \.jsonl"),
     ],
 )
 def test_a_broken_single_file_names_the_place(tmp_path, name, content, message):
@@ -349,3 +349,28 @@ def test_subset_of_examples():
     assert part.texts == [("c",), ("a",)]
     np.testing.assert_array_equal(part.labels, np.float32([3, 1]))
     assert len(part.subset([])) == 0
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_read_however_it_is_printed(indent, tmp_path):
+    rows = [{"text": f"text\n{n}", "label": n % 2} for n in range(20)]
+    path = write(tmp_path / "rows.json", "\n" + json.dumps(rows, indent=indent) + "\n")
+    train, evals, _ = load_examples(DataSettings(path=path, eval_fraction=0.4), CLASSIFICATION)
+    assert sorted(train.texts + evals["test"].texts) == sorted((row["text"],) for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"text": "a", "label": 0}, 1]', r"a\.json, row 2: not a JSON object"),
+        ('[{"text": "a", "label": 0},\n{"label": 1}]', r"a\.json, row 2, has no column 'text'"),
+        ('[{"text": "a", "label": 0},', r"a\.json: not JSON \(Expecting value"),
+        ('{\n "data": [\n {"text": "a"}\n ]\n}', r"a\.json is one JSON object; needed is an ar"),
+        ('{"text": "a", "label": 0}\n{"text"', r"a\.json, row 2: not JSON"),
+        ("[" * 100_000, r"a\.json: not JSON \("),
+    ],
+)
+def test_broken_json_names_the_place(content, message, tmp_path):
+    path = write(tmp_path / "a.json", content)
+    with pytest.raises(DataError, match=message):
+        load_examples(DataSettings(path=path), CLASSIFICATION)

@@ -187,3 +187,10 @@ def test_a_filler_that_holds_every_answer_is_refused(tokenizer, monkeypatch):
     filler = encode_text(tokenizer, "red blue " * 200)
     with pytest.raises(DataError, match="The filler holds the answer"):
         planted_facts(tokenizer, filler, LENGTH, 1, seed=0)
+
+
+def test_an_array_of_examples_is_read_too(tmp_path):
+    rows = [{"text": "one two three"}, {"context": "a b", "word": "c"}]
+    path = tmp_path / "words.json"
+    path.write_text(json.dumps(rows, indent=1))
+    assert load_last_words(path) == [("one two", "three"), ("a b", "c")]

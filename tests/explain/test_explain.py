@@ -174,6 +174,15 @@ def test_a_browser_shows_what_lives_at_the_slider_s_place(browser, tmp_path, exp
         assert text["answer"][setting] in article
 
 
+def test_half_an_emoji_spoils_no_page(tmp_path, explained):
+    """In a text, and in the title: an argument that is no UTF-8 holds the like."""
+    model, params, tokenizer, _ = explained
+    (text,) = explain(model, params, tokenizer, ["good \ud83d"], (0.9,))["texts"]
+    assert [piece for _, piece in text["pieces"]] == ["[CLS]", "good", "[SEP]"]  # BERT drops it
+    write_page(tmp_path / "page.html", explained[3], "model \udcff")
+    assert "model \ufffd" in (tmp_path / "page.html").read_text("utf-8")
+
+
 def test_a_text_is_never_markup(browser, tmp_path):
     """Fails where a user's text can end the script or become an element."""
     evil = "</script><script>document.title='caught'</script><img src=x onerror=alert(1)>"

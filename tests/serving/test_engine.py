@@ -257,6 +257,13 @@ def test_ids_that_the_model_does_not_know_are_refused(engine, monkeypatch, tmp_p
         engine(["good", "bad new59"])
 
 
+def test_half_an_emoji_is_one_unknown_character_of_its_text(engine):
+    """JSON that was cut inside of an emoji: the others of its call are answered too."""
+    cut = ["good word1", "bad \ud83d", ("word2", "\udcff good")]
+    whole = ["good word1", "bad \ufffd", ("word2", "\ufffd good")]
+    np.testing.assert_array_equal(engine(cut), engine(whole))
+
+
 def test_longer_texts_are_cut_if_that_is_wanted(parts):
     engine = make(parts, truncate=True).warmup(repeats=1)
     ids = parts[2]("good " * 40)["input_ids"]

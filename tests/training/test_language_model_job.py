@@ -1,5 +1,7 @@
 """Language-model runs: training on windows of text, perplexity, what they refuse."""
 
+import copy
+import functools
 import json
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from latadj_jax.evaluation.settings import EvalSettings, LMSettings
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training import train
 from latadj_jax.training.evaluate_run import evaluate_run
+from latadj_jax.training.jobs import language_model
 from latadj_jax.training.settings import from_config
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
@@ -107,6 +110,37 @@ def test_any_text_and_last_words_can_be_scored(run, tmp_path):
     assert [share == 1 for share in results.rows[1].remaining] == [True, False]
     assert "strategy recent" in report.how(results)
     assert "in turns" not in report.how(results)  # nothing was timed
+
+
+def test_a_tokenizer_may_have_a_token_more_than_its_model(tmp_path):
+    """An unused <pad>: only a text that holds it is refused, by its name."""
+    tokenizer = copy.deepcopy(tiny_text.byte_level())
+    tokenizer.add_special_tokens({"pad_token": "<pad>"})
+    assert tokenizer.pad_token_id == 310
+    model, params = tiny.make("gpt2", "lm", vocab_size=310, num_hidden_layers=1)
+    latadj_jax.save_pretrained(tmp_path / "model", model, params, tokenizer)
+    lm, fast = LMSettings(context=16, continuation=8, max_windows=2), EvalSettings(timing_repeats=1)
+    score = functools.partial(evaluate_file, str(tmp_path / "model"), [], lm=lm, settings=fast)
+    story = tiny_text.story(9, num_lines=20)
+    file = tiny_text.write(tmp_path / "text.txt", story)
+    assert score(text=str(file), last_words=None).rows[0].metrics["text"]["perplexity"] > 1
+    tiny_text.write(file, f"{story} <pad>")
+    with pytest.raises(ValueError, match=r"text\.txt: input_ids holds 0?\d*\.\.310, .* 0\.\.309"):
+        score(text=str(file), last_words=None)
+    words = tiny_text.write(tmp_path / "words.jsonl", '{"text": "old king"}\n{"text": "a <pad>"}')
+    with pytest.raises(ValueError, match=r"the last word of example 1 \(from 0\): .*310"):
+        score(text=None, last_words=str(words))
+
+    given = {"source": str(tmp_path / "model")}
+    tiny_text.write(file, story * 20)
+    chosen = settings(tmp_path, model=given, data={"path": str(file)})
+    assert len(language_model.load(chosen).data.examples) > 10
+    tiny_text.write(file, f"{story * 20} <pad>\n")
+    with pytest.raises(ValueError, match=r"the text test: input_ids holds .*310"):
+        language_model.load(chosen)
+    tiny_text.write(file, f"<pad> {story * 20}")
+    with pytest.raises(ValueError, match=r"the training text: input_ids holds .*310"):
+        language_model.load(chosen)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_end(run, tmp_path, monkeypatch):

@@ -172,6 +172,17 @@ def test_a_tokenizer_that_ends_no_text_is_refused():
         )
 
 
+def test_a_target_ends_with_the_tokenizers_own_end_of_text(tmp_path):
+    """It is what is learned, so generation stops at it, whatever config.json says."""
+    model, params = tiny.make("t5", "seq2seq", vocab_size=310, num_hidden_layers=1, eos_token_id=9)
+    tokenizer = seq2seq.train_tokenizer([tiny_text.story(0)], 310)
+    latadj_jax.save_pretrained(tmp_path / "model", model, params, tokenizer)
+    assert tokenizer.eos_token_id != 9
+    given = {"source": str(tmp_path / "model"), "task": "seq2seq"}
+    job = seq2seq.load(from_config(tiny_run.seq2seq_config(tmp_path, model=given)))
+    assert job.model.config.eos_tokens == (9, tokenizer.eos_token_id)
+
+
 def settings_data():
     return from_config(
         {"workdir": "run", "model": {"task": "seq2seq", "source": ""},

@@ -45,7 +45,12 @@ def load(settings: Settings) -> Job:
     # ---- the model --------------------------------------------------------------------------
     num_labels = len(labels) if task.labels == "class" else 1
     model, params = from_pretrained(
-        settings.model.source, task.name, num_labels, "float32", seed=settings.seed
+        settings.model.source,
+        task.name,
+        num_labels,
+        "float32",
+        seed=settings.seed,
+        strict=settings.model.strict,
     )
     what = f"config.data.max_length is {data.max_length}"
     check_fits(data.max_length, model.config.max_positions, what, "lower it", error=SettingsError)
@@ -56,7 +61,9 @@ def load(settings: Settings) -> Job:
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
 
     # ---- the model can learn from the data --------------------------------------------------
-    check_ids(train_data.examples, model.input_ranges)
+    check_ids(train_data.examples, model.input_ranges, "training example {}".format)
+    for name, part in eval_data.items():
+        check_ids(part.examples, model.input_ranges, lambda n, name=name: f"{name}, example {n}")
     if not teacher:
         task.check_labels(train_data.labels, len(model.config.labels))
     if data.labelled_by:

@@ -14,10 +14,11 @@ from latadj_jax.data.windows import sliding_windows, training_windows
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_text
 from latadj_jax.families.gpt2 import GPT2Config
+from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.tokenizers import check_vocabulary, encode_text, load_tokenizer
+from latadj_jax.pretrained.tokenizers import encode_text, load_tokenizer
 from latadj_jax.tasks.language_model import LANGUAGE_MODEL
 from latadj_jax.training.jobs.job import Job, as_trained, watched
 from latadj_jax.training.settings import Settings
@@ -34,13 +35,17 @@ def load(settings: Settings) -> Job:
     train_text, eval_texts = load_corpus(settings.data)
     if settings.model.source:
         model, params = from_pretrained(
-            settings.model.source, LANGUAGE_MODEL.name, seed=settings.seed
+            settings.model.source,
+            LANGUAGE_MODEL.name,
+            seed=settings.seed,
+            strict=settings.model.strict,
         )
         tokenizer = load_tokenizer(settings.model.source)
-        check_vocabulary(tokenizer, model.config.vocab_size)
     else:
         model, params, tokenizer = from_scratch(settings, train_text)
-    train_data = training_data(settings, encode_text(tokenizer, train_text))
+    train_ids = encode_text(tokenizer, train_text)
+    check_ids([{"input_ids": train_ids}], model.input_ranges, lambda _: "the training text")
+    train_data = training_data(settings, train_ids)
     eval_ids = {name: encode_text(tokenizer, text) for name, text in eval_texts.items()}
     held_out = watched(settings, eval_ids)
     window = settings.lm.window
@@ -98,13 +103,16 @@ def from_scratch(settings: Settings, train_text: str):
 
 
 def check(settings: Settings, model: Model, eval_ids: Mapping[str, np.ndarray]) -> None:
-    """Raises ValueError for windows that the model or the evaluation texts cannot hold."""
+    """Raises ValueError for windows that the model or the evaluation texts cannot hold, and for
+    tokens that the model does not know."""
     wanted = {"window": settings.lm.window, "context + config.lm.continuation":
               settings.lm.context + settings.lm.continuation}  # fmt: skip
     for name, length in wanted.items():
         what = f"config.lm.{name} is {length} tokens"
         check_fits(length, model.config.max_positions, what, "lower it", error=SettingsError)
-    for ids in eval_ids.values():
+    for name, ids in eval_ids.items():
+        ranges = model.input_ranges
+        check_ids([{"input_ids": ids}], ranges, lambda _, name=name: f"the text {name}")
         sliding_windows(ids, settings.lm.context, settings.lm.continuation)
 
 

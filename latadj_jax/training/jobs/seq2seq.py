@@ -12,10 +12,11 @@ from latadj_jax.data.train_tokenizer import byte_level_bpe
 from latadj_jax.errors import DataError
 from latadj_jax.evaluation.generated_text import evaluate_generated, require_sacrebleu
 from latadj_jax.families.t5_config import T5Config
+from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params
 from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.tokenizers import check_vocabulary, encode, load_tokenizer
+from latadj_jax.pretrained.tokenizers import encode, end_tokens, load_tokenizer
 from latadj_jax.tasks.seq2seq import SEQ2SEQ
 from latadj_jax.training.jobs.job import Job, as_trained, watched
 from latadj_jax.training.settings import Settings
@@ -35,13 +36,20 @@ def load(settings: Settings) -> Job:
     train_examples, eval_examples, _ = load_examples(data, SEQ2SEQ, settings.seed)
     if settings.model.source:
         tokenizer = load_tokenizer(settings.model.source)
-        model, params = from_pretrained(settings.model.source, SEQ2SEQ.name, seed=settings.seed)
-        check_vocabulary(tokenizer, model.config.vocab_size)
+        model, params = from_pretrained(
+            settings.model.source, SEQ2SEQ.name, seed=settings.seed, strict=settings.model.strict
+        )
+        ends = end_tokens(tokenizer, model.config)  # targets end with the tokenizer's own
+        model = model.replace(config=model.config.replace(eos_tokens=ends))
     else:
         model, params, tokenizer = from_scratch(settings, train_examples)
     model.check_start()
     train_data = encode_pairs(tokenizer, train_examples, data)
     eval_data = {name: encode_pairs(tokenizer, part, data) for name, part in eval_examples.items()}
+    for name, part in {"training": train_data, **eval_data}.items():
+        check_ids(part.examples, model.input_ranges, lambda n, name=name: f"{name}, source {n}")
+        targets = [{"decoder_input_ids": ids[ids >= 0]} for ids in part.labels]
+        check_ids(targets, model.input_ranges, lambda n, name=name: f"{name}, target {n}")
     return Job(
         model=as_trained(model, settings),
         params=params,

@@ -92,7 +92,7 @@ def load_teacher(settings: Settings) -> Teacher:
             f"config.workdir."
         )
     try:
-        model, params = from_pretrained(source)
+        model, params = from_pretrained(source, strict=settings.model.strict)
     except ConfigError as error:
         raise SettingsError(
             f"{source!r} cannot answer in place of labels ({str(error).rstrip('.')}): name a "
