@@ -17,16 +17,16 @@ class GGUFError(ValueError):
     """A GGUF file that cannot be used; the message names the file and what is wrong."""
 
 
-class TextError(ValueError):
-    """A text that cannot be answered: its number (from 0) and what is wrong."""
-
-    def __init__(self, number: int, what: str):
-        super().__init__(f"text {number} {what}")
-        self.number, self.what = number, what
-
-
 class DataError(ValueError):
     """Data that cannot be used; the message names the place (a file and row) and the fix."""
+
+
+class TextError(DataError):
+    """A text that cannot be read: its number (from 0), what is wrong, and what it is called."""
+
+    def __init__(self, number: int, what: str, called: str = ""):
+        super().__init__(f"{called or f'text {number}'} {what}")
+        self.number, self.what = number, what
 
 
 class SettingsError(ValueError):

@@ -1,7 +1,7 @@
 """The kinds of rotary position embedding: how each stretches its frequencies over longer texts.
 
-`rope` is a Rope (rotary.py), of which each formula reads what its kind has; `lengths_BL` is how long
-each word-vector's text is.
+`rope` is a Rope (rotary.py), of which each formula reads what its kind has; `lengths_BL` is how
+long each word-vector's text is.
 """
 
 import dataclasses

@@ -184,7 +184,7 @@ FAMILY = Family(
     config=T5Config,
     module=T5,
     heads={
-        BASE: Head("T5EncoderModel"),
+        BASE: Head("T5EncoderModel", aliases=("T5Model",)),  # which has a decoder, too
         SEQ2SEQ: Head(
             "T5ForConditionalGeneration",
             T5Decoder,

@@ -6,7 +6,7 @@ pruned; what is scored or generated is read densely.
 
 import functools
 import inspect
-from collections.abc import Sequence
+import logging
 
 import jax
 import numpy as np
@@ -18,12 +18,15 @@ from latadj_jax.elimination.profile import Profile
 from latadj_jax.evaluation.likelihood import score_pairs
 from latadj_jax.generation.continuation import continuation_logits
 from latadj_jax.generation.generate import generate, stream
+from latadj_jax.harness.requests import Ids, RequestEncoder
+from latadj_jax.harness.stops import Stops
 from latadj_jax.model.buckets import default_buckets
 from latadj_jax.model.model import rngs_for
-from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.tokenizers import check_vocabulary, load_tokenizer
+from latadj_jax.pretrained.load import from_pretrained, language_model_task
+from latadj_jax.pretrained.tokenizers import load_tokenizer
 
 try:  # an extra
+    from jinja2 import TemplateError
     from lm_eval.api.model import TemplateLM
     from lm_eval.api.registry import register_model
     from lm_eval.models.utils import normalize_gen_kwargs
@@ -34,8 +37,12 @@ except ImportError as error:
         "pip install 'latadj_jax[lm-eval]'"
     ) from None
 
+log = logging.getLogger(__name__)
+
 # What a task may say of generation.
 OPTIONS = {"until", "max_gen_toks", "do_sample", "temperature", "top_k", "top_p", "num_beams"}
+BACKENDS = {"lm": "causal", "seq2seq": "seq2seq"}  # of tasks, as the harness names them
+SWITCH = {"true": True, "false": False, "none": None}  # of model_args, given as texts or not
 
 
 @register_model("latadj_jax")
@@ -50,6 +57,14 @@ class Latadj(TemplateLM):
       max_length: of context and continuation together; longer ones lose their oldest tokens.
       max_gen_toks: new tokens of a request that does not say how many.
       seed: of sampling.
+      task: "lm" or "seq2seq"; by default what the checkpoint's architecture is for, or the family's
+        own kind of language model where it names none.
+      add_bos_token: what stands in front of a context: None, what the tokenizer puts there; False,
+        no special token; True, the BOS token, too, where the tokenizer adds none.
+      strict: False leaves tensors behind that no class of the family is known to have.
+
+    Raises:
+      ValueError: one sentence that names the argument, or what the checkpoint lacks.
     """
 
     def __init__(
@@ -63,6 +78,9 @@ class Latadj(TemplateLM):
         max_length: int = 2048,
         max_gen_toks: int = 256,
         seed: int = 0,
+        task: str | None = None,
+        add_bos_token: bool | str | None = None,
+        strict: bool | str = True,
         **options,
     ):
         super().__init__()
@@ -70,9 +88,11 @@ class Latadj(TemplateLM):
         if unknown:
             known = ", ".join(list(inspect.signature(type(self)).parameters)[:-1])
             raise ValueError(f"--model_args has an unknown {unknown[0]!r}; it may have {known}.")
-        model, self.params = from_pretrained(path, dtype=dtype)
-        if not model.record.writes:
-            raise ValueError(f"{path} is a model for {model.task!r}; needed is a language model.")
+        if task not in (None, *BACKENDS):
+            raise ValueError(f"task is {' or '.join(BACKENDS)}; it is {task!r}.")
+        bos, strict = _switch("add_bos_token", add_bos_token), _switch("strict", strict)
+        task = task or language_model_task(path)
+        model, self.params = from_pretrained(path, task=task, dtype=dtype, strict=strict)
         if layers:
             if not all(n.isdecimal() for n in str(layers).split("+")):
                 raise ValueError(f"layers takes numbers of layers, e.g. 4+19; it is {layers!r}.")
@@ -81,46 +101,55 @@ class Latadj(TemplateLM):
         self.model = model.replace(strategy=strategy or model.strategy)
         self.alpha = model.alpha if alpha is None else parse_alpha(str(alpha))
         self.tokenizer = load_tokenizer(path)
-        check_vocabulary(self.tokenizer, model.config.vocab_size)
-        self.backend = {"continuation": "causal", "target": "seq2seq"}[model.record.writes]
+        self.backend = BACKENDS[task]
+        self.encoder = RequestEncoder.of(
+            self.tokenizer, model.config, self.backend == "seq2seq", bos
+        )
         self.batch_size = 8 if str(batch_size).startswith("auto") else int(batch_size)
         self.max_length = min(int(max_length), model.config.max_positions)
         self.max_gen_toks = int(max_gen_toks)
         self.seed, self.draws = int(seed), 0
 
     @property
-    def eot_token_id(self) -> int:
+    def eot_token_id(self) -> int | None:
         return self.tokenizer.eos_token_id
-
-    @property
-    def prefix_token_id(self) -> int:
-        """What stands before a text without a context."""
-        bos = self.tokenizer.bos_token_id
-        return self.eot_token_id if bos is None else bos
 
     @property
     def tokenizer_name(self) -> str:
         return str(getattr(self.tokenizer, "name_or_path", "")).replace("/", "__")
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_) -> list[int]:
-        """Special tokens are the tokenizer's own: a T5's source ends </s>, a Llama's begins <s>.
-
-        But a text that begins with it, as chat templates write it, gets no second one.
-        """
-        bos = self.tokenizer.bos_token
-        has_own = add_special_tokens is None and bos and string.startswith(bos)
-        add = not has_own and add_special_tokens is not False
-        return self.tokenizer.encode(string, add_special_tokens=add)
+        """Ids of a context; without special tokens around it if `add_special_tokens` is False."""
+        encode = self.encoder.ids if add_special_tokens is False else self.encoder.context
+        return list(encode(string))
 
     def apply_chat_template(self, chat_history, add_generation_prompt: bool = True) -> str:
-        return self.tokenizer.apply_chat_template(
-            chat_history,
+        """The turns as one text; a template that refuses a system turn gets the others."""
+        render = functools.partial(
+            self.tokenizer.apply_chat_template,
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
+        try:
+            return render(chat_history)
+        except TemplateError as error:
+            others = [turn for turn in chat_history if turn["role"] != "system"]
+            if len(others) == len(chat_history):
+                raise
+            log.warning("the chat template refuses the system turn, which is left out: %s", error)
+            return render(others)
 
     # Likelihoods.
+
+    def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Of each continuation after its context, and whether it is the most likely one.
+
+        Raises:
+          ValueError: as `RequestEncoder.pair`; a continuation as long as `max_length`.
+        """
+        encoded = [(request.args, *self.encoder.pair(*request.args)) for request in requests]
+        return self._loglikelihood_tokens(encoded)
 
     def _loglikelihood_tokens(self, requests, disable_tqdm: bool = False, **_):
         pairs = [self._pair(context, target) for _, context, target in requests]
@@ -133,17 +162,21 @@ class Latadj(TemplateLM):
 
     def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
         """Of whole texts. Windows overlap by half, so that all but the first have a context that
-        can be pruned; the first `max_length` tokens of a text have none, and are read densely."""
+        can be pruned; the first `max_length` tokens of a text have none, and are read densely.
+        A text is scored as after an empty context."""
         pairs, of_text = [], []
         for n, request in enumerate(requests):
+            if not self.encoder.ids(request.args[0]):
+                continue
+            start, ids = self.encoder.pair("", request.args[0])
             windows = get_rolling_token_windows(
-                self.tok_encode(request.args[0], add_special_tokens=False),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length - 1,
+                list(ids),
+                prefix_token=start[0],
+                max_seq_len=self.max_length - len(start),
                 context_len=self.max_length // 2,
             )
-            for context, target in map(make_disjoint_window, windows):
-                pairs.append((tuple(context), tuple(target)))
+            for i, (context, target) in enumerate(map(make_disjoint_window, windows)):
+                pairs.append((tuple(context) if i else start, tuple(target)))
                 of_text.append(n)
         totals = np.zeros(len(requests))
         np.add.at(totals, of_text, [log_prob for log_prob, _ in self._score(pairs)])
@@ -151,12 +184,10 @@ class Latadj(TemplateLM):
             self.cache_hook.add_partial("loglikelihood_rolling", request.args, total)
         return totals.tolist()
 
-    def _pair(self, context: Sequence[int], target: Sequence[int]) -> tuple[tuple, tuple]:
+    def _pair(self, context: Ids, target: Ids) -> tuple[Ids, Ids]:
         """A pair that can be scored: the newest tokens of its context that `max_length` has."""
-        if not target:
-            raise ValueError("a continuation has no tokens of its own: it must not be empty.")
         room = self._room(len(target), f"a continuation of {len(target)} tokens")
-        return tuple(context[-room:]) or (self.prefix_token_id,), tuple(target)
+        return tuple(context[-room:]), tuple(target)
 
     def _room(self, following: int, what: str) -> int:
         """How many tokens of a context fit before so many more."""
@@ -207,23 +238,18 @@ class Latadj(TemplateLM):
                 raise ValueError(f"the generation option {unknown[0]!r} is not known here.")
             limit = options["max_gen_toks"]
             room = self._room(limit, f"max_gen_toks {limit}")
-            contexts = [self.tok_encode(requests[n].args[0]) for n in members]
-            contexts = [tuple(ids[-room:]) or (self.prefix_token_id,) for ids in contexts]
+            stops = Stops.of(self.tokenizer, self.model.config, options["until"])
+            contexts = [self.encoder.context(requests[n].args[0])[-room:] for n in members]
             for indices, batch in tqdm(list(self._batches(contexts)), disable=disable_tqdm):
-                generated = self._generate(batch, limit, options)
+                generated = self._generate(batch, limit, options, stops)
                 for n, text in zip(indices, generated, strict=False):
                     texts[members[n]] = text
                     request = requests[members[n]]
                     self.cache_hook.add_partial("generate_until", request.args, text)
         return texts
 
-    def _generate(self, batch, limit: int, options: dict) -> list[str]:
-        """New texts up to the first of `until`, which is left out."""
-        until = [stop for stop in options["until"] if stop]
-        # A special token is in no decoded text: it stops by its id.
-        special = self.tokenizer.get_added_vocab()
-        ends = [*self.model.config.eos_tokens]
-        ends = list(dict.fromkeys([*ends, *(special[stop] for stop in until if stop in special)]))
+    def _generate(self, batch, limit: int, options: dict, stops: Stops) -> list[str]:
+        """New texts up to their stops."""
         temperature = float(options.get("temperature", 1.0)) if options["do_sample"] else 0.0
         sampling = {}
         if temperature:
@@ -235,28 +261,19 @@ class Latadj(TemplateLM):
         if (beams := int(options.get("num_beams") or 1)) > 1:
             rows = generate(
                 self.model, self.params, batch, self.alpha, limit, num_beams=beams, rngs=rngs,
-                stop_tokens=ends, **sampling,
+                stop_tokens=stops.tokens, **sampling,
             )  # fmt: skip
-            return [_before(text, until) for text in self._texts(np.asarray(rows), ends)]
+            return [stops.text_of(row) for row in np.asarray(rows).tolist()]
         columns, model = [], self.model
         for column in stream(
-            model, self.params, batch, self.alpha, limit, rngs=rngs, stop_tokens=ends, **sampling
-        ):
+            model, self.params, batch, self.alpha, limit, rngs=rngs, stop_tokens=stops.tokens,
+            **sampling,
+        ):  # fmt: skip
             columns.append(column)
-            if len(columns) % 8 == 0 and until:  # no need to go on once every text has ended
-                rows = np.stack(columns, axis=1)
-                ended = np.isin(rows, ends).any(axis=1)
-                found = [any(stop in text for stop in until) for text in self._texts(rows, ends)]
-                if (ended | found).all():
-                    break
-        rows = np.stack(columns, axis=1)
-        return [_before(text, until) for text in self._texts(rows, ends)]
-
-    def _texts(self, rows: np.ndarray, ends: Sequence[int]) -> list[str]:
-        """Each row up to its first end, after which there is padding."""
-        sizes = (~np.isin(rows, ends)).cumprod(axis=1).sum(axis=1)
-        rows = [row[:size].tolist() for row, size in zip(rows, sizes, strict=True)]
-        return self.tokenizer.batch_decode(rows, skip_special_tokens=True)
+            # No need to go on once every text has ended.
+            if len(columns) % 8 == 0 and stops.reached(np.stack(columns, axis=1)):
+                break
+        return [stops.text_of(row) for row in np.stack(columns, axis=1).tolist()]
 
     def _batches(self, contexts: list[tuple[int, ...]]):
         """(indices, batch) of all contexts, in few shapes."""
@@ -265,7 +282,7 @@ class Latadj(TemplateLM):
         return unlabelled.batches(default_buckets(self.max_length), self.batch_size)
 
 
-def _before(text: str, stops: Sequence[str]) -> str:
-    for stop in stops:
-        text = text.split(stop)[0]
-    return text
+def _switch(name: str, value: bool | str | None) -> bool | None:
+    if str(value).lower() not in SWITCH:
+        raise ValueError(f"{name} is True or False; it is {value!r}.")
+    return SWITCH[str(value).lower()]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from latadj_jax.checks import check_fits
+from latadj_jax.errors import TextError
 
 PASSENGERS = ("labels", "weights")  # may travel in a batch; the model does not read them
 
@@ -72,15 +73,17 @@ def check_ids(
       called: function of a text's number, from 0, that gives what errors call it.
 
     Raises:
-      ValueError: one sentence that names the text.
+      TextError: one sentence that names the text.
     """
     for n, example in enumerate(examples):
         for key, num_values in ranges.items():
             ids = example.get(key)
             if ids is not None and len(ids) and not 0 <= ids.min() <= ids.max() < num_values:
-                raise ValueError(
-                    f"{called(n)}: {key} holds {ids.min()}..{ids.max()}, the model knows "
-                    f"0..{num_values - 1}: was it made by this model's own tokenizer?"
+                raise TextError(
+                    n,
+                    f"has {key} {ids.min()}..{ids.max()}, the model knows 0..{num_values - 1}: was "
+                    f"it made by this model's own tokenizer?",
+                    called(n),
                 )
 
 

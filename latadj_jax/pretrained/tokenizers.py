@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.errors import DataError
+from latadj_jax.errors import DataError, TextError
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 
@@ -105,20 +105,20 @@ def encode(
     `numbers`, or by its place.
 
     Raises:
-      DataError: a text of more than `max_length` tokens without `truncate`, or one of no tokens.
+      DataError: a text of more than `max_length` tokens without `truncate`, one of no tokens, or
+        one with a character that the tokenizer does not know.
     """
     if not texts:
         return []
     texts = [tuple(map(without_surrogates, text)) for text in texts]
-    encoded = tokenizer(
-        *(list(column) for column in zip(*texts, strict=True)),
-        truncation=truncate,
-        max_length=max_length if truncate else None,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     numbers = range(len(texts)) if numbers is None else numbers
+    options = {"truncation": truncate, "max_length": max_length if truncate else None,
+               "return_attention_mask": False, "verbose": False}  # fmt: skip
+    try:
+        encoded = tokenizer(*(list(column) for column in zip(*texts, strict=True)), **options)
+    except Exception as error:  # bare, of one that lacks a character and has no unknown token
+        raise _unread(tokenizer, texts, numbers, options) or error from None
+    lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
         first = too_long[0]
@@ -130,10 +130,22 @@ def encode(
             f"config.data.truncate=True to cut them."
         )
     if not lengths.all():
-        raise DataError(f"Example {numbers[lengths.argmin()]} (from 0) has no tokens.")
+        n = numbers[lengths.argmin()]
+        raise TextError(n, "has no tokens.", f"Example {n} (from 0)")
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
     columns = [[np.array(ids, np.int32) for ids in encoded[key]] for key in keys]
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _unread(tokenizer, texts, numbers: Sequence[int], options: dict) -> TextError | None:
+    """What is wrong with the first of the texts that the tokenizer cannot read."""
+    for n, text in zip(numbers, texts, strict=True):
+        try:
+            tokenizer(*text, **options)
+        except Exception as error:
+            what = f"cannot be read by its tokenizer ({sources.reason(error)})."
+            return TextError(n, what, f"Example {n} (from 0)")
+    return None
 
 
 def encode_text(tokenizer, text: str) -> np.ndarray:

@@ -1,6 +1,5 @@
 """The lm-evaluation-harness adapter: its numbers are those of `apply`, and the harness runs it."""
 
-import itertools
 import json
 
 import jax
@@ -14,7 +13,6 @@ from latadj_jax.pretrained.tokenizers import load_tokenizer
 
 pytest.importorskip("lm_eval")
 from lm_eval.api.instance import Instance
-from tokenizers.processors import TemplateProcessing
 
 from latadj_jax.harness import __main__, language_model
 from latadj_jax.harness.tasks import local_data
@@ -141,27 +139,6 @@ def test_texts_are_generated_up_to_a_stop(folder):
     assert got == [text.split(stop)[0] for text in whole]
 
 
-@pytest.mark.parametrize("beams", [1, 2])
-def test_a_special_token_stops_though_no_text_shows_it(folder, monkeypatch, beams):
-    lm = language_model.Latadj(str(folder), alpha=0.6)
-    model, params = latadj_jax.from_pretrained(folder)
-    ids = np.array([lm.tok_encode(CONTEXT)], np.int32)
-    rows = np.asarray(latadj_jax.generate(model, params, {"input_ids": ids}, 0.6, 6))
-    stop = int(rows[0, 3])
-    monkeypatch.setattr(lm.tokenizer, "get_added_vocab", lambda: {"<|end|>": stop})
-    options = {"until": ["<|end|>"], "max_gen_toks": 6, "num_beams": beams}
-    (got,) = lm.generate_until(requests_of("generate_until", (CONTEXT, options)), disable_tqdm=True)
-    ends = [*model.config.eos_tokens, stop]
-    (row,) = np.asarray(
-        latadj_jax.generate(
-            model, params, {"input_ids": ids}, 0.6, 6, num_beams=beams, stop_tokens=ends
-        )
-    ).tolist()
-    before = list(itertools.takewhile(lambda token: token not in ends, row))
-    assert got == lm.tokenizer.decode(before, skip_special_tokens=True)
-    assert beams > 1 or len(before) < 6  # it did stop
-
-
 def test_texts_of_beams_are_those_of_generate(folder):
     lm = language_model.Latadj(str(folder), alpha=0.6, batch_size="auto:4")
     model, params = latadj_jax.from_pretrained(folder)
@@ -171,18 +148,6 @@ def test_texts_of_beams_are_those_of_generate(folder):
     options = {"until": [], "max_gen_toks": 6, "num_beams": 3}
     requests = requests_of("generate_until", (CONTEXT, options))
     assert lm.generate_until(requests, disable_tqdm=True) == [wanted]
-
-
-def test_a_text_that_begins_with_bos_gets_no_second_one(tmp_path):
-    """Chat templates of Llama 2 and 3 write it."""
-    lm = language_model.Latadj(str(save("gpt2", tmp_path)))
-    lm.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-        single=f"{lm.tokenizer.bos_token} $A", special_tokens=[(lm.tokenizer.bos_token, 0)]
-    )
-    plain = lm.tok_encode("the river")
-    assert plain[0] == lm.tokenizer.bos_token_id != plain[1]
-    assert lm.tok_encode(f"{lm.tokenizer.bos_token}the river") == plain
-    assert lm.tok_encode("the river", add_special_tokens=False) == plain[1:]
 
 
 def test_random_elimination_and_sampling_repeat_from_their_seeds(folder):
@@ -211,13 +176,6 @@ def test_requests_that_cannot_be_generated_are_refused(tmp_path, options, messag
     lm = language_model.Latadj(str(save("gpt2", tmp_path)), max_length=32)
     with pytest.raises(ValueError, match=message):
         lm.generate_until(requests_of("generate_until", (CONTEXT, options)), disable_tqdm=True)
-
-
-def test_an_empty_context_is_the_prefix_and_an_empty_continuation_is_refused(folder):
-    lm = language_model.Latadj(str(folder), alpha="dense")
-    assert lm._pair((), (5,)) == ((lm.prefix_token_id,), (5,))
-    with pytest.raises(ValueError, match="must not be empty"):
-        lm._pair((5,), ())
 
 
 BAD = {

@@ -157,3 +157,16 @@ def test_a_tokenizer_that_names_no_end_of_text_has_none(files, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_text(content)
     assert eos_token_id(tmp_path) is None
+
+
+def test_a_text_with_a_character_that_no_token_has_is_named(tmp_path):
+    """A vocabulary without [UNK]: the tokenizers package raises a bare Exception, of no text."""
+    from transformers import BertTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(word for word in WORDS if word != "[UNK]"))
+    tokenizer = BertTokenizer(str(tmp_path / "vocab.txt"), unk_token="[MASK]")
+    tokenizer.backend_tokenizer.model.unk_token = "[UNK]"
+    with pytest.raises(
+        DataError, match=r"^Example 7 \(from 0\) cannot be read by its tokenizer \("
+    ):
+        encode(tokenizer, [("a",), ("é",)], 8, False, numbers=[3, 7])

@@ -251,9 +251,7 @@ def test_ids_that_the_model_does_not_know_are_refused(engine, monkeypatch, tmp_p
     larger = tiny_run.tokenizer(tmp_path)
     larger.add_tokens([f"new{n}" for n in range(60)])
     monkeypatch.setattr(engine, "tokenizer", larger)
-    with pytest.raises(
-        ValueError, match=r"text 1: input_ids holds 2\.\.106, the model knows 0\.\.99"
-    ):
+    with pytest.raises(ValueError, match=r"text 1 has input_ids 2\.\.106, the model knows 0\.\.99"):
         engine(["good", "bad new59"])
 
 
@@ -281,8 +279,8 @@ def test_nothing_asked_is_nothing_answered(engine):
     [
         ("good", {}, "one string"),
         ([3], {}, "text 0 must be"),
-        ([[1, 99999]], {}, r"text 0: input_ids holds 1\.\.99999, the model knows 0\.\.99"),
-        ([[1, 2**32]], {}, r"text 0: input_ids holds 1\.\.4294967296, the model knows"),
+        ([[1, 99999]], {}, r"text 0 has input_ids 1\.\.99999, the model knows 0\.\.99"),
+        ([[1, 2**32]], {}, r"text 0 has input_ids 1\.\.4294967296, the model knows"),
         ([list(range(30))], {}, "text 0 has 30 tokens, the largest bucket 24"),
         ([[5], "good " * 40], {}, "text 1 has 42 tokens, the largest bucket 24"),
         (["good"], {"alpha": 0.5}, "alpha 0.5 was not compiled"),

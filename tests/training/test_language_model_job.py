@@ -125,10 +125,10 @@ def test_a_tokenizer_may_have_a_token_more_than_its_model(tmp_path):
     file = tiny_text.write(tmp_path / "text.txt", story)
     assert score(text=str(file), last_words=None).rows[0].metrics["text"]["perplexity"] > 1
     tiny_text.write(file, f"{story} <pad>")
-    with pytest.raises(ValueError, match=r"text\.txt: input_ids holds 0?\d*\.\.310, .* 0\.\.309"):
+    with pytest.raises(ValueError, match=r"text\.txt has input_ids \d+\.\.310, .* 0\.\.309"):
         score(text=str(file), last_words=None)
     words = tiny_text.write(tmp_path / "words.jsonl", '{"text": "old king"}\n{"text": "a <pad>"}')
-    with pytest.raises(ValueError, match=r"the last word of example 1 \(from 0\): .*310"):
+    with pytest.raises(ValueError, match=r"the last word of example 1 \(from 0\) has .*310"):
         score(text=None, last_words=str(words))
 
     given = {"source": str(tmp_path / "model")}
@@ -136,10 +136,10 @@ def test_a_tokenizer_may_have_a_token_more_than_its_model(tmp_path):
     chosen = settings(tmp_path, model=given, data={"path": str(file)})
     assert len(language_model.load(chosen).data.examples) > 10
     tiny_text.write(file, f"{story * 20} <pad>\n")
-    with pytest.raises(ValueError, match=r"the text test: input_ids holds .*310"):
+    with pytest.raises(ValueError, match=r"the text test has input_ids .*310"):
         language_model.load(chosen)
     tiny_text.write(file, f"<pad> {story * 20}")
-    with pytest.raises(ValueError, match=r"the training text: input_ids holds .*310"):
+    with pytest.raises(ValueError, match=r"the training text has input_ids .*310"):
         language_model.load(chosen)
 
 

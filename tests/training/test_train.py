@@ -282,7 +282,7 @@ def test_tokens_that_the_model_does_not_know_are_refused(tmp_path):
     tokenizer.save_pretrained(settings.model.source)
     file = Path(settings.data.path)
     file.write_text(file.read_text().replace("word39", "new59"))
-    with pytest.raises(ValueError, match=r"input_ids holds 2\.\.106, the model knows 0\.\.99"):
+    with pytest.raises(ValueError, match=r"has input_ids 2\.\.106, the model knows 0\.\.99"):
         train.train(settings)
     assert not (tmp_path / "runs").exists()
 
