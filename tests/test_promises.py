@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import Profile, make_plan
@@ -49,9 +50,7 @@ def test_a_cut_that_removes_nothing_changes_nothing(family):
     dense = latadj_jax.apply(model, params, batch)
     model = model.replace(profile=Profile.constant(3, 1 - 1e-9))
     kept = latadj_jax.apply(model, params, batch, 1.0)
-    jax.tree.map(
-        functools.partial(np.testing.assert_allclose, atol=1e-6), kept.logits, dense.logits
-    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **SAME), kept.logits, dense.logits)
     for row, at in enumerate(slots):
         assert kept.positions[row, : len(at)].tolist() == at.tolist()
         np.testing.assert_allclose(kept.hidden[row, : len(at)], dense.hidden[row, at], atol=1e-5)
@@ -110,13 +109,13 @@ def assert_row_is(out, row, start, reference):
     expected = reference.positions[0][kept] + start
     np.testing.assert_array_equal(out.positions[row][out.positions[row] >= 0], expected)
     present = out.positions[row] >= 0
-    np.testing.assert_allclose(out.hidden[row][present], reference.hidden[0][kept], atol=2e-5)
+    np.testing.assert_allclose(out.hidden[row][present], reference.hidden[0][kept], **SAME)
     for name in ("pooled", "logits"):
         if (value := getattr(reference, name)) is not None:
             ours, value = getattr(out, name)[row], value[0]
             if ours.ndim == 2:  # of every token
                 ours, value = ours[present], value[kept]
-            np.testing.assert_allclose(ours, value, atol=2e-5)
+            np.testing.assert_allclose(ours, value, **SAME)
 
 
 MATRIX = [
@@ -237,7 +236,7 @@ def test_apply_under_jit_is_apply(family):
         model, params, batch, 0.8, return_scores=True
     )
     plain = latadj_jax.apply(model, params, batch, 0.8, return_scores=True)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **SAME), out, plain)
 
 
 @each_family
@@ -278,7 +277,7 @@ def test_vmap_is_a_loop(family):
     for n, one in enumerate((batch, flipped)):
         expected = apply(params=params, batch=one)
         got = jax.tree.map(lambda x, n=n: x[n], out)
-        jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), got, expected)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, **SAME), got, expected)
 
 
 @pytest.mark.parametrize("axis", [AxisType.Auto, AxisType.Explicit], ids=str)
@@ -295,7 +294,7 @@ def test_batch_over_several_devices_is_the_batch_on_one(family, axis):
     )
     assert out.hidden.sharding.is_equivalent_to(rows, 3)
     plain = latadj_jax.apply(model, params, batch, 0.8)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), out, plain)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, **SAME), out, plain)
 
 
 @each_family
@@ -322,5 +321,5 @@ def test_a_plan_for_the_head_gives_the_same_logits(family, alpha):
     plan = model.plan(alpha, 16)
     whole = latadj_jax.apply(model, params, batch, plan=plan)
     short = latadj_jax.apply(model, params, batch, plan=plan.for_head())
-    np.testing.assert_allclose(short.logits, whole.logits, rtol=1e-5, atol=2e-5)
+    np.testing.assert_allclose(short.logits, whole.logits, **SAME)
     assert short.hidden.shape[1] == 1 < whole.hidden.shape[1]

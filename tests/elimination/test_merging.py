@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import Profile, make_plan
@@ -75,7 +76,7 @@ def test_gradients_flow_through_what_was_merged():
         return jnp.sum(jnp.square(latadj_jax.apply(model, params, batch, plan=plan).logits))
 
     merged, dense = (jax.grad(loss)(params, p) for p in (plan, model.plan(None, 12)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5), merged, dense)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **SAME), merged, dense)
 
 
 def test_padding_and_companions_change_nothing():

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import Profile, expected_speedup, layer_macs, macs, make_plan, solve_alpha
@@ -303,7 +304,7 @@ def test_a_plan_that_names_no_strategy_takes_the_models():
     own = latadj_jax.apply(model, params, batch, plan=plan)
     np.testing.assert_array_equal(own.logits, latadj_jax.apply(model, params, batch, 0.8).logits)
     simulated = simulate(model, params, batch, plan)
-    np.testing.assert_allclose(own.logits, simulated.logits, atol=2e-5)
+    np.testing.assert_allclose(own.logits, simulated.logits, **SAME)
     forgets = dataclasses.replace(asked, strategy="score")
     other = latadj_jax.apply(model, params, batch, plan=forgets)
     assert np.abs(own.logits - other.logits).max() > 1e-3

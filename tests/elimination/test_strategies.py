@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from paths import ROOT
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import make_plan
@@ -167,7 +168,7 @@ def test_no_padding_companion_or_later_token_changes_what_is_kept(family, strate
         for row, (single, at) in enumerate(zip(alone, slots, strict=True)):
             kept, expected = out.positions[row], single.positions[0]
             assert kept[kept >= 0].tolist() == (expected + at[0]).tolist()
-            np.testing.assert_allclose(out.hidden[row][kept >= 0], single.hidden[0], atol=2e-5)
+            np.testing.assert_allclose(out.hidden[row][kept >= 0], single.hidden[0], **SAME)
 
 
 def test_strategies_of_prompts_are_not_for_encoders():

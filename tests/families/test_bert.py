@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import make_plan
@@ -138,7 +139,7 @@ def test_restore_puts_back_what_each_word_vector_was_when_removed():
     for row, answer in enumerate(answers):
         expected = [answer.restored[slot] for slot in slots[row]]
         np.testing.assert_allclose(out.hidden[row, slots[row]], expected, atol=3e-5)
-    np.testing.assert_allclose(out.logits, pruned.logits, atol=1e-6)
+    np.testing.assert_allclose(out.logits, pruned.logits, **SAME)
 
 
 def test_restoring_a_dense_run_changes_nothing():
@@ -181,7 +182,7 @@ def test_attention_dropout_comes_after_the_score():
     out, plain = train_and_eval(
         attention_probs_dropout_prob=0.5, hidden_dropout_prob=0.0, classifier_dropout=0.0
     )
-    np.testing.assert_allclose(out.scores[0], plain.scores[0], atol=1e-6)
+    np.testing.assert_allclose(out.scores[0], plain.scores[0], **SAME)
     np.testing.assert_array_equal(out.positions, plain.positions)
     assert differs(out.pooled, plain.pooled)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax.layers import cached_attention
@@ -45,7 +46,7 @@ def test_blocks_change_nothing(family, strategy, block_size):
     block_size(3)
     in_blocks = run()
     np.testing.assert_array_equal(in_blocks[0].positions, whole[0].positions)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), in_blocks, whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **SAME), in_blocks, whole)
 
 
 def test_blocks_cover_all_queries_and_no_key_behind_them(block_size):
@@ -72,7 +73,7 @@ def test_blocks_see_the_newest_keys_in_buffers_that_are_larger(block_size, famil
     for row, positions in enumerate(np.asarray(kept.positions)):
         at = np.isin(simulated.positions[row], positions[positions >= 0])
         np.testing.assert_allclose(
-            simulated.hidden[row][at], kept.hidden[row][positions >= 0], atol=2e-5
+            simulated.hidden[row][at], kept.hidden[row][positions >= 0], **SAME
         )
 
 

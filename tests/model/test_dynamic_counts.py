@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax.model.dynamic_counts import simulate
@@ -27,14 +28,14 @@ def test_one_program_gives_what_each_plan_gives(family, strategy, count_compilat
                 np.asarray(x.hidden[row])[np.asarray(x.positions[row]) >= 0]
                 for x in (out, expected)
             )
-            np.testing.assert_allclose(of_row, of_expected, rtol=1e-5, atol=2e-5)
+            np.testing.assert_allclose(of_row, of_expected, **SAME)
             for entered, expected_entered in zip(out.entered, expected.entered, strict=True):
                 there, expected_there = (
                     set(np.asarray(x[row]).tolist()) - {-1} for x in (entered, expected_entered)
                 )
                 assert there == expected_there
         if out.logits is not None:
-            np.testing.assert_allclose(out.logits, expected.logits, rtol=1e-5, atol=2e-5)
+            np.testing.assert_allclose(out.logits, expected.logits, **SAME)
 
 
 def test_counts_may_be_given_for_each_example():

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax.model import row_chunks
@@ -32,5 +33,5 @@ def test_parts_change_nothing(monkeypatch, family, alpha):
     in_parts = latadj_jax.apply(model, params, batch, alpha, return_scores=True)
     assert [x["input_ids"].shape for x in mapped] == [(2, 2, 16)]
     for ours, theirs in zip(jax.tree.leaves(in_parts), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
+        np.testing.assert_allclose(ours, theirs, **SAME)
     jax.clear_caches()

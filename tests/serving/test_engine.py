@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import tiny
 import tiny_run
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax.serving.latencies import Latency
@@ -63,9 +64,9 @@ def one_by_one(parts, texts, alpha):
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_results_are_those_of_apply_in_the_order_asked(parts, engine, alpha):
     expected = one_by_one(parts, TEXTS, alpha)
-    np.testing.assert_allclose(engine(TEXTS, alpha=alpha), expected, atol=2e-5)
+    np.testing.assert_allclose(engine(TEXTS, alpha=alpha), expected, **SAME)
     np.testing.assert_allclose(
-        engine(TEXTS[::-1], alpha=alpha), expected[::-1], atol=2e-5, err_msg="reversed"
+        engine(TEXTS[::-1], alpha=alpha), expected[::-1], **SAME, err_msg="reversed"
     )
 
 
@@ -73,7 +74,7 @@ def test_pairs_and_token_ids_are_texts_too(parts, engine):
     texts = [("good word1", "bad word2"), "word3 good"]
     expected = one_by_one(parts, texts, 0.6)
     ids = parts[2]("word3 good")["input_ids"]
-    np.testing.assert_allclose(engine([texts[0], ids], alpha=0.6), expected, atol=2e-5)
+    np.testing.assert_allclose(engine([texts[0], ids], alpha=0.6), expected, **SAME)
 
 
 def test_texts_may_be_a_column_of_a_table(engine):
@@ -198,7 +199,7 @@ def test_threads_get_what_they_asked_for(engine):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, range(len(texts))))
     for n, answer in enumerate(answers):
-        np.testing.assert_allclose(answer, expected[ALPHAS[n % 3]][n], atol=2e-5)
+        np.testing.assert_allclose(answer, expected[ALPHAS[n % 3]][n], **SAME)
 
 
 def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monkeypatch):
@@ -212,7 +213,7 @@ def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monke
         answers = np.array([future.result(timeout=30) for future in futures])
         assert shapes == [(Shape(24, 4, 0.9), 4)]
         expected = engine(["good", "bad", "word1", "word2"])
-        np.testing.assert_allclose(answers, expected, atol=2e-5)
+        np.testing.assert_allclose(answers, expected, **SAME)
 
 
 def test_one_bad_request_spoils_no_other(parts):
@@ -345,4 +346,4 @@ def test_a_model_without_token_types_is_served_as_it_is_applied(tmp_path):
         engine.warmup(repeats=1)
         for alpha in (None, 0.8):
             expected = one_by_one(roberta, texts, alpha)
-            np.testing.assert_allclose(engine(texts, alpha=alpha), expected, atol=2e-5)
+            np.testing.assert_allclose(engine(texts, alpha=alpha), expected, **SAME)

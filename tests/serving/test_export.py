@@ -11,6 +11,7 @@ import pytest
 import tiny
 import tiny_run
 from safetensors.flax import load_file
+from tolerance import SAME
 
 import latadj_jax
 from latadj_jax.serving import export
@@ -71,7 +72,7 @@ def test_programs_give_what_apply_gives(tmp_path, family, task, strategy):
             out = program.call(flat, batch)
             expected = latadj_jax.apply(model, params, batch, alpha)
             for name, value in out.items():
-                np.testing.assert_allclose(value, getattr(expected, name), atol=1e-6)
+                np.testing.assert_allclose(value, getattr(expected, name), **SAME)
             if task == "features":
                 np.testing.assert_array_equal(out["positions"], expected.positions)
             else:
