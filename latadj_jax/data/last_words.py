@@ -36,6 +36,8 @@ def load_last_words(path: str | pathlib.Path) -> list[tuple[str, str]]:
         if len(parts) < 2 or not all(parts):
             raise DataError(f"{where}: needed are a last word and a context before it.")
         examples.append((parts[0].rstrip(), parts[1]))
+    if not examples:
+        raise DataError(f"{path.name} holds no examples.")
     return examples
 
 

@@ -79,11 +79,12 @@ def json_records(name: str, text: str) -> Iterator[tuple[int, dict]]:
     Raises:
       DataError: the row that is not JSON, or is no object.
     """
-    if text.lstrip().startswith("["):
+    # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
+    lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
+    is_whole = len(lines) == 1 or not (lines and _is_json(lines[0][1]))
+    if is_whole and text.lstrip().startswith("["):
         rows = enumerate(_parsed(name, text), 1)
     else:
-        # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
-        lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
         if len(lines) > 1 and _is_json(text):  # lines would each be JSON, and their whole not
             raise DataError(
                 f"{name} is one JSON object; needed is an array of objects, or one in each line."

@@ -60,8 +60,8 @@ def score_pairs(
     """
     for n, (context, continuation) in enumerate(pairs):
         length = min(len(context), max(prompt_buckets, default=len(context))) + len(continuation)
-        what = f"pair {n} (from 0) has {length} tokens"
-        check_fits(length, model.config.max_positions, what, "shorten its context")
+        what = f"pair {n} (from 0) has {length} tokens, of which all but the last are read"
+        check_fits(length - 1, model.config.max_positions, what, "shorten its context")
     result = Scored(np.zeros(len(pairs)), np.zeros(len(pairs), bool), np.zeros(len(pairs), int))
     batches = pairs_batches(pairs, prompt_buckets, (), batch_size)
     for batch in tqdm(batches, desc=progress, unit="batch", leave=False):
@@ -114,9 +114,9 @@ def _in_batches(score, num_windows: int, batch_size: int, progress: str) -> Scor
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _score(model, plan, params, prompt: Mapping[str, jax.Array], continuation_BS, weights_BS):
-    logits_BSV = continuation_logits(
-        model, params, prompt, continuation_BS, plan=plan, rngs=rngs_for(plan)
-    )[:, :-1]
+    logits_BSV = continuation_logits(  # nothing is scored after the last token
+        model, params, prompt, continuation_BS[:, :-1], plan=plan, rngs=rngs_for(plan)
+    )
     return _sums(logits_BSV, continuation_BS, weights_BS)
 
 

@@ -20,6 +20,7 @@ from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.families.output import Output
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.dynamic_counts import simulate
+from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import without_surrogates
 
@@ -106,6 +107,7 @@ def _tokens(model: Model, tokenizer, text) -> tuple[dict, list[tuple[str, str]]]
         for key in ("input_ids", "token_type_ids")
         if key in encoded and key in model.input_ranges
     }
+    check_ids([example], model.input_ranges, lambda _: f"the text {parts[0][:30]!r}...")
     pieces, ends = [], [0] * len(parts)
     names = tokenizer.convert_ids_to_tokens(ids)
     for name, part, (start, end) in zip(

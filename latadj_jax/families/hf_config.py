@@ -150,7 +150,7 @@ def _token_ids(hf: Mapping[str, Any], key: str) -> tuple[int, ...]:
     A key that is not there is none, as for transformers 5, whatever its config classes say.
     """
     ids = hf.get(key) if isinstance(hf.get(key), list) else [hf.get(key)]
-    if not all(n is None or isinstance(n, int) for n in ids):
+    if not all(n is None or is_integer(n) for n in ids):
         raise ConfigError(f"config.json: {key} must be an id or a list of ids; it is {ids}.")
     return tuple(n for n in ids if isinstance(n, int) and 0 <= n < hf["vocab_size"])
 
@@ -164,7 +164,7 @@ def _labels(hf: Mapping[str, Any]) -> tuple[str, ...]:
         named = {int(n): str(name) for n, name in names.items()}
     except (AttributeError, TypeError, ValueError):
         named = {}
-    if sorted(named) != list(range(len(names))):
+    if not named or sorted(named) != list(range(len(named))):
         raise ConfigError(f"config.json: id2label must map 0, 1, ... to names; it is {names!r}.")
     return tuple(named[n] for n in range(len(named)))
 

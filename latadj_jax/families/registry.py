@@ -24,11 +24,18 @@ def config_from_hf(hf: Mapping[str, Any]) -> HfConfig:
     """The config of whatever family `hf` (a parsed config.json) is of.
 
     Raises:
-      ConfigError: a family that is not implemented, or a key that is missing or impossible.
+      ConfigError: a family that is not implemented, quantized weights, or a key that is missing or
+        impossible.
     """
     model_type = hf.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise ConfigError(
             f"model_type {model_type!r} is not implemented; implemented are {', '.join(FAMILIES)}."
+        )
+    if quantized := hf.get("quantization_config"):
+        method = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
+        raise ConfigError(
+            f"config.json: quantization_config {method!r} is not implemented; save the model in "
+            f"float32 or bfloat16."
         )
     return FAMILIES[model_type].config.from_hf(hf)

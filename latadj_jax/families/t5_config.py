@@ -115,7 +115,10 @@ class T5Config(HfConfig):
             "scale_decoder_outputs": hf.get("tie_word_embeddings") is not False,
             "num_decoder_layers": hf.get("num_layers"),
         }
-        return {**follows, **{key: value for key, value in hf.items() if value is not None}}
+        filled = {**follows, **{key: value for key, value in hf.items() if value is not None}}
+        if hf.get("scale_decoder_outputs", True) is None:  # the one null that means false
+            filled["scale_decoder_outputs"] = False
+        return filled
 
     def fitted(self, tensors: Mapping[str, Any]):
         """What the encoder, the decoder and the head look up, each under a name of its own.

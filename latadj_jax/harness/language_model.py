@@ -186,7 +186,8 @@ class Latadj(TemplateLM):
 
     def _pair(self, context: Ids, target: Ids) -> tuple[Ids, Ids]:
         """A pair that can be scored: the newest tokens of its context that `max_length` has."""
-        room = self._room(len(target), f"a continuation of {len(target)} tokens")
+        # The last token of a continuation is not read: nothing is scored after it.
+        room = self._room(len(target) - 1, f"a continuation of {len(target)} tokens")
         return tuple(context[-room:]), tuple(target)
 
     def _room(self, following: int, what: str) -> int:

@@ -47,8 +47,8 @@ def merge(
     Raises:
       WeightsError: tensors missing, unexpected or of another shape, all listed.
     """
-    tensors = _split(family, {_canonical(family, n): array for n, array in tensors.items()})
-    missing, misshaped, new, flat = [], [], [], {}
+    tensors = _split(family, _renamed(family, tensors))
+    missing, misshaped, integers, new, flat = [], [], [], [], {}
     place = placer(dtype)
     leaves = flax.traverse_util.flatten_dict(expected)
     names = {path: _torch_name(family, head, path) for path in leaves}
@@ -64,10 +64,14 @@ def merge(
             else:
                 missing.append(name)
             continue
-        array = array.T if _is_transposed(family, path) else array
-        if array.shape != leaf.shape:
-            misshaped.append(f"{name} {list(array.shape)} instead of {list(leaf.shape)}")
+        if not np.issubdtype(array.dtype, np.floating) and array.dtype.kind != "V":
+            integers.append(f"{name} ({array.dtype})")
             continue
+        wanted = leaf.shape[::-1] if _is_transposed(family, path) else leaf.shape
+        if array.shape != wanted:
+            misshaped.append(f"{name} {list(array.shape)} instead of {list(wanted)}")
+            continue
+        array = array.T if _is_transposed(family, path) else array
         flat[path] = place(path, array)
     left = sorted(name for name in tensors if not family.buffers.match(name))
     part = family.optional
@@ -78,11 +82,12 @@ def merge(
     problems = [
         f"{what}: {_listed(names)}"
         for what, names in
-        (("missing", missing), ("of another shape", misshaped), ("unexpected", unexpected))
+        (("missing", missing), ("of another shape", misshaped), ("quantized", integers),
+         ("unexpected", unexpected))
         if names
     ]  # fmt: skip
     if problems:
-        passes = bool(unexpected) and not (missing or misshaped)
+        passes = bool(unexpected) and not (missing or misshaped or integers)
         raise WeightsError(
             f"the weights do not fit this {family.name} config; {'; '.join(problems)}."
             + f" To leave those behind: {LEAVE_BEHIND}." * passes
@@ -96,6 +101,12 @@ def merge(
 
 def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:8])}{f' and {len(names) - 8} more' * (len(names) > 8)}"
+
+
+def has_labels(head: Head, tensors: Mapping[str, np.ndarray], num_labels: int) -> bool:
+    """Whether `tensors` hold a head whose last matrix has a row for each of so many labels."""
+    last = tensors.get(f"{list(head.names.values())[-1]}.weight")
+    return last is not None and last.shape[0] == num_labels
 
 
 def without_head(head: Head, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -122,10 +133,16 @@ def to_tensors(family: Family, kind: str, params) -> dict[str, np.ndarray]:
     return _join(family, tensors)
 
 
-def _canonical(family: Family, name: str) -> str:
-    """Torch name without the base model's prefix, and with today's names for norm weights."""
-    name = name.removeprefix(family.prefix)
-    return re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", name))
+def _renamed(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Torch names without the base model's prefix, and with today's names for norm weights."""
+    named: dict[str, str] = {}
+    for name in tensors:
+        ours = name.removeprefix(family.prefix)
+        ours = re.sub(r"gamma$", "weight", re.sub(r"beta$", "bias", ours))
+        if ours in named:
+            raise WeightsError(f"the weights hold {named[ours]} and {name}, which are one tensor.")
+        named[ours] = name
+    return {ours: tensors[name] for ours, name in named.items()}
 
 
 def _torch_name(family: Family, head: Head, path: tuple[str, ...]) -> str:

@@ -46,6 +46,12 @@ def read_config(file: str | Path) -> dict[str, Any]:
     widths = {key: data[f"llama.{key}"] for key in widths if f"llama.{key}" in data}
     if len(set(widths.values())) > 1:
         raise GGUFError(f"{file}: heads must have one width; {widths} are not the same.")
+    head_dim = next(iter(widths.values()), hidden // heads)
+    if list(widths) == ["rope.dimension_count"] and head_dim < hidden // heads:
+        raise GGUFError(
+            f"{file}: llama.rope.dimension_count {head_dim} of heads of {hidden // heads}: rotary "
+            f"positions of a part of a head are not implemented."
+        )
     ends = end_ids(header)
     return {
         "model_type": "llama",
@@ -55,7 +61,7 @@ def read_config(file: str | Path) -> dict[str, Any]:
         "num_hidden_layers": header.size("llama.block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": _heads(header, "_kv"),
-        "head_dim": next(iter(widths.values()), hidden // heads),
+        "head_dim": head_dim,
         "intermediate_size": header.size("llama.feed_forward_length"),
         "max_position_embeddings": header.size("llama.context_length"),
         "rms_norm_eps": decimal(header.need("llama.attention.layer_norm_rms_epsilon")),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from latadj_jax.checks import is_number
 from latadj_jax.errors import GGUFError
 from latadj_jax.pretrained.sources import reason
 
@@ -44,7 +45,13 @@ class Header(NamedTuple):
 
 
 def decimal(value: float) -> float:
-    """The shortest decimal that is this float32: 1e-05 and not 9.999999747378752e-06."""
+    """The shortest decimal that is this float32: 1e-05 and not 9.999999747378752e-06.
+
+    Raises:
+      GGUFError: no number.
+    """
+    if not is_number(value):
+        raise GGUFError(f"a GGUF file's metadata has {value!r} where a number is needed.")
     return float(str(np.float32(value)))
 
 

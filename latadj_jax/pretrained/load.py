@@ -67,7 +67,7 @@ def from_pretrained(
     if num_labels is not None:
         check_integer("num_labels", num_labels, 1)
     path = resolve(os.fspath(source))
-    is_gguf, hf = path.suffix == ".gguf", _read_config(path)
+    is_gguf, hf = path.suffix.lower() == ".gguf", _read_config(path)
     config = config_from_hf(hf)
     own = _own_task(hf)
     task = task or own
@@ -89,7 +89,7 @@ def from_pretrained(
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
     config, tensors = config.fitted(tensors)
     model = Model(config, task, dtype=dtype, **elimination)
-    if new_head:  # asked for by number: the checkpoint's head has another one and is left behind
+    if new_head and not convert.has_labels(model.head, tensors, num_labels):
         tensors = convert.without_head(model.head, tensors)
     params = convert.merge(
         model.family, model.head, param_shapes(model), tensors, dtype, seed,
@@ -153,7 +153,7 @@ def _read_config(path: Path) -> dict:
     Its special tokens are those of generation_config.json where that names them, as Hugging Face
     prefers them; and what ends a text, where neither says, is what the tokenizer ends one with.
     """
-    if path.suffix == ".gguf":
+    if path.suffix.lower() == ".gguf":
         return gguf.read_config(path)
     hf, file = _read_json(path / "config.json"), path / "generation_config.json"
     generation = _read_json(file) if file.exists() else {}

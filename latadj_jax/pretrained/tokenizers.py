@@ -1,5 +1,6 @@
 """Tokenizers of checkpoints, and texts as token ids."""
 
+import contextlib
 import json
 import re
 from collections.abc import Sequence
@@ -11,7 +12,10 @@ from latadj_jax.errors import DataError, TextError
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer.model",
+)  # fmt: skip
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -23,7 +27,7 @@ def load_tokenizer(source: str):
       DataError: no tokenizer files, or broken ones.
     """
     folder = sources.resolve(source)
-    if folder.suffix == ".gguf":
+    if folder.suffix.lower() == ".gguf":
         return read_tokenizer(folder)
     from transformers import AutoTokenizer  # slow to import
 
@@ -36,8 +40,9 @@ def load_tokenizer(source: str):
         raise DataError(
             f"The tokenizer of {source!r} cannot be read ({sources.reason(error)})."
         ) from None
-    # Some need no file, as ByT5's; of others transformers then makes an empty one, silently.
-    if not (has_files or _has_words(tokenizer)):
+    # Some need no file, as ByT5's; of others transformers makes an empty one, silently, where it
+    # finds no vocabulary.
+    if not _has_words(tokenizer):
         raise _no_tokenizer(source)
     return tokenizer
 
@@ -50,8 +55,9 @@ def _no_tokenizer(source: str) -> DataError:
 
 
 def _has_words(tokenizer) -> bool:
-    """Whether it knows more than special tokens and the mark of a space."""
-    return bool(set(tokenizer.get_vocab()) - {*tokenizer.all_special_tokens, "▁"})
+    """Whether it knows more than special tokens, added ones and the mark of a space."""
+    none = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab(), "▁"}
+    return bool(set(tokenizer.get_vocab()) - none)
 
 
 def end_tokens(tokenizer, config) -> tuple[int, ...]:
@@ -62,13 +68,28 @@ def end_tokens(tokenizer, config) -> tuple[int, ...]:
 
 def eos_token_id(folder: Path) -> int | None:
     """The end of text of a folder's tokenizer, as its JSON files say; the tokenizer is not read."""
-    about = _read_json(folder / "tokenizer_config.json")
-    name = about.get("eos_token") or _read_json(folder / "special_tokens_map.json").get("eos_token")
-    name = name.get("content") if isinstance(name, dict) else name
-    added = about.get("added_tokens_decoder") or {}
-    listed = [{**token, "id": int(n)} for n, token in added.items()]
-    listed += _read_json(folder / "tokenizer.json").get("added_tokens") or []
-    return next((token["id"] for token in listed if token["content"] == name), None)
+    names = ("tokenizer_config", "special_tokens_map", "tokenizer", "added_tokens")
+    files = [_read_json(folder / f"{name}.json") for name in names]
+    with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
+        return _eos_of(*files)
+    return None  # of files that are broken, which their reader will say
+
+
+def _eos_of(about: dict, special: dict, whole: dict, added: dict) -> int | None:
+    name = about.get("eos_token") or special.get("eos_token")
+    name = name["content"] if isinstance(name, dict) else name
+    if not isinstance(name, str):
+        return None
+    vocab = (whole.get("model") or {}).get("vocab") or {}
+    if isinstance(vocab, list):  # of a Unigram: pairs of token and score
+        vocab = {token: n for n, (token, _) in enumerate(vocab)}
+    ids = {
+        **vocab,
+        **added,
+        **{token["content"]: token["id"] for token in whole.get("added_tokens") or ()},
+        **{t["content"]: int(n) for n, t in (about.get("added_tokens_decoder") or {}).items()},
+    }
+    return ids.get(name)
 
 
 def _read_json(file: Path) -> dict:

@@ -25,7 +25,8 @@ def _check(config: HfConfig) -> None:
 
 def num_labels_of(hf: Mapping[str, Any]) -> int:
     """How many labels a parsed config.json has; Hugging Face's default is two."""
-    return len(hf.get("id2label") or range(hf.get("num_labels", 2)))
+    given = hf.get("num_labels")
+    return len(hf.get("id2label") or range(2 if given is None else given))
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:

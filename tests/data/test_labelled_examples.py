@@ -367,6 +367,9 @@ def test_a_json_array_is_read_however_it_is_printed(indent, tmp_path):
         ('[{"text": "a", "label": 0},', r"a\.json: not JSON \(Expecting value"),
         ('{\n "data": [\n {"text": "a"}\n ]\n}', r"a\.json is one JSON object; needed is an ar"),
         ('{"text": "a", "label": 0}\n{"text"', r"a\.json, row 2: not JSON"),
+        ('["a b", 0]\n["c d", 1]', r"a\.json, row 1: not a JSON object"),
+        ('[{"text": "a"}]\n[{"text": "b"}]', r"a\.json, row 1: not a JSON object"),
+        ("[]", r"a\.json holds no examples"),
         ("[" * 100_000, r"a\.json: not JSON \("),
     ],
 )

@@ -194,3 +194,11 @@ def test_an_array_of_examples_is_read_too(tmp_path):
     path = tmp_path / "words.json"
     path.write_text(json.dumps(rows, indent=1))
     assert load_last_words(path) == [("one two", "three"), ("a b", "c")]
+
+
+@pytest.mark.parametrize("content", ["[]", "\n\n"])
+def test_a_file_without_examples_is_refused(content, tmp_path):
+    path = tmp_path / "words.json"
+    path.write_text(content)
+    with pytest.raises(DataError, match=r"words\.json (holds no examples|is empty)"):
+        load_last_words(path)

@@ -100,6 +100,7 @@ CONFIGS = {
     "an activation alone": {"dense_act_fn": "silu"},
     "scaled though v1.1": {"tie_word_embeddings": False, "scale_decoder_outputs": True},
     "ProstT5": {"tie_word_embeddings": None},
+    "null that is false": {"scale_decoder_outputs": None},
 }
 
 

@@ -203,6 +203,15 @@ def test_answers_are_hflms(tmp_path, ask, hflm, around, add_bos_token):
         )
 
 
+def test_a_context_that_is_too_long_loses_as_much_as_hflms(tmp_path, ask, hflm):
+    """All positions are read: the last token of a continuation is scored, and not read."""
+    save(tmp_path, framing("nothing"), n_positions=32)
+    requests = [("again and " * 40, " again"), ("again and " * 40, " of stone and river")]
+    ours, theirs = (ask(m(tmp_path), "loglikelihood", *requests) for m in (dense, hflm))
+    for (our_log_prob, our_greedy), (log_prob, greedy) in zip(ours, theirs, strict=True):
+        assert (our_log_prob, our_greedy) == (pytest.approx(log_prob, abs=1e-4), greedy)
+
+
 def test_a_t5s_answers_are_hflms(tmp_path, ask, hflm):
     tokenizer = seq2seq.train_tokenizer([tiny_text.story(0)], 310)
     save(tmp_path, tokenizer, "t5")

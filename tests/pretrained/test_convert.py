@@ -1,5 +1,6 @@
 """Tensors become parameters: each in its own place, and nothing is lost in silence."""
 
+import json
 import re
 
 import jax
@@ -182,3 +183,38 @@ def test_half_precision_parameters_come_back_equal(tmp_path):
     params = jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), params)
     latadj_jax.save_pretrained(tmp_path / "model", model, params)
     assert_equal(latadj_jax.from_pretrained(tmp_path / "model", dtype="bfloat16")[1], params)
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_quantized_weights_are_refused_whatever_is_left_behind(folder, strict):
+    """Eight-bit integers are not the weights, and their scales would be left behind."""
+    name = "bert.encoder.layer.0.attention.self.query"
+    quantized = {f"{name}.weight": np.ones((32, 32), np.int8), f"{name}.SCB": np.ones(32, "f")}
+    with pytest.raises(WeightsError, match=r"quantized: encoder\.layer\.0\.\S+ \(int8\)"):
+        load(folder, {**state(), **quantized}, strict=strict)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"quantization_config 'bitsandbytes' is not implemented"):
+        load(folder, state(), strict=strict)
+
+
+def test_one_tensor_under_two_names_is_refused(folder):
+    twice = {"embeddings.LayerNorm.weight": np.ones(32, "f")}
+    with pytest.raises(WeightsError, match=r"hold bert\.\S+Norm\.weight and embedd.* one tensor"):
+        load(folder, {**state(), **twice})
+
+
+@pytest.mark.parametrize(("rows", "num_labels"), [(3, 3), (7, 7), (3, 5)])
+def test_a_head_with_as_many_rows_as_are_asked_for_is_kept(folder, rows, num_labels):
+    """Also where config.json says another number, or none."""
+    config = json.loads((folder / "config.json").read_text())
+    config = {key: value for key, value in config.items() if key not in ("id2label", "label2id")}
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = state(num_labels=rows)
+    params = load(folder, tensors, num_labels=num_labels)
+    kept = np.array_equal(params["classifier"]["kernel"].T, tensors["classifier.weight"])
+    assert kept == (rows == num_labels)
+    assert len(latadj_jax.from_pretrained(folder, num_labels=num_labels)[0].config.labels) == (
+        num_labels
+    )

@@ -292,3 +292,15 @@ def test_tensors_that_cannot_be_dequantized_are_named(tmp_path):
     file.write_bytes(file.read_bytes().replace(f32, i32))
     with pytest.raises(GGUFError, match=r"output_norm\.weight cannot be read .NotImplementedError"):
         read_tensors(file)
+
+
+def test_positions_of_a_part_of_a_head_are_refused(tmp_path):
+    file = write(tmp_path / "m", {"llama.rope.dimension_count": HEAD_DIM // 2}, tiny_tensors())
+    with pytest.raises(GGUFError, match="of a part of a head are not implemented"):
+        read_config(file)
+
+
+def test_a_number_that_is_a_text_is_one_sentence(tmp_path):
+    file = write(tmp_path / "m", {"llama.rope.freq_base": "big"}, tiny_tensors())
+    with pytest.raises(GGUFError, match="has 'big' where a number is needed"):
+        read_config(file)

@@ -446,6 +446,15 @@ def test_what_writes_no_text_is_no_language_model(family, task, architecture, tm
         language_model_task(tmp_path)
 
 
+def test_a_classification_may_leave_its_number_of_labels_null(tmp_path):
+    tiny.save(tmp_path, "classification", id2label=None, label2id=None)
+    edited = json.loads((tmp_path / "config.json").read_text()) | {"num_labels": None}
+    (tmp_path / "config.json").write_text(json.dumps(edited))
+    with pytest.raises(ValueError, match=r"classifier\.weight \[3, 32\] instead of \[2, 32\]"):
+        from_pretrained(tmp_path)  # two labels, as in transformers
+    assert len(from_pretrained(tmp_path, num_labels=3)[0].config.labels) == 3
+
+
 @pytest.mark.parametrize(
     ("generation", "config", "tokenizer", "expected"),
     [(5, 6, 0, (5,)), (None, 6, 0, (6,)), (None, None, 0, (0,)), ([5, 6], 7, 0, (5, 6))],

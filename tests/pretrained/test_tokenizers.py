@@ -1,5 +1,6 @@
 """Token ids of texts and pairs, and folders whose tokenizer cannot be read."""
 
+import itertools
 import json
 import shutil
 
@@ -83,13 +84,31 @@ def test_a_tokenizer_that_needs_no_vocabulary_is_read(tmp_path):
     assert row["input_ids"].tolist() == [3 + byte for byte in "hé".encode()] + [1]
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5", "roberta", "camembert"])
-@pytest.mark.parametrize("about", [None, "tokenizer_config.json"])
-def test_an_empty_tokenizer_is_none(family, about, tmp_path):
-    """transformers makes one of special tokens alone where there is no vocabulary."""
+EMPTY = [
+        {},
+        {"tokenizer_config.json": {"model_max_length": 512}},
+        {"tokenizer_config.json": {"added_tokens_decoder": {"9": {
+            "content": "<tool>", "special": False, "lstrip": False, "rstrip": False,
+            "normalized": False, "single_word": False}}}},
+        {"added_tokens.json": {"<tool>": 9}},
+]  # fmt: skip
+ALL = ("bert", "gpt2", "llama", "t5", "roberta", "camembert")
+
+
+@pytest.mark.parametrize(
+    ("family", "files"),
+    # BERT and GPT-2 do not read a file of SentencePiece's, which other families have.
+    [
+        *itertools.product(ALL, EMPTY),
+        ("bert", {"spiece.model": {}}),
+        ("gpt2", {"spiece.model": {}}),
+    ],
+)
+def test_an_empty_tokenizer_is_none(family, files, tmp_path):
+    """transformers makes one of special and added tokens alone where it finds no vocabulary."""
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
-    if about:
-        (tmp_path / about).write_text(json.dumps({"model_max_length": 512}))
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"has no tokenizer; needed is one of: tokenizer\.json"):
         tokenizers.load_tokenizer(str(tmp_path))
 
@@ -136,6 +155,18 @@ EOS = {"content": "<|im_end|>", "special": True}
             "special_tokens_map.json": {"eos_token": EOS},
             "tokenizer.json": {"added_tokens": [{"content": "<s>", "id": 1}, {**EOS, "id": 5}]},
         },
+        {
+            "tokenizer_config.json": {"eos_token": "<|im_end|>"},
+            "tokenizer.json": {"model": {"vocab": {"a": 0, "<|im_end|>": 5}}},
+        },
+        {
+            "tokenizer_config.json": {"eos_token": "b"},
+            "tokenizer.json": {"model": {"vocab": [[letter, 0.0] for letter in "aaaaab"]}},
+        },
+        {
+            "tokenizer_config.json": {"eos_token": "<|im_end|>"},
+            "added_tokens.json": {"<|im_end|>": 5},
+        },
     ],
 )
 def test_the_end_of_text_is_read_from_a_tokenizers_files(files, tmp_path):
@@ -151,6 +182,13 @@ def test_the_end_of_text_is_read_from_a_tokenizers_files(files, tmp_path):
         {"tokenizer_config.json": '{"eos_token": "<|im_end|>"}'},  # no id
         {"tokenizer_config.json": "{"},
         {"tokenizer_config.json": '{"added_tokens_decoder": {"5": {"content": "<pad>"}}}'},
+        {"tokenizer_config.json": '{"eos_token": "x", "added_tokens_decoder": [1]}'},
+        {"tokenizer_config.json": '{"eos_token": "x", "added_tokens_decoder": {"5": {}}}'},
+        {"tokenizer_config.json": '{"eos_token": "x", "added_tokens_decoder": {"5": "x"}}'},
+        {"tokenizer_config.json": '{"eos_token": "x", "added_tokens_decoder": {"a": {}}}'},
+        {"tokenizer_config.json": '{"eos_token": "x"}', "tokenizer.json": '{"added_tokens": {}}'},
+        {"tokenizer_config.json": '{"eos_token": "x"}', "tokenizer.json": '{"model": []}'},
+        {"tokenizer_config.json": '{"added_tokens_decoder": {"5": {"content": null}}}'},
     ],
 )
 def test_a_tokenizer_that_names_no_end_of_text_has_none(files, tmp_path):
