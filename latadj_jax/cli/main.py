@@ -13,6 +13,7 @@ COMMANDS = {
     "perplexity": "a language model on a text file, dense and at several alphas",
     "last-words": "accuracy of a language model's last words (LAMBADA), in the same way",
     "classify": "label the lines of a file, at the speed that is asked for",
+    "embed": "a vector for each line of a file, at the speed that is asked for",
     "explain": "write a page that shows which word-vectors are removed where",
     "export": "write programs that run without this library",
 }

@@ -41,6 +41,8 @@ class Words:
       ids_BL: int32, its token's id; without meaning in an empty slot.
       sizes_BL: float32, how many tokens each stands for; None where nothing is ever merged.
       protected_BL: bool, which are never removed; None where any may be.
+      masses_BLM: float32, what else they stand for: sums over their tokens; None where nothing is
+        merged, or nobody reads them.
     """
 
     x_BLD: jax.Array
@@ -48,6 +50,7 @@ class Words:
     ids_BL: jax.Array
     sizes_BL: jax.Array | None = None
     protected_BL: jax.Array | None = None
+    masses_BLM: jax.Array | None = None
 
     @property
     def valid_BL(self) -> jax.Array:
@@ -92,7 +95,7 @@ def cut_words(
         return Kept(), words
     keep_BK = choose(cut, words, offered)
     merges = cut.strategy.merges and cut.size > 1  # one that is protected alone receives nothing
-    groups, sizes_BK = None, words.sizes_BL
+    groups, sizes_BK, masses_BKM = None, words.sizes_BL, words.masses_BLM
     if merges:
         groups = group_removed(
             offered["keys_BLE"], keep_BK, words.valid_BL, words.protected_BL, words.sizes_BL,
@@ -101,13 +104,15 @@ def cut_words(
         sizes_BK = groups.sizes_BK
     elif sizes_BK is not None:
         sizes_BK = take(sizes_BK, keep_BK)
+    if masses_BKM is not None:
+        masses_BKM = groups.sums(masses_BKM) if merges else take(masses_BKM, keep_BK)
     kept = Kept(keep_BK, groups)
     positions_BK = take_positions(words.positions_BL, keep_BK)
     protected_BK = words.protected_BL
     if protected_BK is not None:
         protected_BK = take(protected_BK, keep_BK) & (positions_BK >= 0)
     x_BKD, ids_BK = kept.rows(words.x_BLD), take(words.ids_BL, keep_BK)
-    return kept, Words(x_BKD, positions_BK, ids_BK, sizes_BK, protected_BK)
+    return kept, Words(x_BKD, positions_BK, ids_BK, sizes_BK, protected_BK, masses_BKM)
 
 
 def choose(cut: Cut, words: Words, offered) -> jax.Array:

@@ -37,11 +37,14 @@ class Groups:
           [B, K, D], in the dtype that came in; sums are float32.
         """
         weighted_BLD = x_BLD.astype(jnp.float32) * self.before_BL[:, :, None]
-        weighted_BLD = weighted_BLD.astype(x_BLD.dtype)
-        gone_BRD = take(weighted_BLD, self.gone_BR)
-        sums_BKD = product("BKR,BRD->BKD", self.into_BKR.astype(x_BLD.dtype), gone_BRD)
-        sums_BKD += take(weighted_BLD, self.keep_BK).astype(jnp.float32)
+        sums_BKD = self.sums(weighted_BLD.astype(x_BLD.dtype))
         return (sums_BKD / self.sizes_BK[:, :, None]).astype(x_BLD.dtype)
+
+    def sums(self, x_BLD: jax.Array) -> jax.Array:
+        """The sum of each group, float32 [B, K, D]."""
+        gone_BRD = take(x_BLD, self.gone_BR)
+        sums_BKD = product("BKR,BRD->BKD", self.into_BKR.astype(x_BLD.dtype), gone_BRD)
+        return sums_BKD + take(x_BLD, self.keep_BK).astype(jnp.float32)
 
 
 def group_removed(

@@ -17,7 +17,8 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.score import score_vector
 from latadj_jax.errors import ConfigError
 from latadj_jax.families import encoder
-from latadj_jax.families.family import BASE, SEQUENCE, Family, Head
+from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import HfConfig, activation_name, field, number, share, size
 from latadj_jax.families.output import Output
@@ -46,6 +47,7 @@ class BertConfig(HfConfig):
     head_dropout: float = field("classifier_dropout", share, 0.1)
 
     model_type = "bert"
+    protects = "cls"
     dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
     first_position = 0  # the row of the table that the first token has
 
@@ -214,6 +216,7 @@ FAMILY = Family(
     module=Bert,
     heads={
         BASE: Head("BertModel", BertPooler),
+        EMBEDDING: embedding_head("BertModel"),
         SEQUENCE: Head(
             "BertForSequenceClassification", BertClassifier, {"classifier": "classifier"}
         ),

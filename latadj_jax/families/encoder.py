@@ -28,7 +28,8 @@ def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | Non
     positions_BT = jnp.where(valid_BT, rows_1T, -1)
     sizes_BT = jnp.ones(ids_BT.shape, jnp.float32) if plan.merges else None
     protected_BT = None if protected_B1 is None else positions_BT == protected_B1
-    return Words(split_by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT)
+    masses_BTM = inputs.get("masses") if plan.merges else None
+    return Words(split_by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT, masses_BTM)
 
 
 def run(
@@ -61,18 +62,23 @@ def run(
             bias_BHLL = bias(words.positions_BL)
         scores.append(scores_BL)
 
-    def output(x_BLD, positions_BL, sizes_BL=None) -> Output:
+    def output(x_BLD, positions_BL, sizes_BL=None, masses_BLM=None) -> Output:
         valid_BL = positions_BL >= 0
         hidden_BLD = finish(x_BLD)
         if not plan.is_dense:
             hidden_BLD = jnp.where(valid_BL[:, :, None], hidden_BLD, jnp.zeros_like(hidden_BLD))
         sizes_BL = valid_BL.astype(jnp.float32) * (1.0 if sizes_BL is None else sizes_BL)
-        return Output(None, hidden_BLD, None, positions_BL, sizes_BL, tuple(scores), tuple(entered))
+        if masses_BLM is not None:
+            masses_BLM = jnp.where(valid_BL[:, :, None], masses_BLM, 0.0)
+        return Output(
+            None, hidden_BLD, None, positions_BL, sizes_BL, tuple(scores), tuple(entered),
+            masses=masses_BLM,
+        )  # fmt: skip
 
     def restored() -> Output:
         if plan.is_dense:
             return remaining
         return output(put_back(removed_BTD, words.x_BLD, words.positions_BL), every_BT)
 
-    remaining = output(words.x_BLD, words.positions_BL, words.sizes_BL)
+    remaining = output(words.x_BLD, words.positions_BL, words.sizes_BL, words.masses_BLM)
     return remaining, restored

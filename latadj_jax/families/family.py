@@ -14,6 +14,7 @@ from latadj_jax.families.hf_config import HfConfig
 
 # Kinds of heads: what a task puts on top of a base model. A family has some of them.
 BASE = "base"  # nothing, or the pooler that the family's base model has
+EMBEDDING = "embedding"  # one vector for each text
 SEQUENCE = "sequence"  # a row of logits for each text
 CAUSAL_LM = "causal lm"  # the next token
 SEQ2SEQ = "seq2seq"  # a decoder that writes another text
@@ -26,6 +27,8 @@ class Head:
     Attributes:
       architecture: the name of the class.
       aliases: older names of it, which config.json may still have.
+      prefixed: whether its base model's tensors have the family's prefix in files.
+      unread: what tensors of the base model begin with that it never reads.
       module: Flax module of (cfg, dtype, remat) that is called with (base model, inputs, plan,
         restore, train) and gives the Output; None: the base model's own is all.
       names: as `Family.names`, of what stands beside the base model.
@@ -37,6 +40,8 @@ class Head:
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    prefixed: bool = True
+    unread: tuple[str, ...] = ()
 
     def is_named(self, name: str) -> bool:
         """Whether a config's architecture is this class, in whatever framework it was saved."""

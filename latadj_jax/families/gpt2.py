@@ -18,7 +18,8 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.causal import LanguageModelHead, LastTokenClassifier, read_prompt
 from latadj_jax.families.causal_attention import cut_and_attend
-from latadj_jax.families.family import BASE, CAUSAL_LM, SEQUENCE, Family, Head
+from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.family import BASE, CAUSAL_LM, EMBEDDING, SEQUENCE, Family, Head
 from latadj_jax.families.hf_config import (
     HfConfig,
     activation_name,
@@ -58,6 +59,7 @@ class GPT2Config(HfConfig):
     scaled_by_layer: bool = field("scale_attn_by_inverse_layer_idx", flag, False)
 
     model_type = "gpt2"
+    protects = "lasttoken"
     dropouts = ("hidden_dropout", "attention_dropout", "embedding_dropout")
 
     @staticmethod
@@ -155,6 +157,7 @@ FAMILY = Family(
     module=GPT2,
     heads={
         BASE: Head("GPT2Model"),
+        EMBEDDING: embedding_head("GPT2Model"),
         CAUSAL_LM: Head("GPT2LMHeadModel", LanguageModelHead, {"head": "lm_head"}),
         SEQUENCE: Head(
             "GPT2ForSequenceClassification", LastTokenClassifier, {"classifier": "score"}

@@ -12,6 +12,7 @@ import numpy as np
 
 from latadj_jax.checks import is_integer, is_number
 from latadj_jax.errors import ConfigError
+from latadj_jax.families.pooling import Embedding
 
 ACTIVATIONS = (
     "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "relu",
@@ -61,16 +62,19 @@ class HfConfig:
     """What the families' configs share: labels, and the way from and to config.json.
 
     `eos_tokens` end a text, `pad_tokens` fill it up: the ids of the vocabulary that config.json
-    names. `hf` is the JSON text that it was read from: keys that are not used here survive saving.
+    names. `embedding` is how its model embeds texts, of one that does. `hf` is the JSON text that
+    it was read from: keys that are not used here survive saving.
     """
 
     initializer_range: float = field("initializer_range", number, 0.02)
     labels: tuple[str, ...] = ("LABEL_0", "LABEL_1")
     eos_tokens: tuple[int, ...] = ()
     pad_tokens: tuple[int, ...] = ()
+    embedding: Embedding | None = None
     hf: str = dataclasses.field(default="{}", repr=False, compare=False)
 
     dropouts = ()  # the fields that a training's dropout rate sets
+    protects = ""  # the position that is never removed: "cls", "lasttoken", or none
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "HfConfig":

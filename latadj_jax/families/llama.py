@@ -19,7 +19,8 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.causal import LanguageModelHead, LastTokenClassifier, read_prompt
 from latadj_jax.families.causal_attention import cut_and_attend
-from latadj_jax.families.family import BASE, CAUSAL_LM, SEQUENCE, Family, Head
+from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.family import BASE, CAUSAL_LM, EMBEDDING, SEQUENCE, Family, Head
 from latadj_jax.families.hf_config import (
     HfConfig,
     activation_name,
@@ -61,6 +62,7 @@ class LlamaConfig(HfConfig):
     tied: bool = field("tie_word_embeddings", flag, False)
 
     model_type = "llama"
+    protects = "lasttoken"
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
 
@@ -191,6 +193,7 @@ FAMILY = Family(
     module=Llama,
     heads={
         BASE: Head("LlamaModel"),
+        EMBEDDING: embedding_head("LlamaModel"),
         CAUSAL_LM: Head(
             "LlamaForCausalLM",
             LanguageModelHead,

@@ -13,6 +13,7 @@ class Output:
         head.
       hidden: [B, N_L, D] (N_L is T when dense or restored), after the final norm.
       pooled: [B, D], or None where the family has no pooler.
+      embedding: float32 [B, D], one vector for each text; None without the head for it.
       positions: int32 [B, N_L], index into the row of `input_ids` of each kept word-vector;
         -1 where the buffer holds nothing (its hidden state is 0 once anything was removed).
       sizes: float32 [B, N_L], how many tokens each word-vector stands for: 1, or more once others
@@ -21,6 +22,8 @@ class Output:
         None.
       entered: per layer the positions int32 [B, N_{l-1}] of what entered it, or None; `scores` are
         theirs.
+      masses: float32 [B, N_L, M], what an embedding's pooling weighs merged word-vectors by, or
+        None.
     """
 
     logits: jax.Array | None
@@ -30,3 +33,5 @@ class Output:
     sizes: jax.Array
     scores: tuple[jax.Array, ...] | None
     entered: tuple[jax.Array, ...] | None
+    embedding: jax.Array | None = None
+    masses: jax.Array | None = None

@@ -16,7 +16,8 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.errors import ConfigError
 from latadj_jax.families import bert
 from latadj_jax.families.bert import Bert, BertConfig, BertPooler
-from latadj_jax.families.family import BASE, SEQUENCE, Family, Head
+from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import field
 from latadj_jax.families.output import Output
@@ -95,6 +96,7 @@ def _family(config: type[RobertaConfig], name: str) -> Family:
         module=Bert,
         heads={
             BASE: Head(f"{name}Model", BertPooler, aliases=("RobertaModel",)),
+            EMBEDDING: embedding_head(f"{name}Model"),
             SEQUENCE: Head(
                 f"{name}ForSequenceClassification",
                 RobertaClassifier,

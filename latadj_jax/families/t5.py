@@ -16,7 +16,8 @@ from flax import linen as nn
 from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families import encoder
-from latadj_jax.families.family import BASE, SEQ2SEQ, Family, Head
+from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.family import BASE, EMBEDDING, SEQ2SEQ, Family, Head
 from latadj_jax.families.output import Output
 from latadj_jax.families.t5_config import DECODER_NAMES, ENCODER_NAMES, T5Config
 from latadj_jax.families.t5_layers import T5DecoderLayer, T5EncoderLayer
@@ -185,6 +186,7 @@ FAMILY = Family(
     module=T5,
     heads={
         BASE: Head("T5EncoderModel", aliases=("T5Model",)),  # which has a decoder, too
+        EMBEDDING: embedding_head("T5EncoderModel"),
         SEQ2SEQ: Head(
             "T5ForConditionalGeneration",
             T5Decoder,

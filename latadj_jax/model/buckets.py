@@ -6,6 +6,8 @@ import numpy as np
 
 from latadj_jax.checks import is_integer
 
+INPUTS = ("input_ids", "token_type_ids", "prompt_mask")  # of a text, a number for each token
+
 
 def default_buckets(max_length: int) -> tuple[int, ...]:
     """Padded lengths 16, 24, 32, 48, 64, 96, ... up to and with `max_length`."""
@@ -52,11 +54,11 @@ def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, 
     """One batch of unpadded examples, padded on the right: arrays [B, length] and their mask.
 
     Args:
-      examples: each with `input_ids` [n] and optionally `token_type_ids` [n], n from 1 to length.
+      examples: each with `input_ids` [n] and optionally others of INPUTS [n], n from 1 to length.
     """
     if not examples:
         raise ValueError("a batch needs at least one example; it has none.")
-    keys = [key for key in ("input_ids", "token_type_ids") if key in examples[0]]
+    keys = [key for key in INPUTS if key in examples[0]]
     batch = {key: np.zeros((len(examples), length), np.int32) for key in keys}
     batch["attention_mask"] = np.zeros((len(examples), length), bool)
     for row, example in enumerate(examples):

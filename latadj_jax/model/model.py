@@ -14,7 +14,8 @@ from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
 from latadj_jax.elimination.strategies import find
-from latadj_jax.families.family import Family, Head
+from latadj_jax.families.embedding import PROMPT
+from latadj_jax.families.family import EMBEDDING, Family, Head
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.families.network import Network
 from latadj_jax.families.registry import FAMILIES
@@ -102,12 +103,21 @@ class Model:
     def input_ranges(self) -> dict[str, int]:
         """The inputs that it reads beside the mask, and how many values each can take."""
         ranges = self.family.module.input_ranges(self.config)
+        if self.record.head == EMBEDDING and not self.config.embedding.include_prompt:
+            ranges = ranges | {PROMPT: 2}
         return ranges | dict.fromkeys(self.head_inputs, self.config.vocab_size)
 
     @property
     def head(self) -> Head:
         """What stands on top of the base model."""
         return self.family.heads[self.record.head]
+
+    @property
+    def row_width(self) -> int:
+        """How many numbers it gives for each text: labels, or the width of an embedding."""
+        if self.config.embedding is not None and self.record.outputs == ("embedding",):
+            return self.config.embedding.width(self.config.hidden_size)
+        return len(self.config.labels)
 
     @property
     def head_inputs(self) -> tuple[str, ...]:
@@ -126,6 +136,15 @@ class Model:
     def encoder(self) -> "Model":
         """Of a model that writes, what it reads with, and the same parameters; else the model."""
         return self.replace(task=FEATURES.name) if self.record.writes else self
+
+    @property
+    def reads_all(self) -> bool:
+        """Whether its head reads every word-vector that is left, or the protected ones alone."""
+        return self.record.reads_all(self.config)
+
+    def head_plan(self, plan: Plan) -> Plan:
+        """The plan without what its head does not read."""
+        return plan if self.reads_all else plan.for_head()
 
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""

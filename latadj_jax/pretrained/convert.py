@@ -73,7 +73,10 @@ def merge(
             continue
         array = array.T if _is_transposed(family, path) else array
         flat[path] = place(path, array)
-    left = sorted(name for name in tensors if not family.buffers.match(name))
+    left = sorted(
+        name for name in tensors
+        if not (family.buffers.match(name) or name.startswith(head.unread))
+    )  # fmt: skip
     part = family.optional
     if part and any(name.startswith(part) for name in names.values()):
         part = ""  # it is there
@@ -124,7 +127,7 @@ def to_tensors(family: Family, kind: str, params) -> dict[str, np.ndarray]:
     tensors, head = {}, family.heads[kind]
     for path, array in flax.traverse_util.flatten_dict(params).items():
         name = _torch_name(family, head, path)
-        if kind != BASE and _pattern(path)[0] not in head.names:
+        if kind != BASE and head.prefixed and _pattern(path)[0] not in head.names:
             name = family.prefix + name
         array = fetch(array)
         if not is_first_process():

@@ -1,6 +1,5 @@
 """Loading a checkpoint: a model and its parameters."""
 
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -12,11 +11,15 @@ from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import SCORE, find
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.hf_config import label_names
+from latadj_jax.families.pooling import Embedding
 from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.model.model import Model, param_shapes
 from latadj_jax.pretrained import convert, gguf, weights
+from latadj_jax.pretrained.json_files import read_json
+from latadj_jax.pretrained.sentence_transformers import read_layout
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.pretrained.tokenizers import eos_token_id
+from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.registry import TASKS, tasks_of
 
@@ -67,13 +70,17 @@ def from_pretrained(
     if num_labels is not None:
         check_integer("num_labels", num_labels, 1)
     path = resolve(os.fspath(source))
-    is_gguf, hf = path.suffix.lower() == ".gguf", _read_config(path)
+    layout, is_gguf = read_layout(path), path.suffix.lower() == ".gguf"
+    folder = layout.transformer if layout else path
+    hf = _read_config(folder)
     config = config_from_hf(hf)
-    own = _own_task(hf)
+    own = EMBEDDING.name if layout else _own_task(hf)
     task = task or own
+    if task == EMBEDDING.name:
+        config = config.replace(embedding=layout.embedding if layout else Embedding())
     if task is None:
         raise ConfigError(_no_head(hf))
-    if not (given or hf.get("architectures")):
+    if not (given or layout or hf.get("architectures")):
         log.warning("%s names no architectures: read as features; name another task=.", path)
     record = TASKS.get(task)  # of a task that is not known `Model` says so below
     if num_labels is not None and not (record and record.labelled):
@@ -86,7 +93,9 @@ def from_pretrained(
         config = config.replace(labels=label_names(num_labels))
     elimination = _read_elimination(path, config.num_layers)
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
-    tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(path)
+    tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(folder)
+    if layout and task == EMBEDDING.name:
+        tensors = {**tensors, **layout.tensors()}
     config, tensors = config.fitted(tensors)
     model = Model(config, task, dtype=dtype, **elimination)
     if new_head and not convert.has_labels(model.head, tensors, num_labels):
@@ -155,8 +164,8 @@ def _read_config(path: Path) -> dict:
     """
     if path.suffix.lower() == ".gguf":
         return gguf.read_config(path)
-    hf, file = _read_json(path / "config.json"), path / "generation_config.json"
-    generation = _read_json(file) if file.exists() else {}
+    hf, file = read_json(path / "config.json"), path / "generation_config.json"
+    generation = read_json(file) if file.exists() else {}
     keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
     hf |= {key: generation[key] for key in keys if generation.get(key) is not None}
     if hf.get("eos_token_id") is None and (end := eos_token_id(path)) is not None:
@@ -168,7 +177,7 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
     file = folder / "elimination.json"
     if not file.exists():
         return {}
-    values = _read_json(file)
+    values = read_json(file)
     try:
         if values["format"] != 1:
             raise ValueError(f"its format is {values['format']}, this version reads 1")
@@ -183,15 +192,3 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
     except (TypeError, ValueError) as error:
         reason = str(error).rstrip(".")
         raise ConfigError(f"{file} cannot be used: {reason}.") from None
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        values = json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"{file} is not there; is {file.parent} a model folder?") from None
-    except (ValueError, OSError, RecursionError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file} must hold a JSON object.")
-    return values

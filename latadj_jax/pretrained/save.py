@@ -1,7 +1,6 @@
 """Saving a model: one folder that Hugging Face loads, with the profile and default alpha beside."""
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -13,6 +12,9 @@ from safetensors.numpy import save_file
 from latadj_jax.devices.processes import first_alone
 from latadj_jax.model.model import Model, check_model, check_params
 from latadj_jax.pretrained import convert
+from latadj_jax.pretrained.json_files import write_json
+from latadj_jax.pretrained.sentence_transformers import MODULES, write_modules
+from latadj_jax.tasks.embedding import EMBEDDING
 
 
 def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
@@ -49,9 +51,13 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
     try:
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
+        if model.config.embedding is not None and model.task == EMBEDDING.name:
+            steps = {name: t for name, t in tensors.items() if name.startswith("dense_")}
+            tensors = {name: t for name, t in tensors.items() if name not in steps}
+            write_modules(new, model.config.embedding, model.config.hidden_size, steps)
         save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
-        _write_json(new / "elimination.json", _elimination(model))
-        _write_json(new / "config.json", _hf_config(model, dtype))
+        write_json(new / "elimination.json", _elimination(model))
+        write_json(new / "config.json", _hf_config(model, dtype))
         # safetensors writes for the owner alone; as readable as the other files are.
         (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
         _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
@@ -66,7 +72,8 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
 def _move_in(files: list[Path], path: Path, old: Path) -> None:
     """Moves `files` into `path`, and what they replace to `old`; all of it, or nothing."""
     shards = path.glob("model-[0-9]*-of-[0-9]*.safetensors")  # theirs is model.safetensors no more
-    names = {"model.safetensors", "model.safetensors.index.json", *(f.name for f in files)}
+    # Without these, a folder of sentence-transformers is a plain one.
+    names = {"model.safetensors", "model.safetensors.index.json", MODULES, *(f.name for f in files)}
     replaced = {*shards, *(path / name for name in names if (path / name).exists())}
     moves = [(f, old / f.name) for f in sorted(replaced)] + [(f, path / f.name) for f in files]
     done = []
@@ -97,7 +104,3 @@ def _elimination(model: Model) -> dict:
         "strategy": model.strategy,
         "profile": model.profile.to_dict(),
     }
-
-
-def _write_json(file: Path, values: dict) -> None:
-    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

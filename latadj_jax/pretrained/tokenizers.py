@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.errors import DataError, TextError
+from latadj_jax.families.pooling import Embedding
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
+from latadj_jax.pretrained.sentence_transformers import read_layout
 
 _TOKENIZER_FILES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
@@ -26,9 +28,11 @@ def load_tokenizer(source: str):
     Raises:
       DataError: no tokenizer files, or broken ones.
     """
-    folder = sources.resolve(source)
-    if folder.suffix.lower() == ".gguf":
-        return read_tokenizer(folder)
+    path = sources.resolve(source)
+    if path.suffix.lower() == ".gguf":
+        return read_tokenizer(path)
+    layout = read_layout(path)  # of sentence-transformers
+    folder = layout.transformer if layout else path
     from transformers import AutoTokenizer  # slow to import
 
     has_files = any((folder / file).is_file() for file in _TOKENIZER_FILES)
@@ -44,7 +48,21 @@ def load_tokenizer(source: str):
     # finds no vocabulary.
     if not _has_words(tokenizer):
         raise _no_tokenizer(source)
+    if layout:
+        _set_up(tokenizer, layout.embedding)
     return tokenizer
+
+
+def _set_up(tokenizer, embedding: Embedding) -> None:
+    """As sentence-transformers reads texts: cut at its length, and in lower case if it says so."""
+    if embedding.max_length is not None:
+        tokenizer.model_max_length = embedding.max_length
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if embedding.lower_case and backend is not None:
+        from tokenizers import normalizers
+
+        others = [] if backend.normalizer is None else [backend.normalizer]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *others])
 
 
 def _no_tokenizer(source: str) -> DataError:

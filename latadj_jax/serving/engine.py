@@ -19,6 +19,7 @@ import numpy as np
 
 from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.strategies import find
+from latadj_jax.families.embedding import PROMPT
 from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.serving.batcher import DynamicBatcher
@@ -40,7 +41,8 @@ OWN = "own"  # the alpha that the model carries
 
 
 class Engine:
-    """A classifier (or regression) that is compiled for a few alphas, lengths and batch sizes.
+    """A model that gives each text a row of numbers, compiled for a few alphas, lengths and batch
+    sizes: logits of a classification, the values of a regression, or an embedding.
 
     Threads may call it at once.
     """
@@ -71,8 +73,8 @@ class Engine:
         Raises:
           ValueError: what cannot work.
         """
-        if not model.record.labelled:
-            served = " and ".join(name for name, task in TASKS.items() if task.labelled)
+        if not model.record.gives_rows:
+            served = ", ".join(name for name, task in TASKS.items() if task.gives_rows)
             raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
         if find(model.strategy).draws:
             raise ValueError(
@@ -85,7 +87,7 @@ class Engine:
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
         self._latency_file = Path(latency_file) if latency_file else None
-        names = [n for n in tokenizer.model_input_names if n in model.input_ranges]
+        names = [n for n in (*tokenizer.model_input_names, PROMPT) if n in model.input_ranges]
         self._programs = Programs(model, params, tuple(names))
         self._latencies: dict[Shape, Latency] = {}
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
@@ -134,8 +136,9 @@ class Engine:
         speedup: float | None = None,
         latency_ms: float | None = None,
         infeasible: str = "raise",
+        prompt: str | None = None,
     ) -> np.ndarray:
-        """Logits float32 [N, C] of N texts, in their order.
+        """Logits float32 [N, C] of N texts, or their embeddings [N, D], in their order.
 
         Args:
           texts: each a string, a pair of strings, or a sequence of token ids.
@@ -144,26 +147,32 @@ class Engine:
           latency_ms: for the whole call: the slowest alpha that is within it by the measured
             times (what 95 % of runs stay under) of the call's batches and the tokenizer's own.
           infeasible: where no alpha is fast enough, "raise" a ValueError or take the "fastest".
+          prompt: the name of one of an embedding model's; by default its default one, "" for none.
 
         Raises:
           ValueError: a text that does not fit, or what cannot be reached.
         """
         start = time.perf_counter()
         self._check_ready()
-        examples = self._encoded(texts)
+        examples = self._encoded(texts, prompt)
         choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible, start)
         return self._run(choose, examples)
 
     def submit(
-        self, text, *, alpha: float | str | None = OWN, speedup: float | None = None
+        self,
+        text,
+        *,
+        alpha: float | str | None = OWN,
+        speedup: float | None = None,
+        prompt: str | None = None,
     ) -> Future:
-        """The future logits [C] of one text, which shares a batch with others that come at once.
+        """The future row of one text, which shares a batch with others that come at once.
 
         Raises:
           ValueError: as a call does, at once.
         """
         self._check_ready()
-        examples = self._encoded([text])
+        examples = self._encoded([text], prompt)
         choose = self._chooser(examples, alpha, speedup)
         bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
         with self._starting:
@@ -196,13 +205,18 @@ class Engine:
     # ---- inside ---------------------------------------------------------------------------
 
     def _run(self, choose: Callable[[int], float | None], examples: Sequence) -> np.ndarray:
-        logits_NC = np.empty((len(examples), len(self.model.config.labels)), np.float32)
+        logits_NC = np.empty((len(examples), self.model.row_width), np.float32)
         for indices, length, size in batches(examples, self.buckets, self.batch_sizes):
             shape = Shape(length, size, choose(length))
             logits_NC[indices] = self._programs.run(shape, [examples[i] for i in indices])
         return logits_NC
 
-    def _encoded(self, texts: Sequence) -> list[dict[str, np.ndarray]]:
+    def _encoded(self, texts: Sequence, prompt: str | None) -> list[dict[str, np.ndarray]]:
+        embedding = self.model.config.embedding
+        if embedding is not None:
+            prompt = embedding.prompt(prompt)
+        elif prompt is not None:
+            raise ValueError(f"prompt is for embedding models; this is for {self.model.task!r}.")
         with self._tokenizing:
             return encode_requests(
                 self.tokenizer,
@@ -211,6 +225,7 @@ class Engine:
                 ranges=self.model.input_ranges,
                 max_length=self.buckets[-1],
                 truncate=self.truncate,
+                prompt=prompt,
             )
 
     def _chooser(

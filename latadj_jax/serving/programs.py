@@ -48,7 +48,7 @@ class Programs:
     def _lower(self, shape: Shape):
         (output,) = self.model.record.outputs  # a row for each text
         module, plan = self.model.module, self.model.plan(shape.alpha, shape.length)
-        plan = self.model.record.plan(plan)
+        plan = self.model.head_plan(plan)
 
         def logits(params, inputs):
             def run(inputs):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from latadj_jax.errors import TextError
+from latadj_jax.families.embedding import PROMPT
 from latadj_jax.model.buckets import bucket_of
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.pretrained.tokenizers import encode
@@ -19,12 +20,14 @@ def encode_requests(
     ranges: Mapping[str, int],
     max_length: int,
     truncate: bool,
+    prompt: str | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """The inputs `keys` of each text, unpadded, in order: int32 [length].
 
     Args:
       texts: each a string, a pair of strings, or a sequence of token ids.
       ranges: how many values each input can take.
+      prompt: of an embedding model, which reads no pairs: what is put before each string.
 
     Raises:
       ValueError: what is none of these, holds ids that the model does not know, or is longer than
@@ -37,6 +40,10 @@ def encode_requests(
     numbers_of: dict[int, list[int]] = {1: [], 2: []}  # by how many strings a text has
     for n, text in enumerate(texts):
         strings = _strings(text)
+        if len(strings) > 1 and prompt is not None:
+            raise TextError(n, "is a pair; an embedding model reads one text at a time.")
+        if prompt and strings and not strings[0].strip():
+            raise TextError(n, "is only the prompt: there is nothing to embed.")
         if strings:
             numbers_of[len(strings)].append(n)
         else:
@@ -44,9 +51,13 @@ def encode_requests(
     at_most = max_length if truncate else sys.maxsize  # what is longer is refused below, by number
     for numbers in numbers_of.values():
         encoded = encode(
-            tokenizer, [_strings(texts[n]) for n in numbers], at_most, truncate, numbers=numbers
-        )
+            tokenizer,
+            [tuple(f"{prompt or ''}{part}" for part in _strings(texts[n])) for n in numbers],
+            at_most, truncate, numbers=numbers,
+        )  # fmt: skip
+        asked = prompt_length(tokenizer, prompt) if prompt and PROMPT in keys else 0
         for n, example in zip(numbers, encoded, strict=True):
+            example[PROMPT] = (np.arange(len(example["input_ids"])) < asked).astype(np.int32)
             examples[n] = {key: example[key] for key in keys}
     check_ids(examples, ranges)  # before they are int32, which would wrap
     examples = [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
@@ -58,6 +69,15 @@ def encode_requests(
                 f"truncate=True to cut such texts.",
             )
     return examples
+
+
+def prompt_length(tokenizer, prompt: str) -> int:
+    """Tokens that a prompt has at the beginning of a text, special ones in front included.
+
+    Source: sentence-transformers 6, which counts it in this way.
+    """
+    ids = tokenizer(prompt, verbose=False)["input_ids"]
+    return len(ids) - (bool(ids) and ids[-1] in tokenizer.all_special_ids)
 
 
 def batches(

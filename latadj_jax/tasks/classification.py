@@ -15,6 +15,7 @@ from latadj_jax.tasks.task import (
     kl_divergence,
     labelled_outcome,
     labelled_weight,
+    protected_alone,
 )
 
 
@@ -53,7 +54,7 @@ def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
 CLASSIFICATION = Task(
     name="classification",
     head=SEQUENCE,
-    reads_all=False,
+    reads_all=protected_alone,
     outputs=("logits",),
     metrics=("accuracy", "f1", "matthews"),
     check=_check,

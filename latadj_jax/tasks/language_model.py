@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.family import CAUSAL_LM
-from latadj_jax.tasks.task import Outcome, Passes, Task, cross_entropy, kl_divergence
+from latadj_jax.tasks.task import Outcome, Passes, Task, cross_entropy, everything, kl_divergence
 
 
 def _outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Outcome:
@@ -37,7 +37,7 @@ def _weight(batch: Mapping[str, Any], plan: Plan) -> jax.Array:
 LANGUAGE_MODEL = Task(
     name="lm",
     head=CAUSAL_LM,
-    reads_all=True,
+    reads_all=everything,
     outputs=(),
     metrics=("perplexity",),
     writes="continuation",

@@ -2,6 +2,7 @@
 
 from latadj_jax.families.family import Family
 from latadj_jax.tasks.classification import CLASSIFICATION
+from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.language_model import LANGUAGE_MODEL
 from latadj_jax.tasks.regression import REGRESSION
@@ -12,6 +13,7 @@ TASKS: dict[str, Task] = {
     task.name: task
     for task in (
         FEATURES,
+        EMBEDDING,
         CLASSIFICATION,
         REGRESSION,
         LANGUAGE_MODEL,

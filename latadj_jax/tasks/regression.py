@@ -9,7 +9,7 @@ import numpy as np
 
 from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.classification import CLASSIFICATION, num_labels_of
-from latadj_jax.tasks.task import Answer, Task, labelled_outcome, labelled_weight
+from latadj_jax.tasks.task import Answer, Task, labelled_outcome, labelled_weight, protected_alone
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:
@@ -42,7 +42,7 @@ def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
 REGRESSION = Task(
     name="regression",
     head=SEQUENCE,
-    reads_all=False,
+    reads_all=protected_alone,
     outputs=("logits",),
     metrics=("pearson", "spearman"),
     is_meant=_is_meant,

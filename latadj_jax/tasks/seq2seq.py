@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.family import SEQ2SEQ as SEQ2SEQ_HEAD
-from latadj_jax.tasks.task import Outcome, Passes, Task, cross_entropy, kl_divergence
+from latadj_jax.tasks.task import Outcome, Passes, Task, cross_entropy, everything, kl_divergence
 
 
 def _outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Outcome:
@@ -25,7 +25,7 @@ def _weight(batch: Mapping[str, Any], plan: Plan) -> jax.Array:
 SEQ2SEQ = Task(
     name="seq2seq",
     head=SEQ2SEQ_HEAD,
-    reads_all=True,
+    reads_all=everything,
     outputs=(),
     metrics=("bleu", "chrf", "exact_match"),
     writes="target",

@@ -54,7 +54,8 @@ class Task:
 
     Attributes:
       head: the kind of head that it needs, see family.py.
-      reads_all: whether its head reads every word-vector, or the protected ones alone.
+      reads_all: function of a config that says whether the head reads every word-vector, or the
+        protected ones alone.
       outputs: the fields of `Output` that answer it.
       metrics: names of what its predictions are measured by; () where it is not trained.
       check: function of a config that raises ValueError where the task cannot be that of its model.
@@ -65,7 +66,7 @@ class Task:
 
     name: str
     head: str
-    reads_all: bool
+    reads_all: Callable[[HfConfig], bool]
     outputs: tuple[str, ...]
     metrics: tuple[str, ...] = ()
     check: Callable[[HfConfig], None] = lambda config: None
@@ -93,19 +94,30 @@ class Task:
     check_labels: Callable[[np.ndarray, int], None] | None = None  # of labels [N], their number
 
     @property
+    def gives_rows(self) -> bool:
+        """Whether each text has one row of numbers."""
+        return self.outputs in (("logits",), ("embedding",))
+
+    @property
     def labelled(self) -> bool:
         """Whether each text has one row of logits, and one label."""
         return self.labels in ("class", "value")
-
-    def plan(self, plan: Plan) -> Plan:
-        """The plan without what the head does not read."""
-        return plan if self.reads_all else plan.for_head()
 
     def total_loss(self, outcome: Outcome) -> jax.Array:
         """Weighted sum of the losses; where the targets are a teacher's logits, of distances."""
         logits, targets, weights = outcome
         measure = self.distance if targets.ndim == logits.ndim else self.loss
         return measure(logits, targets, weights)
+
+
+def everything(config: HfConfig) -> bool:
+    """Of a head that reads every word-vector that is left."""
+    return True
+
+
+def protected_alone(config: HfConfig) -> bool:
+    """Of a head that reads CLS, or the last token."""
+    return False
 
 
 def labelled_outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Outcome:

@@ -109,7 +109,7 @@ def calibrated(job: Job, settings: Settings) -> Profile:
     if e.layers:
         return Profile.at_layers(num_layers, e.layers)
     if e.fit == "falling":
-        return Profile.falling(num_layers, job.model.record.reads_all)
+        return Profile.falling(num_layers, job.model.reads_all)
     if not e.calibration_examples:
         return Profile.constant(num_layers)
     rng = np.random.default_rng(settings.seed)

@@ -54,7 +54,10 @@ def test_a_model_without_profile_keeps_everything_at_alpha_one():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "translation"}, "task 'translation'.*features, classification, regression"),
+        (
+            {"task": "translation"},
+            "task 'translation'.*features, embedding, classification, regression",
+        ),
         ({"profile": Profile.constant(2)}, "profile has 2 layers, the model 3"),
         ({"dtype": "float16"}, "dtype.*float32, bfloat16.*float16"),
         ({"alpha": 0}, "alpha.*greater than 0"),

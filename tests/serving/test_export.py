@@ -45,6 +45,7 @@ def batch_of(about, length, size=3):
     [
         ("bert", "classification", "score"),
         ("bert", "features", "merge"),
+        ("bert", "embedding", "merge"),
         ("llama", "regression", "score"),
         ("gpt2", "classification", "recall"),
         ("t5", "features", "score"),
@@ -76,7 +77,7 @@ def test_programs_give_what_apply_gives(tmp_path, family, task, strategy):
             if task == "features":
                 np.testing.assert_array_equal(out["positions"], expected.positions)
             else:
-                assert set(out) == {"logits"}
+                assert set(out) == {"embedding" if task == "embedding" else "logits"}
 
 
 def test_programs_run_without_this_library(tmp_path):

@@ -12,6 +12,7 @@ import numpy as np
 import oracle
 
 import latadj_jax
+from latadj_jax.families.pooling import Embedding, NormalizeStep
 from latadj_jax.families.registry import FAMILIES as RECORDS
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.model.model import param_shapes
@@ -92,7 +93,14 @@ TASKS = {
     "llama": ("features", "lm", "classification", "regression"),
     "t5": ("features",),  # "seq2seq" has targets: test_t5.py
 }
-LABELS = {"features": 2, "lm": 2, "seq2seq": 2, "classification": 3, "regression": 1}
+LABELS = {
+    "features": 2,
+    "embedding": 2,
+    "lm": 2,
+    "seq2seq": 2,
+    "classification": 3,
+    "regression": 1,
+}
 # GPT-2's own names for what the other families call alike; transformers takes both.
 ALIASES = {
     "gpt2": {"num_hidden_layers": "n_layer", "max_position_embeddings": "n_positions"},
@@ -134,6 +142,8 @@ def hf_config(family: str = "bert", task: str = "features", **changes) -> dict:
 def make_model(family: str = "bert", task: str = "features", **changes) -> latadj_jax.Model:
     """A tiny model; `changes` to its config.json, e.g. fewer layers for what compiles often."""
     config = config_from_hf(hf_config(family, task, **changes))
+    if task == "embedding":
+        config = config.replace(embedding=Embedding(steps=(NormalizeStep(),)))
     profile = latadj_jax.Profile(PROFILE.rates[: config.num_layers])
     return latadj_jax.Model(config, task, profile)
 
