@@ -61,9 +61,21 @@ class Embedding:
         return prompts.get(name, "")
 
     def width(self, hidden_size: int) -> int:
-        """D of the embedding."""
-        widths = [step.width for step in self.steps if isinstance(step, DenseStep)]
-        return widths[-1] if widths else len(self.modes) * hidden_size
+        """D of the embedding.
+
+        Raises:
+          ValueError: a Dense step that is for another width than comes out of what is before it.
+        """
+        width = len(self.modes) * hidden_size
+        for step in self.steps:
+            if isinstance(step, DenseStep):
+                if step.width_in != width:
+                    raise ValueError(
+                        f"a Dense step reads {step.width_in} numbers; {width} come from what is "
+                        f"before it."
+                    )
+                width = step.width
+        return width
 
     def reads(self, protects: str) -> str:
         """What it reads of a pruned pass: "protected" (its one position alone), "restored" (a

@@ -42,11 +42,13 @@ def from_pretrained(
 
     Args:
       source: a folder (config.json with model.safetensors, flax_model.msgpack or
-        pytorch_model.bin), a .gguf file of a Llama, or a part of a split one, a hub id, or
-        "package:NAME/path" for a folder or file inside an installed package.
-      task: "features", "classification", "regression", "lm" or "seq2seq"; by default what
-        the architectures in config.json say, and "features", logged, where there are none. Named,
-        it is a new head where the checkpoint has none, and "features" leaves its head behind.
+        pytorch_model.bin; or one of sentence-transformers), a .gguf file of a Llama, or a part of
+        a split one, a hub id, or "package:NAME/path" for a folder or file inside an installed
+        package.
+      task: "features", "embedding", "classification", "regression", "lm" or "seq2seq"; by default
+        what the architectures in config.json say, "features", logged, where there are none, and
+        "embedding" of a folder of sentence-transformers. Named, it is a new head where the
+        checkpoint has none, and "features" leaves its head behind.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
@@ -76,6 +78,11 @@ def from_pretrained(
     config = config_from_hf(hf)
     own = EMBEDDING.name if layout else _own_task(hf)
     task = task or own
+    if layout and layout.width not in (None, config.hidden_size):
+        raise ConfigError(
+            f"{path}: the pooling is for {layout.width} numbers, the model has "
+            f"{config.hidden_size}."
+        )
     if task == EMBEDDING.name:
         config = config.replace(embedding=layout.embedding if layout else Embedding())
     if task is None:
@@ -146,7 +153,7 @@ def _own_task(hf: Mapping) -> str | None:
 def _no_head(hf: Mapping) -> str:
     """Why a checkpoint with a head cannot be read as what it is."""
     heads = FAMILIES[hf["model_type"]].heads.values()
-    known, names = [head.architecture for head in heads], hf["architectures"]
+    known, names = dict.fromkeys(head.architecture for head in heads), hf["architectures"]
     fix = "name another task, e.g. task='features'"
     if any(head.is_named(str(name)) for head in heads for name in names):
         return f"problem_type {hf.get('problem_type')!r} is not implemented; {fix}."

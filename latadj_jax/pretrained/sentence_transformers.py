@@ -41,10 +41,12 @@ class Layout:
 
     Attributes:
       transformer: the folder of the base model.
+      width: of the hidden states that the pooling is for; None where it does not say.
       dense: those of the Dense modules, in order.
     """
 
     transformer: Path
+    width: int | None
     embedding: Embedding
     dense: tuple[Path, ...] = ()
 
@@ -81,11 +83,12 @@ def read_layout(folder: Path) -> Layout | None:
         )
     transformer, pooling, *rest = (folder / module["path"] for module in listed)
     steps = tuple(READERS[kind](path) for kind, path in zip(kinds[2:], rest, strict=True))
-    embedding = Embedding(**_pooling(pooling), steps=steps, **_texts(transformer), **_about(folder))
+    width, pooled = _pooling(pooling)
+    embedding = Embedding(**pooled, steps=steps, **_texts(transformer), **_about(folder))
     dense = tuple(path for kind, path in zip(kinds[2:], rest, strict=True) if kind == "Dense")
     if len(dense) > MOST_STEPS:
         raise ConfigError(f"{folder / MODULES}: {len(dense)} Dense modules; at most {MOST_STEPS}.")
-    return Layout(transformer, embedding, dense)
+    return Layout(transformer, width, embedding, dense)
 
 
 def _kind(folder: Path, module: Any) -> str:
@@ -95,7 +98,7 @@ def _kind(folder: Path, module: Any) -> str:
     return str(module["type"]).rsplit(".", 1)[-1]
 
 
-def _pooling(folder: Path) -> dict[str, Any]:
+def _pooling(folder: Path) -> tuple[int | None, dict[str, Any]]:
     file = folder / "config.json"
     hf = read_json(file)
     modes = hf.get("pooling_mode")
@@ -107,7 +110,8 @@ def _pooling(folder: Path) -> dict[str, Any]:
             f"{file}: pooling {unknown[0]!r} is not implemented; implemented are "
             f"{', '.join(POOLING)}."
         )
-    return {"modes": modes, "include_prompt": hf.get("include_prompt", True) is not False}
+    width = hf.get("embedding_dimension", hf.get("word_embedding_dimension"))
+    return width, {"modes": modes, "include_prompt": hf.get("include_prompt", True) is not False}
 
 
 def _dense(folder: Path) -> DenseStep:

@@ -10,7 +10,8 @@ from latadj_jax.errors import SourceError
 _HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[\w.-]+)?", re.ASCII)
 # First found wins: the same weights in a second format would double the download.
 _WEIGHTS = ("model*.safetensors", "flax_model*.msgpack", "pytorch_model*.bin")
-_CONFIG_AND_TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja")
+_CONFIG_AND_TOKENIZER = ("*.json", "*.txt", "*.model", "*.jinja", "*.codes", "*.tiktoken")
+_MODULE = re.compile(r"\d+_\w+", re.ASCII)  # e.g. 1_Pooling
 
 
 def resolve(source: str) -> pathlib.Path:
@@ -81,10 +82,15 @@ def _download(source: str) -> pathlib.Path:
 
 
 def _wanted(files: Sequence[str]) -> list[str]:
-    """Config, tokenizer and one format of weights, from the top level of a repository."""
-    top = [pathlib.PurePosixPath(file) for file in files if "/" not in file]
-    wanted = {str(file) for file in top for glob in _CONFIG_AND_TOKENIZER if file.match(glob)}
-    for glob in _WEIGHTS:
-        if weights := [str(file) for file in top if file.match(glob)]:
-            return sorted(wanted.union(weights))
-    return sorted(wanted)
+    """Config, tokenizer and one format of weights, from the top level of a repository and from the
+    folders of sentence-transformers' modules."""
+    folders: dict[pathlib.PurePosixPath, list[pathlib.PurePosixPath]] = {}
+    for file in map(pathlib.PurePosixPath, files):
+        if file.parent.name == "" or _MODULE.fullmatch(str(file.parent)):
+            folders.setdefault(file.parent, []).append(file)
+    wanted = []
+    for inside in folders.values():
+        wanted += [file for file in inside if any(file.match(g) for g in _CONFIG_AND_TOKENIZER)]
+        of_format = ([file for file in inside if file.match(glob)] for glob in _WEIGHTS)
+        wanted += next(filter(None, of_format), [])
+    return sorted({str(file) for file in wanted})

@@ -12,6 +12,7 @@ def _reads_all(config: HfConfig) -> bool:
 def _check(config: HfConfig) -> None:
     if config.embedding is None:
         raise ValueError("an embedding model needs config.embedding, which says how it pools.")
+    config.embedding.width(config.hidden_size)
 
 
 EMBEDDING = Task(

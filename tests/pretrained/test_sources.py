@@ -130,3 +130,16 @@ def test_offline_and_not_cached_is_one_sentence(hub):
     assert "OSError: Name or service not known)" in message
     assert "\n" not in message
     assert caught.value.__suppress_context__
+
+
+def test_modules_of_sentence_transformers_are_fetched_with_the_model(hub):
+    hub.files = [
+        "config.json", "modules.json", "model.safetensors", "1_Pooling/config.json",
+        "2_Dense/config.json", "2_Dense/model.safetensors", "2_Dense/pytorch_model.bin",
+        "onnx/model.onnx", "onnx/config.json", "a/1_Pooling/config.json",
+    ]  # fmt: skip
+    sources.resolve("someone/embedder")
+    assert hub.patterns == [
+        "1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "config.json",
+        "model.safetensors", "modules.json",
+    ]  # fmt: skip

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import tiny
 import tiny_run
+from safetensors.numpy import load_file, save_file
 
 import latadj_jax
-from latadj_jax.errors import SettingsError
+from latadj_jax.errors import SettingsError, WeightsError
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.training import train
 from latadj_jax.training.evaluate_run import evaluate_run
+from latadj_jax.training.jobs import labelled
 from latadj_jax.training.optimizer import learning_rate
 from latadj_jax.training.run_folder import check_workdir
 from latadj_jax.training.settings import TrainSettings
@@ -338,3 +340,15 @@ def test_no_run_is_one_sentence(tmp_path):
         newest_run(tmp_path)
     with pytest.raises(SettingsError, match="not the folder of a run"):
         evaluate_run(tmp_path)
+
+
+def test_unknown_tensors_of_the_model_pass_if_that_is_wanted(tmp_path):
+    settings = tiny_run.settings(tmp_path, num_layers=1)
+    file = Path(settings.model.source) / "model.safetensors"
+    save_file({**load_file(file), "rm_head.weight": np.zeros((1, 32), np.float32)}, file)
+    with pytest.raises(
+        WeightsError, match=r"unexpected: rm_head\.weight\. .*config\.model\.strict=F"
+    ):
+        labelled.load(settings)
+    lenient = dataclasses.replace(settings.model, strict=False)
+    assert labelled.load(dataclasses.replace(settings, model=lenient)).params
