@@ -53,8 +53,8 @@ class EmbeddingHead(nn.Module):
         dense = 0
         for step in spec.steps:
             if isinstance(step, NormalizeStep):
-                length_B1 = jnp.sqrt(jnp.square(x_BD).sum(axis=-1, keepdims=True))
-                x_BD = x_BD / jnp.maximum(length_B1, 1e-12)
+                square_B1 = jnp.square(x_BD).sum(axis=-1, keepdims=True)
+                x_BD = x_BD / jnp.sqrt(jnp.maximum(square_B1, 1e-24))
             else:
                 layer = Dense(step.width, step.bias, True, self.dtype, name=f"dense_{dense}")
                 x_BD, dense = STEP_ACTIVATIONS[step.activation](layer(x_BD)), dense + 1

@@ -117,7 +117,8 @@ def _total(mass_BL: jax.Array) -> jax.Array:
     return jnp.maximum(mass_BL.sum(axis=1, keepdims=True), 1e-9)
 
 
-# In the order of sentence-transformers, in which several are put side by side.
+# What a mode makes of what remains; None where it is one hidden state, which heads.py finds. The
+# order is that of the older keys of sentence-transformers, by which several stand side by side.
 POOLING = {
     "cls": None,
     "max": maximum,
