@@ -12,7 +12,10 @@ def write_whole(path: str | os.PathLike, content: str | bytes) -> None:
     """
     part = Path(f"{os.fspath(path)}.{os.getpid()}.part")
     try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        if isinstance(content, bytes):
+            part.write_bytes(content)
+        else:
+            part.write_text(content, "utf-8")
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
