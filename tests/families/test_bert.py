@@ -151,7 +151,7 @@ def test_restoring_a_dense_run_changes_nothing():
 
 
 def test_real_weights_with_elimination(minilm_folder):
-    model, params = latadj_jax.from_pretrained(minilm_folder)
+    model, params = latadj_jax.from_pretrained(minilm_folder, "features")
     ids = np.array([101, 1996, 3185, 2001, 2025, 2204, 1010, 2021, 1996, 3772, 2001, 6581, 102])
     batch = {"input_ids": ids[None].astype(np.int32), "token_type_ids": np.zeros((1, 13), np.int32)}
     rates = [0.8] * 6

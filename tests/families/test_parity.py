@@ -185,7 +185,7 @@ def test_what_a_config_says_of_other_things_survives(tmp_path):
 
 def test_dense_equals_hugging_face_on_real_weights(minilm_folder):
     theirs = hf_class("features").from_pretrained(minilm_folder)
-    model, params = latadj_jax.from_pretrained(minilm_folder)
+    model, params = latadj_jax.from_pretrained(minilm_folder, "features")
     ids = np.random.default_rng(0).integers(1000, 30000, (2, 24)).astype(np.int32)
     mask = (np.arange(24) < [[24], [13]]).astype(np.int32)
     batch = {"input_ids": ids, "attention_mask": mask, "token_type_ids": ids % 2}
