@@ -7,16 +7,13 @@ Prints a line for each: the label and its probability (of a regression the value
 between; an empty line for an empty one. MODEL is a folder, a hub id, or package:NAME/path.
 """
 
-import argparse
 import contextlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from latadj_jax.checks import DTYPES
 from latadj_jax.cli import flags
-from latadj_jax.cli.lines import lines_of, rows_of
-from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.cli.lines import add_flags, at_speed, lines_of, longest_of, rows_of
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.sources import resolve
@@ -48,32 +45,12 @@ def run(argv: list[str], prog: str) -> None:
 
 def _parser(prog: str) -> flags.Parser:
     parser = flags.Parser(prog, __doc__.split("\n")[0])
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
-    parser.add_argument(
-        "--input", type=flags.path, help="a file of lines; standard input without one"
-    )
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument(
-        "--alpha", type=flags.alpha, default=argparse.SUPPRESS, metavar="A",
-        help="a number, or dense; by default the model's own",
-    )  # fmt: skip
-    speed.add_argument(
-        "--speedup",
-        type=flags.speedup,
-        metavar="X",
-        help="over dense, expected at the largest bucket",
-    )
+    speed = add_flags(parser)
     speed.add_argument("--latency_ms", type=float, help="for each line, by measured times")
     parser.add_argument(
         "--infeasible", choices=("raise", "fastest"), help="where --latency_ms cannot be met"
     )
-    parser.add_argument(
-        "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
-        help="padded lengths, e.g. 32,64",
-    )  # fmt: skip
-    flags.add_reading(parser)
     parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     return parser
 
 
@@ -81,19 +58,14 @@ def _asked(args, model: Model) -> tuple[Model, tuple, dict]:
     """The model and its alpha, other alphas to compile, and what to ask of the engine."""
     if args.infeasible and args.latency_ms is None:
         raise ValueError("--infeasible needs --latency_ms.")
-    longest = serving_buckets(args.buckets, model.config.max_positions)[-1]
-    if args.latency_ms is not None:
-        alphas = []
-        with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
-            for speed in (1.5, 2.0, 3.0, 4.0):
-                alphas.append(model.solve_alpha(longest, speed))
-        asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible or "raise"}
-        return model.replace(alpha=None), tuple(alphas), asked
-    if args.speedup is not None:
-        alpha = model.solve_alpha(longest, args.speedup)
-    else:
-        alpha = getattr(args, "alpha", model.alpha)
-    return model.replace(alpha=alpha), (), {}
+    if args.latency_ms is None:
+        return at_speed(args, model), (), {}
+    alphas = []
+    with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
+        for speed in (1.5, 2.0, 3.0, 4.0):
+            alphas.append(model.solve_alpha(longest_of(args, model), speed))
+    asked = {"latency_ms": args.latency_ms, "infeasible": args.infeasible or "raise"}
+    return model.replace(alpha=None), tuple(alphas), asked
 
 
 def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Iterator[str]:

@@ -1,5 +1,6 @@
-"""Lines of a file or of standard input, each answered with a row of an engine's."""
+"""What the commands share that answer each line of a file, or of standard input, with an engine."""
 
+import argparse
 import io
 import sys
 from collections.abc import Iterable, Iterator
@@ -8,8 +9,48 @@ from typing import TextIO
 
 import numpy as np
 
+from latadj_jax.checks import DTYPES
+from latadj_jax.cli import flags
 from latadj_jax.errors import TextError
+from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.model.model import Model
 from latadj_jax.serving.engine import Engine
+
+
+def add_flags(parser: flags.Parser):
+    """The model, the lines and how fast: the group of flags that say the speed, one at most."""
+    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
+    parser.add_argument(
+        "--input", type=flags.path, help="a file of lines; standard input without one"
+    )
+    parser.add_argument(
+        "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
+        help="padded lengths, e.g. 32,64",
+    )  # fmt: skip
+    flags.add_reading(parser)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    speed = parser.add_mutually_exclusive_group()
+    speed.add_argument(
+        "--alpha", type=flags.alpha, default=argparse.SUPPRESS, metavar="A",
+        help="a number, or dense; by default the model's own",
+    )  # fmt: skip
+    speed.add_argument(
+        "--speedup", type=flags.speedup, metavar="X",
+        help="over dense, expected at the largest bucket",
+    )  # fmt: skip
+    return speed
+
+
+def at_speed(args: argparse.Namespace, model: Model) -> Model:
+    """The model with the alpha that the flags ask for."""
+    if args.speedup is None:
+        return model.replace(alpha=getattr(args, "alpha", model.alpha))
+    return model.replace(alpha=model.solve_alpha(longest_of(args, model), args.speedup))
+
+
+def longest_of(args: argparse.Namespace, model: Model) -> int:
+    """The largest bucket."""
+    return serving_buckets(args.buckets, model.config.max_positions)[-1]
 
 
 def lines_of(path: str | None) -> TextIO:

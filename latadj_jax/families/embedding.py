@@ -94,5 +94,11 @@ def _pooled(out: Output, masses_BTM: jax.Array, spec: Embedding) -> jax.Array:
 
 def embedding_head(architecture: str) -> Head:
     """The head over the base model of that class, which reads its weights without a prefix."""
-    names = {f"dense_{n}": f"dense_{n}.linear" for n in range(MOST_STEPS)}
-    return Head(architecture, EmbeddingHead, names, prefixed=False, unread=("pooler.", "decoder."))
+    return Head(
+        architecture,
+        EmbeddingHead,
+        {f"dense_{n}": f"dense_{n}.linear" for n in range(MOST_STEPS)},
+        may_read=lambda config: {} if config.embedding.include_prompt else {PROMPT: 2},
+        prefixed=False,
+        unread=("pooler.", "decoder."),
+    )

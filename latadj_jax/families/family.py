@@ -5,7 +5,7 @@ The record stands at the end of the family's own file; registry.py has a line fo
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from flax import linen as nn
 
@@ -33,12 +33,15 @@ class Head:
         restore, train) and gives the Output; None: the base model's own is all.
       names: as `Family.names`, of what stands beside the base model.
       inputs: names of what it reads, all token ids, beside what the base model does.
+      may_read: function of a config that gives what it reads where it is there, and how many values
+        each input can take.
     """
 
     architecture: str
     module: type[nn.Module] | None = None
     names: Mapping[str, str] = dataclasses.field(default_factory=dict)
     inputs: tuple[str, ...] = ()
+    may_read: Callable[[HfConfig], dict[str, int]] = lambda config: {}
     aliases: tuple[str, ...] = ()
     prefixed: bool = True
     unread: tuple[str, ...] = ()
@@ -65,7 +68,6 @@ class Family:
       optional: prefix of tensors that a class without that part ignores: T5's decoder.
       conv1d: modules whose kernels are [in, out] in files too.
       fused: a module of theirs that is several of ours side by side, and these.
-      protected: positions that are never removed: 1 where a head reads CLS or the last token.
       causal: whether a query sees no later key.
       merges: whether its attention knows of word-vectors that stand for several tokens.
     """
@@ -81,13 +83,17 @@ class Family:
     optional: str = ""
     conv1d: tuple[str, ...] = ()
     fused: tuple[str, tuple[str, ...]] = ("", ())
-    protected: int = 1
     causal: bool = False
     merges: bool = False
 
     @property
     def name(self) -> str:
         return self.config.model_type
+
+    @property
+    def protected(self) -> int:
+        """Positions that are never removed."""
+        return int(bool(self.config.protects))
 
     @property
     def strategies(self) -> tuple[str, ...]:

@@ -74,7 +74,8 @@ class HfConfig:
     hf: str = dataclasses.field(default="{}", repr=False, compare=False)
 
     dropouts = ()  # the fields that a training's dropout rate sets
-    protects = ""  # the position that is never removed: "cls", "lasttoken", or none
+    # The position that is never removed, since a head reads it: "cls", "lasttoken", or "".
+    protects = ""
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "HfConfig":

@@ -96,12 +96,15 @@ def one(rope) -> float:
 
 
 def yarn_attention(rope) -> float:
-    """0.1 ln(factor) + 1; with DeepSeek's `mscale` and `mscale_all`, the ratio of two of them."""
+    """That of scale 1; with DeepSeek's `mscale` and `mscale_all`, the ratio of theirs."""
+    if rope.mscale and rope.mscale_all:
+        return stretched(rope.factor, rope.mscale) / stretched(rope.factor, rope.mscale_all)
+    return stretched(rope.factor)
 
-    def at(scale: float) -> float:
-        return 0.1 * scale * math.log(rope.factor) + 1.0 if rope.factor > 1 else 1.0
 
-    return at(rope.mscale) / at(rope.mscale_all) if rope.mscale and rope.mscale_all else at(1.0)
+def stretched(factor: float, scale: float = 1.0) -> float:
+    """0.1 scale ln(factor) + 1. Source: Peng et al., arXiv 2309.00071, section 3.4."""
+    return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
 
 def longrope_attention(rope) -> float:

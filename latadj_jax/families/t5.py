@@ -202,5 +202,4 @@ FAMILY = Family(
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
     ),
     optional="decoder.",
-    protected=0,
 )

@@ -14,8 +14,7 @@ from latadj_jax.elimination.plan import Plan, check_profile, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
 from latadj_jax.elimination.strategies import find
-from latadj_jax.families.embedding import PROMPT
-from latadj_jax.families.family import EMBEDDING, Family, Head
+from latadj_jax.families.family import Family, Head
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.families.network import Network
 from latadj_jax.families.registry import FAMILIES
@@ -102,9 +101,7 @@ class Model:
     @property
     def input_ranges(self) -> dict[str, int]:
         """The inputs that it reads beside the mask, and how many values each can take."""
-        ranges = self.family.module.input_ranges(self.config)
-        if self.record.head == EMBEDDING and not self.config.embedding.include_prompt:
-            ranges = ranges | {PROMPT: 2}
+        ranges = self.family.module.input_ranges(self.config) | self.head.may_read(self.config)
         return ranges | dict.fromkeys(self.head_inputs, self.config.vocab_size)
 
     @property
@@ -115,9 +112,7 @@ class Model:
     @property
     def row_width(self) -> int:
         """How many numbers it gives for each text: labels, or the width of an embedding."""
-        if self.config.embedding is not None and self.record.outputs == ("embedding",):
-            return self.config.embedding.width(self.config.hidden_size)
-        return len(self.config.labels)
+        return self.record.width(self.config)
 
     @property
     def head_inputs(self) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ Source: llama.cpp (llama-model.cpp reads the keys, llama-context.cpp derives fro
 """
 
 import logging
-import math
 from typing import Any
 
 import numpy as np
 
 from latadj_jax.errors import GGUFError
+from latadj_jax.families.rope_kinds import stretched
 from latadj_jax.pretrained.gguf_file import Header, decimal
 
 log = logging.getLogger(__name__)
@@ -91,19 +91,15 @@ def _yarn_attention(data: dict[str, Any], factor: float) -> float | None:
     is the attention_factor of config.json. (llama.cpp reads neither key in a Llama's file.)
     attn_factor multiplies what these say, or the default.
     """
-
-    def at(scale: float) -> float:
-        return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
-
     extra = data.get(f"{SCALING}.attn_factor")
     log_multiplier = data.get(f"{SCALING}.yarn_log_multiplier")
     total = data.get(f"{SCALING}.yarn_attn_factor")
     if log_multiplier is not None:
-        total = at(1.0) / at(decimal(log_multiplier))
+        total = stretched(factor) / stretched(factor, decimal(log_multiplier))
     elif total is not None:
         total = decimal(total)
     elif extra is not None:
-        total = at(1.0)
+        total = stretched(factor)
     return None if total is None else total * decimal(1.0 if extra is None else extra)
 
 

@@ -1,17 +1,17 @@
 """Tokenizers of checkpoints, and texts as token ids."""
 
 import contextlib
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from latadj_jax.errors import DataError, TextError
+from latadj_jax.errors import ConfigError, DataError, TextError
 from latadj_jax.families.pooling import Embedding
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
+from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.sentence_transformers import read_layout
 
 _TOKENIZER_FILES = (
@@ -87,7 +87,7 @@ def end_tokens(tokenizer, config) -> tuple[int, ...]:
 def eos_token_id(folder: Path) -> int | None:
     """The end of text of a folder's tokenizer, as its JSON files say; the tokenizer is not read."""
     names = ("tokenizer_config", "special_tokens_map", "tokenizer", "added_tokens")
-    files = [_read_json(folder / f"{name}.json") for name in names]
+    files = [_read_or_nothing(folder / f"{name}.json") for name in names]
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
         return _eos_of(*files)
     return None  # of files that are broken, which their reader will say
@@ -110,13 +110,12 @@ def _eos_of(about: dict, special: dict, whole: dict, added: dict) -> int | None:
     return ids.get(name)
 
 
-def _read_json(file: Path) -> dict:
+def _read_or_nothing(file: Path) -> dict:
     """Its object; an empty one where it is missing or broken, which its reader will say."""
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(file)
+    except ConfigError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def without_surrogates(text: str) -> str:

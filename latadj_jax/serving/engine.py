@@ -73,8 +73,8 @@ class Engine:
         Raises:
           ValueError: what cannot work.
         """
-        if not model.record.gives_rows:
-            served = ", ".join(name for name, task in TASKS.items() if task.gives_rows)
+        if model.record.width is None:
+            served = ", ".join(name for name, task in TASKS.items() if task.width)
             raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
         if find(model.strategy).draws:
             raise ValueError(

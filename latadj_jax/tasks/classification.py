@@ -15,6 +15,7 @@ from latadj_jax.tasks.task import (
     kl_divergence,
     labelled_outcome,
     labelled_weight,
+    one_for_each_label,
     protected_alone,
 )
 
@@ -56,6 +57,7 @@ CLASSIFICATION = Task(
     head=SEQUENCE,
     reads_all=protected_alone,
     outputs=("logits",),
+    width=one_for_each_label,
     metrics=("accuracy", "f1", "matthews"),
     check=_check,
     is_meant=_is_meant,

@@ -9,10 +9,14 @@ def _reads_all(config: HfConfig) -> bool:
     return config.embedding.reads(config.protects) != "protected"
 
 
+def _width(config: HfConfig) -> int:
+    return config.embedding.width(config.hidden_size)
+
+
 def _check(config: HfConfig) -> None:
     if config.embedding is None:
         raise ValueError("an embedding model needs config.embedding, which says how it pools.")
-    config.embedding.width(config.hidden_size)
+    _width(config)
 
 
 EMBEDDING = Task(
@@ -20,5 +24,6 @@ EMBEDDING = Task(
     head=EMBEDDING_HEAD,
     reads_all=_reads_all,
     outputs=("embedding",),
+    width=_width,
     check=_check,
 )

@@ -9,7 +9,14 @@ import numpy as np
 
 from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.classification import CLASSIFICATION, num_labels_of
-from latadj_jax.tasks.task import Answer, Task, labelled_outcome, labelled_weight, protected_alone
+from latadj_jax.tasks.task import (
+    Answer,
+    Task,
+    labelled_outcome,
+    labelled_weight,
+    one_for_each_label,
+    protected_alone,
+)
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:
@@ -44,6 +51,7 @@ REGRESSION = Task(
     head=SEQUENCE,
     reads_all=protected_alone,
     outputs=("logits",),
+    width=one_for_each_label,
     metrics=("pearson", "spearman"),
     is_meant=_is_meant,
     problem_type="regression",

@@ -72,6 +72,9 @@ class Task:
     check: Callable[[HfConfig], None] = lambda config: None
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
+    # Of one whose only output is a row of numbers for each text: function of a config that says how
+    # many they are.
+    width: Callable[[HfConfig], int] | None = None
     new_labels: int | None = None  # of a new head, where nobody says how many
 
     # What it writes: "continuation" of a prompt, "target" after a source, or "" nothing.
@@ -94,11 +97,6 @@ class Task:
     check_labels: Callable[[np.ndarray, int], None] | None = None  # of labels [N], their number
 
     @property
-    def gives_rows(self) -> bool:
-        """Whether each text has one row of numbers."""
-        return self.outputs in (("logits",), ("embedding",))
-
-    @property
     def labelled(self) -> bool:
         """Whether each text has one row of logits, and one label."""
         return self.labels in ("class", "value")
@@ -108,6 +106,11 @@ class Task:
         logits, targets, weights = outcome
         measure = self.distance if targets.ndim == logits.ndim else self.loss
         return measure(logits, targets, weights)
+
+
+def one_for_each_label(config: HfConfig) -> int:
+    """Of logits."""
+    return len(config.labels)
 
 
 def everything(config: HfConfig) -> bool:

@@ -95,7 +95,8 @@ def test_what_remains_is_pooled_by_how_many_tokens_it_stands_for(mode, strategy)
         places = np.searchsorted(at, positions) + 1.0
         if strategy == "merge":
             assert sizes.sum() == len(at)
-            places = np.asarray(out.masses[row])[there, 1]
+            masses, places = np.asarray(out.masses[row])[there].T
+            np.testing.assert_array_equal(masses, sizes)  # every token is pooled
             assert places.sum() == pytest.approx(len(at) * (len(at) + 1) / 2)
         expected = numpy_pooling(mode, np.asarray(out.hidden[row])[there], sizes, places)
         np.testing.assert_allclose(out.embedding[row], expected, **SAME)

@@ -35,6 +35,15 @@ def save(folder, tensors=None, left_out=(), architecture="T5ForConditionalGenera
     return folder
 
 
+def assert_same_both_ways(folder):
+    """Read by both, and by transformers once more after it was saved here."""
+    model, params = latadj_jax.from_pretrained(folder)
+    latadj_jax.save_pretrained(folder / "again", model, params)
+    for read in (folder, folder / "again"):
+        theirs = transformers.T5ForConditionalGeneration.from_pretrained(read).eval()
+        assert_same(theirs, model, params)
+
+
 def table(seed):
     return torch.from_numpy(tiny.draw("embedding", (tiny.VOCAB, 32), np.random.default_rng(seed)))
 
@@ -63,13 +72,7 @@ def test_embeddings_are_found_where_transformers_finds_them(kind, tie, tmp_path)
     tensors = {name: table(seed) for seed, name in enumerate(names)}
     left_out = () if shared else ("shared.weight",)
     save(tmp_path, tensors, left_out, tie_word_embeddings=tie)
-    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
-    model, params = latadj_jax.from_pretrained(tmp_path)
-    assert_same(theirs, model, params)
-
-    latadj_jax.save_pretrained(tmp_path / "again", model, params)
-    back = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "again").eval()
-    assert_same(back, model, params)
+    assert_same_both_ways(tmp_path)
 
 
 def test_the_decoders_own_embedding_is_what_generation_reads(tmp_path):
@@ -108,12 +111,7 @@ CONFIGS = {
 def test_keys_of_the_config_win_over_what_follows_from_others(changes, tmp_path):
     """1.5e-2 of 5.3 is what the other gelu makes of Flan-T5's logits."""
     save(tmp_path, **changes)
-    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path).eval()
-    model, params = latadj_jax.from_pretrained(tmp_path)
-    assert_same(theirs, model, params)
-    latadj_jax.save_pretrained(tmp_path / "again", model, params)
-    back = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "again").eval()
-    assert_same(back, model, params)
+    assert_same_both_ways(tmp_path)
 
 
 def test_what_is_gated_is_said_by_is_gated_act():

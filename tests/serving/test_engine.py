@@ -12,7 +12,6 @@ import tiny_run
 from tolerance import SAME
 
 import latadj_jax
-from latadj_jax.families.pooling import Embedding, NormalizeStep
 from latadj_jax.serving.latencies import Latency
 from latadj_jax.serving.programs import Shape
 from latadj_jax.serving.requests import batches
@@ -348,42 +347,6 @@ def test_a_model_without_token_types_is_served_as_it_is_applied(tmp_path):
         for alpha in (None, 0.8):
             expected = one_by_one(roberta, texts, alpha)
             np.testing.assert_allclose(engine(texts, alpha=alpha), expected, **SAME)
-
-
-@pytest.fixture(scope="module")
-def embedder(parts):
-    prompts = (("query", "good "), ("none", ""))
-    embedding = Embedding(prompts=prompts, include_prompt=False, steps=(NormalizeStep(),))
-    config = parts[0].config.replace(embedding=embedding)
-    model = latadj_jax.Model(config, "embedding", alpha=0.9, strategy="merge")
-    with make((model, tiny.random_params(model), parts[2]), alphas=(None,)) as engine:
-        yield engine.warmup(repeats=1)
-
-
-def test_an_engine_embeds(embedder):
-    """A vector for each text; a prompt stands before it, and here is not pooled."""
-    vectors = embedder(TEXTS[:3], prompt="query", alpha=None)
-    assert vectors.shape == (3, 32)
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
-    np.testing.assert_array_equal(embedder.submit(TEXTS[0], prompt="query", alpha=None).result(),
-                                  vectors[0])  # fmt: skip
-    plain, none = (embedder(TEXTS[:3], prompt=prompt, alpha=None) for prompt in (None, "none"))
-    np.testing.assert_array_equal(plain, none)
-    assert np.abs(plain - vectors).max() > 1e-3
-    assert np.abs(embedder(TEXTS[:3]) - plain).max() > 1e-3  # at the model's own alpha
-
-
-@pytest.mark.parametrize(
-    ("texts", "options", "message"),
-    [
-        (["good", ("good", "bad")], {}, "^text 1 is a pair; an embedding model reads one text"),
-        (["good"], {"prompt": "quary"}, "prompt 'quary' is not the model's; it has: query, none"),
-        ([""], {"prompt": "query"}, "^text 0 is only the prompt"),
-    ],
-)
-def test_what_cannot_be_embedded_is_one_sentence(embedder, texts, options, message):
-    with pytest.raises(ValueError, match=message):
-        embedder(texts, **options)
 
 
 def test_a_prompt_is_for_embedding_models(engine):
