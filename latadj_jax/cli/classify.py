@@ -3,8 +3,9 @@
     latadj classify MODEL --speedup 2 < lines.txt
     latadj classify MODEL --latency_ms 20 --input lines.txt
 
-Prints a line for each: the label and its probability (of a regression the value), with a tab
-between; an empty line for an empty one. MODEL is a folder, a hub id, or package:NAME/path.
+Prints a line for each: the label and its probability (of several labels those that hold, of a
+regression the value), with tabs between; an empty line for an empty one. MODEL is a folder, a hub
+id, or package:NAME/path.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ LATENCIES = "latencies.json"  # beside the model
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
     model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
-    if not model.record.labelled:
+    if model.record.answer is None or model.record.reads_pairs:
         raise ValueError(f"{args.model} is for {model.task!r}; classify needs a head with labels.")
     folder = resolve(args.model)
     model, alphas, asked = _asked(args, model)
@@ -80,6 +81,5 @@ def classify(engine: Engine, lines: Iterable[str], at_once: int, **asked) -> Ite
 
 def _answer(model, logits_C: np.ndarray) -> str:
     answer = model.record.answer(model.config.labels, logits_C)
-    if answer.values:
-        return "\t".join(f"{value:.4f}" for value in answer.values)
-    return f"{answer.label}\t{answer.probability:.4f}"
+    labels = (f"{label}\t{probability:.4f}" for label, probability in answer.labels)
+    return "\t".join((*labels, *(f"{value:.4f}" for value in answer.values)))

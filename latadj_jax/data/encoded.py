@@ -2,14 +2,15 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.model.buckets import bucket_of, default_buckets, pad
+from latadj_jax.model.buckets import bucket_of, default_buckets, length_of, pad
 from latadj_jax.pretrained.tokenizers import encode
+from latadj_jax.tasks.embedding import SECOND, halves
 
 
 def group(
@@ -41,37 +42,58 @@ def group(
 
 
 def collate(
-    examples: Sequence[Mapping[str, np.ndarray]],
-    labels: np.ndarray,
+    data: "Encoded",
     indices: np.ndarray,
     bucket: int,
     batch_size: int,
     own: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """The batch of the examples at `indices`, with `labels` [B] and `weights` float32 [B].
+    """The batch of the examples at `indices`, with `labels` [B, ...] and `weights` float32 [B].
 
     A short batch is filled up to `batch_size` with its first example at weight 0, so that every
-    batch of a bucket has one shape; of its rows only those in `own` are made, if given. Labels that
-    are target ids, int32 [N, S] with -1 after their ends, are cut to the bucket of the longest in
-    the batch; a teacher's logits, float32 [N, C], stay as they are.
+    batch of a bucket has one shape; of its rows only those in `own` are made, if given. Labels of
+    tokens are cut to the bucket, and those of targets to the bucket of the longest in the batch.
     """
     rows = np.concatenate([indices, np.repeat(indices[:1], batch_size - len(indices))])
     weights = (np.arange(batch_size) < len(indices)).astype(np.float32)
-    labels = labels[rows]
-    if labels.ndim == 2 and labels.dtype.kind == "i":
+    labels = data.labels[rows]
+    if data.labels_of == "token":
+        labels = labels[:, :bucket]
+    elif data.labels_of == "target":
         longest = int((labels >= 0).sum(axis=1).max())
         labels = labels[:, : bucket_of(longest, default_buckets(labels.shape[1]))]
     own = np.arange(batch_size) if own is None else own
-    batch = pad([examples[i] for i in rows[own]], bucket)
+    batch = pad([data.examples[i] for i in rows[own]], bucket)
     return {**batch, "labels": labels[own], "weights": weights[own]}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Encoded:
-    """Token ids of each example, unpadded, and its labels [N], or [N, ...] as `collate` says."""
+    """Token ids of each example, unpadded, and its labels.
+
+    Attributes:
+      labels: [N] or [N, ...].
+      labels_of: what they are of: the "text" as a whole; each "token", [N, T, ...] with T at least
+        the longest bucket (int32 -1 where there is none); or the tokens of a "target", int32 [N, S]
+        with -1 after their ends.
+    """
 
     examples: list[dict[str, np.ndarray]]
     labels: np.ndarray
+    labels_of: str = "text"
+
+    @property
+    def one_by_one(self) -> "Encoded":
+        """The texts alone, each by itself: of two that are read one by one, one after the other."""
+        texts = [text for example in self.examples for text in halves(example) if text]
+        if len(texts) == len(self.examples):
+            return self
+        return Encoded(texts, np.full(len(texts), np.nan, np.float32))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of each example: of the longer of two texts that are read one by one."""
+        return [length_of(example) for example in self.examples]
 
     def fingerprint(self) -> str:
         """A checksum of all tokens and labels, in their order."""
@@ -88,18 +110,37 @@ class Encoded:
     ) -> Iterator[tuple[np.ndarray, dict[str, np.ndarray]]]:
         """Every example once, in batches of few shapes: (indices, batch); fillers weigh 0."""
         for indices, bucket in self.groups(buckets, batch_size):
-            yield indices, collate(self.examples, self.labels, indices, bucket, batch_size)
+            yield indices, collate(self, indices, bucket, batch_size)
 
     def groups(self, buckets: Sequence[int], batch_size: int) -> list[tuple[np.ndarray, int]]:
         """What `batches` gives, as (indices, bucket), before anything is made."""
-        lengths = [len(example["input_ids"]) for example in self.examples]
-        return group(lengths, buckets, batch_size)
+        return group(self.lengths, buckets, batch_size)
 
 
 def encode_examples(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
     """Token ids of `examples`, cut or refused at `data.max_length`."""
     ids = encode(tokenizer, examples.texts, data.max_length, data.truncate)
     return Encoded(ids, examples.labels)
+
+
+def encode_one_by_one(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
+    """The same for a model that reads one text at a time: both of a pair have their own ids.
+
+    Pairs that nobody labelled are so many texts.
+    """
+    both = zip(*examples.texts, strict=True)
+    columns = [encode(tokenizer, [(text,) for text in texts], data.max_length, data.truncate)
+               for texts in both]  # fmt: skip
+    if np.isnan(examples.labels).all():
+        texts = [text for row in zip(*columns, strict=True) for text in row]
+        return Encoded(texts, np.full(len(texts), np.nan, np.float32))
+    first, *seconds = columns
+    for second in seconds:
+        first = [
+            {**a, **{f"{SECOND}{key}": ids for key, ids in b.items()}}
+            for a, b in zip(first, second, strict=True)
+        ]
+    return Encoded(first, examples.labels)
 
 
 def buckets_of(data: DataSettings, count: str) -> tuple[int, ...]:
@@ -114,6 +155,6 @@ def calibration_batches(
     examples: list[dict[str, np.ndarray]], buckets: Sequence[int], batch_size: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Batches for `calibrate`, which needs no labels."""
-    unlabelled = Encoded(examples, np.zeros(len(examples), np.int32))
+    unlabelled = Encoded(examples, np.zeros(len(examples), np.int32)).one_by_one
     for _, batch in unlabelled.batches(buckets, batch_size):
         yield batch

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 class Examples:
     """N texts (or pairs) and their labels [N].
 
-    They are int32 class ids, float32 regression targets, or the target texts of "seq2seq" (object);
-    float32 [N, C] where they are a teacher's logits, and NaN where nobody labelled them.
+    They are int32 class ids; float32 numbers, of a regression, a relevance or a likeness; float32
+    [N, C] of several classes, 1 where one holds, or of a teacher's logits; or the target texts of
+    "seq2seq" (object). NaN where nobody labelled them.
     """
 
     texts: list[tuple[str, ...]]
@@ -41,12 +42,13 @@ class Examples:
 def load_examples(
     data: DataSettings, task: Task, seed: int = 0
 ) -> tuple[Examples, dict[str, Examples], tuple[str, ...]]:
-    """Training examples, evaluation examples by name, and the label names of a classification.
+    """Training examples, evaluation examples by name, and the names of the classes.
 
     Local data (`data.path`) is a folder, or one file that is split here: the held-out part, named
     "test", is the same for the same rows whatever their order and the seed, keeps the shares of
     the labels, and shares no text with the training part, up to case and white space. Labels are
-    ids or names; without `data.labels` the names are the sorted ones of the training data.
+    ids or names, several of them with `data.label_separator` between; without `data.labels` the
+    names are the sorted ones of the training data.
     `seed` draws the `max_train_examples`; the `max_eval_examples` are always the same ones.
     What has no labels, with `data.teacher`, has NaN; the names are then to be in `data.labels`.
 
@@ -56,16 +58,26 @@ def load_examples(
     train_table, eval_tables, names = local_tables(data) if data.path else hub_tables(data)
     if not task.labels:
         raise DataError(f"a model of task {task.name!r} does not learn from labelled texts.")
-    needed = task.labels == "text" or (task.labels == "class" and not names)
+    several = task.labels == "classes"
+    needed = task.labels == "text" or (task.named and not names)
     if train_table.labels is None and needed:
         raise DataError(f"{train_table.name} is read without labels, which {task.name} needs.")
-    names = (names or _label_names(train_table)) if task.labels == "class" else ()
+    if several:
+        train_table = _split_labels(train_table, data.label_separator)
+        eval_tables = {
+            name: _split_labels(table, data.label_separator) for name, table in eval_tables.items()
+        }
+    else:
+        for table in (train_table, *eval_tables.values()):
+            _check_one_value(table)
+    names = (names or _label_names(train_table, several)) if task.named else ()
 
     def examples(table: Table) -> Examples:
         if table.labels is None:  # for a teacher to say
             return Examples(table.texts, np.full(len(table.texts), np.nan, np.float32))
         if names:
-            return Examples(table.texts, _class_ids(table, names))
+            read = _several_classes if several else _class_ids
+            return Examples(table.texts, read(table, names))
         read = _target_texts if task.labels == "text" else _targets
         return Examples(table.texts, read(table))
 
@@ -73,7 +85,9 @@ def load_examples(
     evals = {name: examples(table) for name, table in eval_tables.items()}
     if data.path and sources.local_path(data.path).is_file():
         train, evals["test"] = _hold_out(
-            train, data.eval_fraction, stratified=bool(names) and train_table.labels is not None
+            train,
+            data.eval_fraction,
+            stratified=task.labels == "class" and train_table.labels is not None,
         )
     train = _sample(train, data.max_train_examples, seed)
     # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
@@ -83,26 +97,69 @@ def load_examples(
     return train, evals, tuple(names)
 
 
-def _label_names(table: Table) -> tuple[str, ...]:
-    names = {_label_key(label) for label in table.labels}
+def _split_labels(table: Table, separator: str) -> Table:
+    """The labels of each row as a list: of a JSON array, or of text with separators."""
+    if table.labels is None:
+        return table
+
+    def listed(value) -> list:
+        if isinstance(value, (list, tuple)):
+            return list(value)
+        text = _label_key(value)
+        return [part for part in map(str.strip, text.split(separator)) if part]
+
+    return table._replace(labels=[listed(value) for value in table.labels])
+
+
+def _check_one_value(table: Table) -> None:
+    for row, value in zip(table.rows, table.labels or (), strict=table.labels is not None):
+        if isinstance(value, (list, dict)):
+            raise DataError(
+                f"{table.name}, row {row}: label {value!r} is not one value; several "
+                f"are for task 'multi-label'."
+            )
+
+
+def _label_names(table: Table, several: bool = False) -> tuple[str, ...]:
+    rows = table.labels if several else [[label] for label in table.labels]
+    names = {_label_key(label) for labels in rows for label in labels}
     if "" in names:
-        row = next(r for r, v in zip(table.rows, table.labels, strict=True) if not _label_key(v))
+        row = next(
+            r for r, labels in zip(table.rows, rows, strict=True) if "" in map(_label_key, labels)
+        )
         raise DataError(f"{table.name}, row {row}: the label is empty.")
     if len(names) < 2:
-        raise DataError(f"{table.name}: every label is {names.pop()!r}; two or more are needed.")
+        every = repr(names.pop()) if names else "missing"
+        raise DataError(f"{table.name}: every label is {every}; two or more are needed.")
     if all(_is_number(name) for name in names):
         return tuple(sorted(names, key=lambda name: (float(name), name)))
     return tuple(sorted(names))
 
 
 def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
+    id_of = _reader_of_ids(table, names)
+    labels = zip(table.rows, table.labels, strict=True)
+    return np.array([id_of(row, label) for row, label in labels], np.int32)
+
+
+def _several_classes(table: Table, names: Sequence[str]) -> np.ndarray:
+    """float32 [N, C]: 1 for each label that a text has; there may be none."""
+    id_of = _reader_of_ids(table, names)
+    holds_NC = np.zeros((len(table.labels), len(names)), np.float32)
+    for n, (row, labels) in enumerate(zip(table.rows, table.labels, strict=True)):
+        holds_NC[n, [id_of(row, label) for label in labels]] = 1
+    return holds_NC
+
+
+def _reader_of_ids(table: Table, names: Sequence[str]) -> Callable[[int, Any], int]:
+    """Function of (row, label as it was written) that gives the id of its class."""
     ids = {} if table.ids else {_label_key(name): i for i, name in enumerate(names)}
     # Where names are numbers themselves, as in 1..5 stars, a number in a file is a name, not an id.
     if table.ids or not any(_is_number(name) for name in names):
         ids |= {str(i): i for i in range(len(names))}
-    labels = np.empty(len(table.labels), np.int32)
     of_bool = {name.casefold(): _label_key(name) for name in names}
-    for i, value in enumerate(table.labels):
+
+    def id_of(row: int, value: Any) -> int:
         key = _label_key(value)
         if isinstance(value, bool):  # the class of that name, if there is one, before that id
             key = of_bool.get(str(value).casefold(), key)
@@ -110,10 +167,11 @@ def _class_ids(table: Table, names: Sequence[str]) -> np.ndarray:
             allowed = ", ".join(f"{name} ({i})" for i, name in enumerate(names))
             hint = "; splits without labels hold -1" if key == "-1" else ""
             raise DataError(
-                f"{table.name}, row {table.rows[i]}: label {value!r} is not one of {allowed}{hint}."
+                f"{table.name}, row {row}: label {value!r} is not one of {allowed}{hint}."
             )
-        labels[i] = ids[key]
-    return labels
+        return ids[key]
+
+    return id_of
 
 
 def _label_key(value: Any) -> str:
@@ -153,7 +211,7 @@ def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Ex
     for i, texts in enumerate(examples.texts):
         key = "\0".join(sorted(" ".join(text.casefold().split()) for text in texts))
         groups.setdefault(key, []).append(i)
-    strata = examples.labels if stratified else np.zeros_like(examples.labels)
+    strata = examples.labels if stratified else np.zeros(len(examples), np.int32)
     labels, counts = np.unique(strata, return_counts=True)
     places = np.minimum(np.round(fraction * counts), counts - 1).astype(int)
     # Of many small classes all shares may round to 0: some classes then give one example each.

@@ -34,6 +34,7 @@ class DataSettings:
     eval_fraction: float = 0.1  # of one single file, held out by a stratified split
     # both
     labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
+    label_separator: str = ","  # between the labels of a text that may have several
     max_length: int = 128  # tokens
     max_target_length: int = 128  # tokens, of "seq2seq"
     truncate: bool = False  # whether a text longer than that is cut, or refused
@@ -61,6 +62,7 @@ class DataSettings:
         labels = self.labels
         need(len(set(labels)) == len(labels), "data.labels", labels, "all different")
         need(len(labels) != 1, "data.labels", labels, "two names or more, or () to read them")
+        need(bool(self.label_separator), "data.label_separator", "", "what stands between labels")
         need(bool(self.eval_files), "data.eval_files", self.eval_files, "one file or more")
         need(bool(self.eval_splits), "data.eval_splits", self.eval_splits, "one split or more")
         longest, target = self.max_length, self.max_target_length

@@ -62,7 +62,9 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
         _check_columns(where, wanted, loaded.column_names, "")
         values = zip(*(loaded[column][:] for column in wanted), strict=True)
         table = _table(where, range(len(loaded)), values, bool(label))
-        if label and isinstance(feature := loaded.features[label], datasets.ClassLabel):
+        feature = loaded.features[label] if label else None
+        feature = getattr(feature, "feature", feature)  # of a list of classes, that of one
+        if isinstance(feature, datasets.ClassLabel):
             names, table = names or tuple(feature.names), _by_name(table, feature.names, names)
         tables.append(table)
     train, *evals = tables
@@ -74,8 +76,13 @@ def _by_name(table: Table, own: Sequence[str], names: Sequence[str]) -> Table:
     same = {name.casefold(): name for name in names}
     if list(own) == list(names) or {name.casefold() for name in own} != set(same):
         return table._replace(ids=True)
-    named = [same[own[i].casefold()] if 0 <= i < len(own) else i for i in table.labels]
-    return table._replace(labels=named)
+
+    def named(i):
+        if isinstance(i, list):
+            return [named(each) for each in i]
+        return same[own[i].casefold()] if 0 <= i < len(own) else i
+
+    return table._replace(labels=[named(i) for i in table.labels])
 
 
 def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) -> Table:
@@ -176,8 +183,6 @@ def _table(name: str, rows: Sequence[int], values: Iterable[Sequence], labelled:
         if not any(text.strip() for text in texts):  # one side of a pair may be empty, as in QQP
             raise DataError(f"{name}, row {row}: the text is empty; remove the row.")
         table.texts.append(texts)
-        if labelled and isinstance(columns[-1], (list, dict)):
-            raise DataError(f"{name}, row {row}: label {columns[-1]!r} is not one value.")
         if labelled:
             table.labels.append(columns[-1])
     if not table.texts:

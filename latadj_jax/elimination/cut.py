@@ -43,6 +43,8 @@ class Words:
       protected_BL: bool, which are never removed; None where any may be.
       masses_BLM: float32, what else they stand for: sums over their tokens; None where nothing is
         merged, or nobody reads them.
+      owners_BT: int32, of each token of the text the position of the word-vector that it is part
+        of, its own at first; None where nothing is merged, or nobody asks.
     """
 
     x_BLD: jax.Array
@@ -51,6 +53,7 @@ class Words:
     sizes_BL: jax.Array | None = None
     protected_BL: jax.Array | None = None
     masses_BLM: jax.Array | None = None
+    owners_BT: jax.Array | None = None
 
     @property
     def valid_BL(self) -> jax.Array:
@@ -112,7 +115,10 @@ def cut_words(
     if protected_BK is not None:
         protected_BK = take(protected_BK, keep_BK) & (positions_BK >= 0)
     x_BKD, ids_BK = kept.rows(words.x_BLD), take(words.ids_BL, keep_BK)
-    return kept, Words(x_BKD, positions_BK, ids_BK, sizes_BK, protected_BK, masses_BKM)
+    owners_BT = words.owners_BT
+    if owners_BT is not None and merges:
+        owners_BT = groups.owners(owners_BT, words.positions_BL)
+    return kept, Words(x_BKD, positions_BK, ids_BK, sizes_BK, protected_BK, masses_BKM, owners_BT)
 
 
 def choose(cut: Cut, words: Words, offered) -> jax.Array:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from latadj_jax.elimination.eliminate import indices_where, take
+from latadj_jax.elimination.eliminate import indices_where, put_back, take, take_positions
 from latadj_jax.layers.products import product
 
 
@@ -45,6 +45,25 @@ class Groups:
         gone_BRD = take(x_BLD, self.gone_BR)
         sums_BKD = product("BKR,BRD->BKD", self.into_BKR.astype(x_BLD.dtype), gone_BRD)
         return sums_BKD + take(x_BLD, self.keep_BK).astype(jnp.float32)
+
+    def owners(self, owners_BT: jax.Array, positions_BL: jax.Array) -> jax.Array:
+        """Of each token the position of the word-vector that it is part of now: int32 [B, T].
+
+        Args:
+          owners_BT: those before.
+          positions_BL: of the word-vectors that entered.
+        """
+        positions_BK = take_positions(positions_BL, self.keep_BK)
+        gone_BR = take_positions(positions_BL, self.gone_BR)
+        into_BR = jnp.where(self.into_BKR, positions_BK[:, :, None], -1).max(axis=1)
+        into_BR = jnp.where(into_BR < 0, gone_BR, into_BR)
+        moved_BT1 = put_back(
+            jnp.arange(owners_BT.shape[1], dtype=jnp.int32)[None, :, None]
+            + jnp.zeros_like(owners_BT)[:, :, None],
+            into_BR[:, :, None],
+            gone_BR,
+        )
+        return jnp.take_along_axis(moved_BT1[:, :, 0], owners_BT, axis=1)
 
 
 def group_removed(

@@ -15,6 +15,7 @@ from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import find
 
 COUNTS = ("valid", "padded")
+REMOVED = ("left", "joined")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Plan:
       count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
         `length`, padding goes first).
       strategy: what is kept, a name of `strategies.STRATEGIES`; "" is what the model carries.
+      removed_as: how removed tokens are read where every token is: "left" (as they were when they
+        left) or "joined" (as the word-vector that they were merged into, if they were).
     """
 
     length: int
@@ -35,6 +38,7 @@ class Plan:
     floor: int = 1
     count: str = "valid"
     strategy: str = ""
+    removed_as: str = "left"
 
     @property
     def num_layers(self) -> int:
@@ -94,6 +98,11 @@ class Plan:
         return bool(self.strategy) and not self.is_dense and find(self.strategy).merges
 
     @property
+    def joins(self) -> bool:
+        """Whether removed tokens are read as what they were merged into."""
+        return self.merges and self.removed_as == "joined"
+
+    @property
     def draws(self) -> bool:
         """Whether it needs a random key."""
         return bool(self.strategy) and not self.is_dense and find(self.strategy).draws
@@ -119,6 +128,7 @@ def make_plan(
     count: str = "valid",
     strategy: str = "",
     protected: int = 1,
+    removed_as: str = "left",
 ) -> Plan:
     """Plan of a profile at one alpha and padded length.
 
@@ -131,7 +141,7 @@ def make_plan(
       profile: the model's elimination profile.
       alpha: speedup coefficient, greater than 0; smaller is faster. None removes nothing.
       length: N_0, tokens.
-      count, strategy: see `Plan`.
+      count, strategy, removed_as: see `Plan`.
       protected: positions that are never removed, e.g. 1 for CLS.
 
     Raises:
@@ -145,6 +155,7 @@ def make_plan(
     check_integer("protected", protected, 0)
     if count not in COUNTS:
         raise ValueError(f"count must be one of {', '.join(COUNTS)}; it is {count!r}.")
+    check_removed_as(removed_as)
     if strategy:
         find(strategy)
     scale = math.inf if alpha is None else float(alpha)
@@ -152,13 +163,19 @@ def make_plan(
         _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
         for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
     )
-    return Plan(int(length), rates, max(1, int(protected)), count, strategy)
+    return Plan(int(length), rates, max(1, int(protected)), count, strategy, removed_as)
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:
     if w * math.log(alpha) + math.log(ep) >= 0:  # where alpha^w can be more than a float holds
         return 1.0
     return min(1.0, alpha**w * ep)
+
+
+def check_removed_as(removed_as: str) -> None:
+    """Raises ValueError for a way to read removed tokens that there is not."""
+    if removed_as not in REMOVED:
+        raise ValueError(f"removed_as must be one of {', '.join(REMOVED)}; it is {removed_as!r}.")
 
 
 def check_profile(profile: Profile) -> None:

@@ -28,22 +28,34 @@ def predict(
       plans: the plan of each bucket.
       progress: the progress bar's label.
     """
-    logits_NC = logits_of(model, params, data, plans, batch_size, progress)
+    logits_NC = rows_of(model, params, data, plans, batch_size, progress)
     return model.record.predictions(logits_NC).astype(np.asarray(data.labels).dtype)
 
 
-def logits_of(
+def rows_of(
     model: Model, params, data: Encoded, plans: Mapping[int, Plan], batch_size: int, progress: str
 ) -> np.ndarray:
-    """Logits of every example, in order: float32 [N, C]. Arguments as of `predict`."""
-    logits_NC = np.zeros((len(data.examples), len(model.config.labels)), np.float32)
+    """What the model gives for every example, in order: logits or embeddings, float32 [N, C].
+
+    Of a model that gives a row for each token [N, T, C], T that of the longest bucket; 0 behind a
+    text's end. Arguments as of `predict`.
+    """
+    per_token = (max(plans),) if model.record.per_token else ()
+    rows = np.zeros((len(data.examples), *per_token, model.row_width), np.float32)
+    (output,) = model.record.outputs
     number = len(data.groups(sorted(plans), batch_size))
     batches = data.batches(sorted(plans), batch_size)
     for indices, batch in tqdm(batches, progress, number, unit="batch", leave=False):
-        plan = plans[batch["input_ids"].shape[1]]
+        length = batch["input_ids"].shape[1]
+        plan = plans[length]
         out = apply(model, params, place_batch(batch), plan=plan, rngs=rngs_for(plan))
-        logits_NC[indices] = fetch(out.logits)[: len(indices)]
-    return logits_NC
+        found = fetch(getattr(out, output))[: len(indices)]
+        if per_token:
+            is_token = batch["attention_mask"][: len(indices), :, None] != 0
+            rows[indices, :length] = np.where(is_token, found, 0.0)
+        else:
+            rows[indices] = found
+    return rows
 
 
 def evaluate(
@@ -91,7 +103,7 @@ def evaluate(
         return label_metrics(settings.metrics, part.labels, predicted, len(model.config.labels))
 
     first = next(iter(parts.values()))
-    lengths = [len(example["input_ids"]) for example in first.examples]
+    lengths = first.lengths
     if count == "padded":
         lengths = [max(buckets)]
     solved = [model.solve_alpha(lengths, speedup) for speedup in speedups]
@@ -148,14 +160,15 @@ def _times_ms(model, params, data: Encoded, plans, settings: EvalSettings) -> di
 def _run(model, params, batch, plan: Plan):
     def run():
         out = apply(model, params, batch, plan=plan, rngs=rngs_for(plan))
-        return out.hidden if out.logits is None else out.logits
+        found = (getattr(out, name) for name in ("logits", "embedding", "hidden"))
+        return next(x for x in found if x is not None)
 
     return run
 
 
 def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:
     """Expected speedup, multiply-accumulates and what remains, over the examples of `data`."""
-    lengths = np.array([len(example["input_ids"]) for example in data.examples])
+    lengths = np.array(data.lengths)
     buckets = np.array(sorted(by_bucket))
     padded = buckets[np.searchsorted(buckets, lengths)]
     remaining, dense_work, work, total_macs = np.zeros(model.config.num_layers), 0.0, 0.0, 0

@@ -50,12 +50,25 @@ def spearman(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(spearmanr(labels, predictions).statistic)
 
 
+def f1_micro(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """F1 in [0, 1] over all decisions together, of several labels [N, C]."""
+    return float(_sklearn().f1_score(labels, predictions, average="micro", zero_division=0))
+
+
+def f1_macro(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The mean over the labels of the F1 of each, in [0, 1], of several labels [N, C]."""
+    return float(_sklearn().f1_score(labels, predictions, average="macro", zero_division=0))
+
+
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
     "f1": f1,
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
+    "f1_micro": f1_micro,
+    "f1_macro": f1_macro,
+    "exact_match": accuracy,  # of several labels: all of a text's are right
 }
 
 
@@ -68,7 +81,8 @@ def label_metrics(
     """The named metrics, in the order asked for; the first is the headline.
 
     Args:
-      labels, predictions: one number per example, [N]: class ids, or values for a regression.
+      labels, predictions: one number per example, [N]: class ids, or values for a regression; of
+        several labels [N, C], 1 for those that hold.
       num_labels: the number of classes, for `f1`.
 
     Raises:
@@ -77,15 +91,15 @@ def label_metrics(
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if unknown := [name for name in names if name not in METRICS]:
         raise ValueError(f"{unknown[0]!r} is no metric; there are: {', '.join(METRICS)}.")
-    if labels.ndim != 1 or labels.shape != predictions.shape:
+    if labels.ndim not in (1, 2) or labels.shape != predictions.shape:
         raise ValueError(
-            "labels and predictions must both have shape [N]; "
+            "labels and predictions must both have shape [N], or [N, C]; "
             f"they have {list(labels.shape)} and {list(predictions.shape)}."
         )
     if not len(labels):
         raise ValueError("metrics need at least one example; there is none.")
     for what, values in (("labels", labels), ("predictions", predictions)):
-        if bad := int((~np.isfinite(values)).sum()):
+        if bad := int((~np.isfinite(values)).reshape(len(values), -1).any(axis=1).sum()):
             raise ValueError(f"{bad} of {len(values)} {what} are not finite numbers.")
     extra = {"f1": {"num_labels": num_labels}}
     return {name: METRICS[name](labels, predictions, **extra.get(name, {})) for name in names}

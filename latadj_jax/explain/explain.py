@@ -146,6 +146,5 @@ def _answer(model: Model, out: Output, row: int) -> str:
     if model.record.answer is None:
         return ""
     answer = model.record.answer(model.config.labels, np.asarray(out.logits[row]))
-    if answer.values:
-        return ", ".join(f"{value:.3f}" for value in answer.values)
-    return f"{answer.label} ({answer.probability:.2f})"
+    labels = (f"{label} ({probability:.2f})" for label, probability in answer.labels)
+    return ", ".join((*labels, *(f"{value:.3f}" for value in answer.values)))

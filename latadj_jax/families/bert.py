@@ -18,10 +18,11 @@ from latadj_jax.elimination.score import score_vector
 from latadj_jax.errors import ConfigError
 from latadj_jax.families import encoder
 from latadj_jax.families.embedding import embedding_head
-from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, Family, Head
+from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import HfConfig, activation_name, field, number, share, size
 from latadj_jax.families.output import Output
+from latadj_jax.families.token_heads import span_head, token_head
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import attend, attention_weights, split_heads
 from latadj_jax.layers.dropout import Dropout
@@ -220,6 +221,8 @@ FAMILY = Family(
         SEQUENCE: Head(
             "BertForSequenceClassification", BertClassifier, {"classifier": "classifier"}
         ),
+        TOKEN: token_head("BertForTokenClassification"),
+        SPAN: span_head("BertForQuestionAnswering"),
     },
     names={
         "embeddings/word": "embeddings.word_embeddings",
@@ -239,6 +242,6 @@ FAMILY = Family(
     prefix="bert.",
     left_over=re.compile(r"(cls|classifier|qa_outputs)\."),
     buffers=re.compile(r"embeddings\.(position|token_type)_ids$"),
-    may_be_new=("pooler", "classifier"),
+    may_be_new=("pooler", "classifier", "qa_outputs"),
     merges=True,
 )

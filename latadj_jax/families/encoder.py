@@ -29,7 +29,10 @@ def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | Non
     sizes_BT = jnp.ones(ids_BT.shape, jnp.float32) if plan.merges else None
     protected_BT = None if protected_B1 is None else positions_BT == protected_B1
     masses_BTM = inputs.get("masses") if plan.merges else None
-    return Words(split_by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT, masses_BTM)
+    owners_BT = jnp.broadcast_to(rows_1T, ids_BT.shape) if plan.joins else None
+    return Words(
+        split_by_rows(x_BLD), positions_BT, ids_BT, sizes_BT, protected_BT, masses_BTM, owners_BT
+    )
 
 
 def run(
@@ -78,7 +81,10 @@ def run(
     def restored() -> Output:
         if plan.is_dense:
             return remaining
-        return output(put_back(removed_BTD, words.x_BLD, words.positions_BL), every_BT)
+        full_BTD = put_back(removed_BTD, words.x_BLD, words.positions_BL)
+        if words.owners_BT is not None:
+            full_BTD = jnp.take_along_axis(full_BTD, words.owners_BT[:, :, None], axis=1)
+        return output(full_BTD, every_BT)
 
     remaining = output(words.x_BLD, words.positions_BL, words.sizes_BL, words.masses_BLM)
     return remaining, restored

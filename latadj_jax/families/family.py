@@ -16,6 +16,8 @@ from latadj_jax.families.hf_config import HfConfig
 BASE = "base"  # nothing, or the pooler that the family's base model has
 EMBEDDING = "embedding"  # one vector for each text
 SEQUENCE = "sequence"  # a row of logits for each text
+TOKEN = "token"  # a row of logits for each token
+SPAN = "span"  # logits that an answer starts and ends at each token
 CAUSAL_LM = "causal lm"  # the next token
 SEQ2SEQ = "seq2seq"  # a decoder that writes another text
 

@@ -17,10 +17,11 @@ from latadj_jax.errors import ConfigError
 from latadj_jax.families import bert
 from latadj_jax.families.bert import Bert, BertConfig, BertPooler
 from latadj_jax.families.embedding import embedding_head
-from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, Family, Head
+from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import field
 from latadj_jax.families.output import Output
+from latadj_jax.families.token_heads import span_head, token_head
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense
 
@@ -102,6 +103,12 @@ def _family(config: type[RobertaConfig], name: str) -> Family:
                 RobertaClassifier,
                 head,
                 aliases=("RobertaForSequenceClassification",),
+            ),
+            TOKEN: token_head(
+                f"{name}ForTokenClassification", aliases=("RobertaForTokenClassification",)
+            ),
+            SPAN: span_head(
+                f"{name}ForQuestionAnswering", aliases=("RobertaForQuestionAnswering",)
             ),
         },
         names=bert.FAMILY.names,

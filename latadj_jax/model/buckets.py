@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from latadj_jax.checks import is_integer
+from latadj_jax.tasks.embedding import SECOND, halves
 
 INPUTS = ("input_ids", "token_type_ids", "prompt_mask")  # of a text, a number for each token
 
@@ -50,14 +51,24 @@ def bucket_of(length: int, buckets: Sequence[int]) -> int:
     return min(fitting)
 
 
+def length_of(example: Mapping[str, np.ndarray]) -> int:
+    """Tokens of an example; of the longer of two texts."""
+    return max(len(example.get(name, ())) for name in ("input_ids", f"{SECOND}input_ids"))
+
+
 def pad(examples: Sequence[Mapping[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
     """One batch of unpadded examples, padded on the right: arrays [B, length] and their mask.
 
     Args:
-      examples: each with `input_ids` [n] and optionally others of INPUTS [n], n from 1 to length.
+      examples: each with `input_ids` [n] and optionally others of INPUTS [n], n from 1 to length;
+        of two texts that are read one by one, those of the second have SECOND before their names.
     """
     if not examples:
         raise ValueError("a batch needs at least one example; it has none.")
+    if any(key.startswith(SECOND) for key in examples[0]):
+        first, second = zip(*map(halves, examples), strict=True)
+        of_second = {f"{SECOND}{key}": value for key, value in pad(second, length).items()}
+        return {**pad(first, length), **of_second}
     keys = [key for key in INPUTS if key in examples[0]]
     batch = {key: np.zeros((len(examples), length), np.int32) for key in keys}
     batch["attention_mask"] = np.zeros((len(examples), length), bool)

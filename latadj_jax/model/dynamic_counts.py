@@ -30,6 +30,7 @@ class _Counts:
     length: int = struct.field(pytree_node=False)
     strategy: str = struct.field(pytree_node=False)
     is_dense: bool = struct.field(pytree_node=False, default=False)
+    joins: bool = struct.field(pytree_node=False, default=False)
 
     def cuts(self, valid_B: jax.Array) -> tuple[Cut, ...]:
         num_layers, strategy = self.counts_by_layer.shape[1], find(self.strategy)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from latadj_jax.checks import DTYPES
 from latadj_jax.elimination.alpha import check_alpha
-from latadj_jax.elimination.plan import Plan, check_profile, make_plan
+from latadj_jax.elimination.plan import Plan, check_profile, check_removed_as, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
 from latadj_jax.elimination.strategies import find
@@ -29,13 +29,14 @@ class Model:
 
     Attributes:
       config: the family's config.
-      task: "features", "classification", "regression", "lm" or "seq2seq".
+      task: a name of tasks/registry.py.
       profile: elimination profile; 1 everywhere when None is given.
       alpha: the default speedup coefficient that the artefact carries, or None for dense.
         `apply` does not read it: it uses only what it is given.
       dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
       strategy: what word-vectors are ranked by, where no plan says another, and whether those
         removed are merged into others; a name of strategies.py.
+      removed_as: how removed tokens are read by a head that reads every token, see `Plan`.
       remat: whether gradients compute each layer's activations again, which saves their memory.
     """
 
@@ -45,6 +46,7 @@ class Model:
     alpha: float | None = None
     dtype: str = "float32"
     strategy: str = "score"
+    removed_as: str = "left"
     remat: bool = False
 
     def __post_init__(self):
@@ -65,6 +67,7 @@ class Model:
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
         self.check_strategy(self.strategy)
+        check_removed_as(self.removed_as)
         check_alpha(self.alpha)
         if self.alpha is not None:
             object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
@@ -144,8 +147,11 @@ class Model:
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""
         self.check_strategy(options.get("strategy", self.strategy))
-        options = {"strategy": self.strategy, "protected": self.family.protected, **options}
-        return make_plan(self.profile, alpha, length, **options)
+        own = {
+            "strategy": self.strategy, "protected": self.family.protected,
+            "removed_as": self.removed_as,
+        }  # fmt: skip
+        return make_plan(self.profile, alpha, length, **{**own, **options})
 
     def solve_alpha(self, lengths: Lengths, speedup: float, *, reads_all: bool = True) -> float:
         """`solve_alpha` with this model's profile and protected positions."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from latadj_jax.checks import DTYPES, check_integer
 from latadj_jax.elimination.alpha import check_alpha
+from latadj_jax.elimination.plan import REMOVED, check_removed_as
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import SCORE, find
 from latadj_jax.errors import ConfigError
@@ -91,7 +92,7 @@ def from_pretrained(
         log.warning("%s names no architectures: read as features; name another task=.", path)
     record = TASKS.get(task)  # of a task that is not known `Model` says so below
     if num_labels is not None and not (record and record.labelled):
-        labelled = " and ".join(name for name, known in TASKS.items() if known.labelled)
+        labelled = ", ".join(name for name, known in TASKS.items() if known.labelled)
         raise ValueError(f"num_labels is for {labelled}; the task is {task!r}.")
     if num_labels is None and record and own != task:
         num_labels = record.new_labels
@@ -193,7 +194,12 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
             raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
         check_alpha(values["alpha"])
         strategy = find(values.get("strategy", SCORE.name)).name
-        return {"alpha": values["alpha"], "profile": profile, "strategy": strategy}
+        removed_as = values.get("removed_as", REMOVED[0])
+        check_removed_as(removed_as)
+        return {
+            "alpha": values["alpha"], "profile": profile, "strategy": strategy,
+            "removed_as": removed_as,
+        }  # fmt: skip
     except KeyError as error:
         raise ConfigError(f"{file} cannot be used: it has no {error}.") from None
     except (TypeError, ValueError) as error:

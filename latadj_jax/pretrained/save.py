@@ -94,7 +94,7 @@ def _hf_config(model: Model, dtype: str) -> dict:
     hf.pop("torch_dtype", None)  # the older name of dtype
     if model.record.problem_type:
         hf["problem_type"] = model.record.problem_type
-    return hf
+    return {**hf, **model.record.marks(model.config)}
 
 
 def _elimination(model: Model) -> dict:
@@ -102,5 +102,6 @@ def _elimination(model: Model) -> dict:
         "format": 1,
         "alpha": model.alpha,
         "strategy": model.strategy,
+        "removed_as": model.removed_as,
         "profile": model.profile.to_dict(),
     }

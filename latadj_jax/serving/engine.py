@@ -41,8 +41,8 @@ OWN = "own"  # the alpha that the model carries
 
 
 class Engine:
-    """A model that gives each text a row of numbers, compiled for a few alphas, lengths and batch
-    sizes: logits of a classification, the values of a regression, or an embedding.
+    """A model that gives each text a row of numbers, or each of its tokens, compiled for a few
+    alphas, lengths and batch sizes.
 
     Threads may call it at once.
     """
@@ -137,8 +137,10 @@ class Engine:
         latency_ms: float | None = None,
         infeasible: str = "raise",
         prompt: str | None = None,
-    ) -> np.ndarray:
+    ) -> np.ndarray | list[np.ndarray]:
         """Logits float32 [N, C] of N texts, or their embeddings [N, D], in their order.
+
+        Of a model that gives each token a row, a list of N logits, each [tokens of the text, C].
 
         Args:
           texts: each a string, a pair of strings, or a sequence of token ids.
@@ -204,12 +206,16 @@ class Engine:
 
     # ---- inside ---------------------------------------------------------------------------
 
-    def _run(self, choose: Callable[[int], float | None], examples: Sequence) -> np.ndarray:
-        logits_NC = np.empty((len(examples), self.model.row_width), np.float32)
+    def _run(self, choose: Callable[[int], float | None], examples: Sequence):
+        rows: list = [None] * len(examples)
         for indices, length, size in batches(examples, self.buckets, self.batch_sizes):
             shape = Shape(length, size, choose(length))
-            logits_NC[indices] = self._programs.run(shape, [examples[i] for i in indices])
-        return logits_NC
+            found = self._programs.run(shape, [examples[i] for i in indices])
+            for i, row in zip(indices, found, strict=True):
+                rows[i] = row
+        if self.model.record.per_token:
+            return [row[: len(e["input_ids"])] for row, e in zip(rows, examples, strict=True)]
+        return np.stack(rows) if rows else np.empty((0, self.model.row_width), np.float32)
 
     def _encoded(self, texts: Sequence, prompt: str | None) -> list[dict[str, np.ndarray]]:
         embedding = self.model.config.embedding

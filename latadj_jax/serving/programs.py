@@ -1,4 +1,4 @@
-"""Compiled programs of a classifier: one per (padded length, batch size, alpha)."""
+"""Compiled programs of a model: one per (padded length, batch size, alpha)."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -23,7 +23,7 @@ class Shape:
 
 
 class Programs:
-    """Logits of batches by programs that are compiled once, ahead of time.
+    """Logits, or embeddings, of batches by programs that are compiled once, ahead of time.
 
     A compiled program cannot trace or compile again: inputs of any other shape are an error.
     Threads may call it at once.
@@ -46,7 +46,7 @@ class Programs:
             self._compiled[shape] = self._lower(shape).compile()
 
     def _lower(self, shape: Shape):
-        (output,) = self.model.record.outputs  # a row for each text
+        (output,) = self.model.record.outputs  # a row for each text, or for each token
         module, plan = self.model.module, self.model.plan(shape.alpha, shape.length)
         plan = self.model.head_plan(plan)
 
@@ -69,7 +69,9 @@ class Programs:
         return list(self._compiled)
 
     def run(self, shape: Shape, examples: list[Mapping[str, np.ndarray]]) -> np.ndarray:
-        """Logits [n, C] of the n examples, at most the batch size; the batch is filled up.
+        """Logits [n, C], or [n, length, C], of the n examples, which are at most the batch size.
+
+        The batch is filled up.
 
         Raises:
           KeyError: a shape that was not compiled.

@@ -41,7 +41,7 @@ def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
     """The most likely label, and its probability by softmax."""
     probabilities = np.asarray(jax.nn.softmax(np.asarray(logits_C, np.float32)))
     best = int(probabilities.argmax())
-    return Answer(labels[best], float(probabilities[best]))
+    return Answer(((labels[best], float(probabilities[best])),))
 
 
 def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
@@ -67,7 +67,7 @@ CLASSIFICATION = Task(
     distance=kl_divergence,
     outcome=labelled_outcome,
     weight=labelled_weight,
-    predictions=lambda logits_NC: logits_NC.argmax(axis=1),
+    predictions=lambda logits_NC: logits_NC.argmax(axis=1).astype(np.int32),
     teaches=lambda logits_NC: logits_NC,
     answer=_answer,
     check_labels=_check_labels,

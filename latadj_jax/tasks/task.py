@@ -27,10 +27,9 @@ class Passes(Protocol):
 
 
 class Answer(NamedTuple):
-    """What a text is answered, to be shown: a label and its probability, or the values."""
+    """What a text is answered, to be shown: labels, each with its probability, or values."""
 
-    label: str = ""
-    probability: float = 1.0
+    labels: tuple[tuple[str, float], ...] = ()
     values: tuple[float, ...] = ()
 
 
@@ -62,6 +61,7 @@ class Task:
       is_meant: function of a parsed config.json that says whether a checkpoint with the head is
         for this task and not for another with the same head.
       problem_type: what config.json calls it; "" where it has no name for it.
+      marks: function of a config that gives what else config.json says of the task.
     """
 
     name: str
@@ -72,16 +72,20 @@ class Task:
     check: Callable[[HfConfig], None] = lambda config: None
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
+    marks: Callable[[HfConfig], dict[str, Any]] = lambda config: {}
     # Of one whose only output is a row of numbers for each text: function of a config that says how
     # many they are.
     width: Callable[[HfConfig], int] | None = None
+    per_token: bool = False  # whether that is a row for each token
+    reads_pairs: bool = False  # whether it reads pairs of texts alone
     new_labels: int | None = None  # of a new head, where nobody says how many
 
     # What it writes: "continuation" of a prompt, "target" after a source, or "" nothing.
     writes: str = ""
 
     # Of one that is trained:
-    # What it learns from: a "class", a "value", a target "text", or "": the text itself.
+    # What it learns from: a "class", a "value", several "classes", "tags" of words, the "span" of
+    # an answer, the "likeness" of two texts, a target "text", or "": the text itself.
     labels: str = ""
     # Functions of logits [..., C], targets [...] and weights [...], summed over all.
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
@@ -98,14 +102,19 @@ class Task:
 
     @property
     def labelled(self) -> bool:
-        """Whether each text has one row of logits, and one label."""
-        return self.labels in ("class", "value")
+        """Whether its head gives a number for each label."""
+        return self.width is one_for_each_label
+
+    @property
+    def named(self) -> bool:
+        """Whether its labels have names."""
+        return self.labels in ("class", "classes", "tags")
 
     def total_loss(self, outcome: Outcome) -> jax.Array:
         """Weighted sum of the losses; where the targets are a teacher's logits, of distances."""
         logits, targets, weights = outcome
-        measure = self.distance if targets.ndim == logits.ndim else self.loss
-        return measure(logits, targets, weights)
+        taught = targets.ndim == logits.ndim and self.labels != "classes"  # these are as many
+        return (self.distance if taught else self.loss)(logits, targets, weights)
 
 
 def one_for_each_label(config: HfConfig) -> int:

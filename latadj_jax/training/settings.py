@@ -193,15 +193,15 @@ class Settings:
         ):  # fmt: skip
             section.check()
         task, record = self.model.task, TASKS[self.model.task]
-        labelled = record.labelled
-        if labelled and not self.model.source:
+        if not (record.writes or self.model.source):
             raise SettingsError(f"config.model.source names no model for a {task}.")
         if self.data.teacher:
-            need(labelled, "data.teacher", self.data.teacher, f"'' for a model of task {task}")
+            rule = f"'' for a model of task {task}"
+            need(not record.writes, "data.teacher", self.data.teacher, rule)
         fit = self.elimination.fit
         if fit == "falling":
             rule = f"one of {', '.join(FITS)} for a model of task {task}"
-            need(labelled, "elimination.fit", fit, rule)
+            need(not record.writes, "elimination.fit", fit, rule)
         if record.labels == "text":
             need(bool(self.data.labelled_by), "data.label_column", "", "the column of target texts")
             for key in ("text_columns", "local_text_columns"):

@@ -257,10 +257,10 @@ def training_batches(
     A batch holds the rows of this process's devices only.
     """
     own = own_rows(t.batch_size)
-    lengths = [len(example["input_ids"]) for example in data.examples]
+    lengths = data.lengths
     steps_per_epoch = -(-len(lengths) // t.batch_size)
     for epoch in range(start // steps_per_epoch, -(-total_steps // steps_per_epoch)):
         order = group(lengths, buckets, t.batch_size, np.random.default_rng([seed, epoch]))
         for n, (indices, bucket) in enumerate(order, start=epoch * steps_per_epoch + 1):
             if start < n <= total_steps:
-                yield n, collate(data.examples, data.labels, indices, bucket, t.batch_size, own)
+                yield n, collate(data, indices, bucket, t.batch_size, own)

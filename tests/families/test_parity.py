@@ -61,6 +61,8 @@ def hf_class(task, family="bert"):
     return {
         "features": transformers.AutoModel,
         "lm": transformers.AutoModelForCausalLM,
+        "token-classification": transformers.AutoModelForTokenClassification,
+        "question-answering": transformers.AutoModelForQuestionAnswering,
     }.get(task, transformers.AutoModelForSequenceClassification)
 
 
@@ -99,6 +101,8 @@ def run_torch(model, batch):
         out = model.eval()(**inputs, output_hidden_states=True)
     hidden = out.get("last_hidden_state", out.hidden_states[-1]).numpy()
     pooled, logits = out.get("pooler_output"), out.get("logits")
+    if "start_logits" in out:
+        logits = torch.stack([out.start_logits, out.end_logits], dim=-1)
     return hidden, *(None if x is None else x.numpy() for x in (pooled, logits))
 
 
@@ -109,13 +113,14 @@ def assert_same_as_torch(out, theirs, batch, family):
     np.testing.assert_allclose(out.hidden[valid], hidden[valid], rtol=0, atol=1e-4)
     if family not in tiny.ENCODERS:
         assert out.pooled is None
-        rows = valid if np.ndim(out.logits) == 3 else slice(None)
+        rows = slice(None)
     else:
         rows = valid[:, 0]  # its heads read column 0, whether a token is there or not
         assert rows.any()
     assert (logits is None) == (out.logits is None)
     for ours, other in ((out.pooled, pooled), (out.logits, logits)):
         if other is not None:
+            rows = valid if other.ndim == 3 else rows  # of every token
             np.testing.assert_allclose(ours[rows], other[rows], rtol=0, atol=1e-4)
 
 

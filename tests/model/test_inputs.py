@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
-from latadj_jax.data.encoded import collate, group
+from latadj_jax.data.encoded import Encoded, collate, group
 from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.inputs import cast_inputs, check_inputs
 
@@ -98,7 +98,7 @@ def test_group_is_shuffled_by_its_generator_alone():
 def test_collate_gives_a_short_batch_full_shape_at_no_weight():
     examples = [tiny.example(n) for n in (3, 5, 2)]
     labels = np.array([7, 8, 9])
-    batch = collate(examples, labels, np.array([2, 1]), bucket=6, batch_size=4)
+    batch = collate(Encoded(examples, labels), np.array([2, 1]), bucket=6, batch_size=4)
     assert batch["weights"].tolist() == [1, 1, 0, 0]
     assert batch["labels"].tolist()[:2] == [9, 8]
     assert batch["input_ids"].shape == (4, 6)

@@ -55,7 +55,7 @@ def test_a_model_without_profile_keeps_everything_at_alpha_one():
     [
         (
             {"task": "translation"},
-            "task 'translation'.*features, embedding, classification, regression",
+            "task 'translation'.*features, embedding, classification, multi-label, ranking",
         ),
         ({"profile": Profile.constant(2)}, "profile has 2 layers, the model 3"),
         ({"dtype": "float16"}, "dtype.*float32, bfloat16.*float16"),

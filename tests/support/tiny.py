@@ -86,9 +86,22 @@ FAMILIES = {
 }
 CAUSAL = ("gpt2", "llama")
 ENCODERS = ("bert", "roberta")  # whose heads read the first token
+# Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
 TASKS = {
-    "bert": ("features", "classification", "regression"),
-    "roberta": ("features", "classification", "regression"),
+    "bert": (
+        "features",
+        "classification",
+        "regression",
+        "token-classification",
+        "question-answering",
+    ),
+    "roberta": (
+        "features",
+        "classification",
+        "regression",
+        "token-classification",
+        "question-answering",
+    ),
     "gpt2": ("features", "lm", "classification", "regression"),
     "llama": ("features", "lm", "classification", "regression"),
     "t5": ("features",),  # "seq2seq" has targets: test_t5.py
@@ -99,7 +112,11 @@ LABELS = {
     "lm": 2,
     "seq2seq": 2,
     "classification": 3,
+    "multi-label": 3,
+    "ranking": 1,
     "regression": 1,
+    "token-classification": 3,
+    "question-answering": 2,
 }
 # GPT-2's own names for what the other families call alike; transformers takes both.
 ALIASES = {

@@ -12,7 +12,7 @@ import tiny_run
 import tiny_text
 
 import latadj_jax
-from latadj_jax.data.encoded import collate
+from latadj_jax.data.encoded import Encoded, collate
 from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.errors import DataError
 from latadj_jax.evaluation import generated_text
@@ -113,8 +113,10 @@ def test_targets_of_a_batch_are_cut_to_its_longest():
     labels = np.full((3, 40), -1, np.int32)
     labels[0, :40], labels[1, :3], labels[2, :17] = 1, 2, 3
     examples = [{"input_ids": np.ones(4, np.int32)}] * 3
-    widths = [collate(examples, labels, np.array(rows), 16, 2)["labels"].shape for rows in
-              ([1], [1, 2], [0, 1])]  # fmt: skip
+    data = Encoded(examples, labels, "target")
+    widths = [
+        collate(data, np.array(rows), 16, 2)["labels"].shape for rows in ([1], [1, 2], [0, 1])
+    ]
     assert widths == [(2, 16), (2, 24), (2, 40)]
 
 

@@ -11,7 +11,7 @@ import tiny_run
 from transformers import BertTokenizer
 
 import latadj_jax
-from latadj_jax.data.encoded import collate
+from latadj_jax.data.encoded import Encoded, collate
 from latadj_jax.errors import SettingsError
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.tasks.classification import CLASSIFICATION
@@ -145,7 +145,7 @@ def test_a_teacher_s_logits_are_targets():
     rng = np.random.default_rng(0)
     student, taught = rng.normal(-3, size=(2, 4, 40)).astype(np.float32)
     examples = [{"input_ids": np.arange(1, 5, dtype=np.int32)}] * 4
-    batch = collate(examples, taught, np.arange(3), 8, 4)
+    batch = collate(Encoded(examples, taught), np.arange(3), 8, 4)
     np.testing.assert_array_equal(batch["labels"], taught[[0, 1, 2, 0]])
     p, q = (np.exp(x) / np.exp(x).sum(-1, keepdims=True) for x in (batch["labels"], student))
     expected = ((p * np.log(p / q)).sum(-1) * [1, 1, 1, 0]).sum()

@@ -1,27 +1,26 @@
-"""A training run on labelled texts: classification or regression."""
+"""A training run on labelled texts, or on a teacher's answers to texts: of an encoder."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
 from latadj_jax.checks import check_fits
-from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
-from latadj_jax.data.labelled_examples import Examples, load_examples
-from latadj_jax.data.settings import DataSettings
+from latadj_jax.data.encoded import Encoded, buckets_of
+from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import SettingsError
-from latadj_jax.evaluation.evaluate import evaluate
+from latadj_jax.evaluation.evaluate import evaluate, rows_of
+from latadj_jax.evaluation.results import Results
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
-from latadj_jax.tasks.classification import CLASSIFICATION
 from latadj_jax.tasks.registry import TASKS as EVERY_TASK
-from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.training.jobs.job import Job, as_trained, watched
+from latadj_jax.training.jobs.readers import READERS, reader_of
 from latadj_jax.training.jobs.teacher import Teacher, load_teacher
 from latadj_jax.training.settings import Settings
 
-TASKS = (CLASSIFICATION, REGRESSION)
+TASKS = tuple(READERS)
 
 
 def load(settings: Settings) -> Job:
@@ -32,18 +31,19 @@ def load(settings: Settings) -> Job:
     """
     # ---- texts and labels -------------------------------------------------------------------
     data, task = settings.data, EVERY_TASK[settings.model.task]
+    reader = reader_of(task)
     teacher = load_teacher(settings) if settings.teacher else None
-    if teacher and task.labels == "class":
+    if teacher and task.named:
         data = dataclasses.replace(data, labels=teacher.classes(data.labels))
-    train_examples, eval_examples, labels = load_examples(data, task, settings.seed)
+    train_examples, eval_examples, labels = reader.load(data, task, settings.seed)
 
     # ---- their token ids --------------------------------------------------------------------
     tokenizer = load_tokenizer(settings.model.source)
-    train_data = encode_examples(tokenizer, train_examples, data)
-    eval_data = _encode_parts(tokenizer, eval_examples, data)
+    train_data = reader.encode(tokenizer, train_examples, data)
+    eval_data = {name: reader.encode(tokenizer, part, data) for name, part in eval_examples.items()}
 
     # ---- the model --------------------------------------------------------------------------
-    num_labels = len(labels) if task.labels == "class" else 1
+    num_labels = (len(labels) if task.named else 1) if task.labelled else None
     model, params = from_pretrained(
         settings.model.source,
         task.name,
@@ -61,9 +61,9 @@ def load(settings: Settings) -> Job:
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
 
     # ---- the model can learn from the data --------------------------------------------------
-    check_ids(train_data.examples, model.input_ranges, "training example {}".format)
-    for name, part in eval_data.items():
-        check_ids(part.examples, model.input_ranges, lambda n, name=name: f"{name}, example {n}")
+    for name, part in {"training": train_data, **eval_data}.items():
+        texts = part.one_by_one.examples
+        check_ids(texts, model.input_ranges, lambda n, name=name: f"{name}, example {n}")
     if not teacher:
         task.check_labels(train_data.labels, len(model.config.labels))
     if data.labelled_by:
@@ -78,7 +78,7 @@ def load(settings: Settings) -> Job:
         buckets=buckets_of(data, "valid"),
         planned={bucket: bucket for bucket in buckets_of(data, settings.elimination.count)},
         held_out=watched(settings, eval_data),
-        evaluate=_evaluator(settings, eval_data),
+        evaluate=_evaluator(settings, eval_examples, eval_data),
     )
     if not teacher:
         return job
@@ -88,17 +88,12 @@ def load(settings: Settings) -> Job:
         job,
         settings,
         teacher,
+        eval_examples,
         eval_data,
         train_read=teacher.reads(train_examples),
         eval_read={name: teacher.reads(part) for name, part in unlabelled.items()},
     )
     return dataclasses.replace(job, teach=teach)
-
-
-def _encode_parts(
-    tokenizer, parts: Mapping[str, Examples], data: DataSettings
-) -> dict[str, Encoded]:
-    return {name: encode_examples(tokenizer, part, data) for name, part in parts.items()}
 
 
 def _check_head(own: tuple[str, ...], labels: tuple[str, ...]) -> None:
@@ -114,6 +109,7 @@ def _taught(
     job: Job,
     settings: Settings,
     teacher: Teacher,
+    eval_examples: Mapping[str, Examples],
     eval_data: Mapping[str, Encoded],
     train_read: Encoded,
     eval_read: Mapping[str, Encoded],
@@ -133,34 +129,51 @@ def _taught(
         job,
         data=learned,
         held_out=watched(settings, eval_data),
-        evaluate=_evaluator(settings, eval_data),
+        evaluate=_evaluator(settings, eval_examples, eval_data),
     )
 
 
 def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
     """`evaluate` of (model, params) that were trained with these settings."""
     # The model's labels: what the data's own would be today may be in another order.
-    labels = model.config.labels if model.record.labels == "class" else ()
-    data = dataclasses.replace(settings.data, labels=labels)
-    parts = load_examples(data, model.record, settings.seed)[1]
-    eval_data = _encode_parts(tokenizer, parts, data)
+    reader, task = reader_of(model.record), model.record
+    data = dataclasses.replace(settings.data, labels=model.config.labels if task.named else ())
+    examples = reader.load(data, task, settings.seed)[1]
+    eval_data = {name: reader.encode(tokenizer, part, data) for name, part in examples.items()}
     if not data.labelled_by:
         teacher = load_teacher(settings)
         eval_data = {
-            name: dataclasses.replace(part, labels=teacher.answers(teacher.reads(parts[name])))
+            name: dataclasses.replace(part, labels=teacher.answers(teacher.reads(examples[name])))
             for name, part in eval_data.items()
         }
-    return _evaluator(settings, eval_data)
+    return _evaluator(settings, examples, eval_data)
 
 
-def _evaluator(settings: Settings, parts: Mapping[str, Encoded]) -> Callable:
+def _evaluator(
+    settings: Settings, examples: Mapping[str, Examples], parts: Mapping[str, Encoded]
+) -> Callable:
     count = settings.elimination.count
-    return functools.partial(
-        evaluate,
-        parts=parts,
-        alphas=settings.eval.alphas,
-        settings=settings.eval,
-        buckets=buckets_of(settings.data, count),
-        count=count,
-        unit="examples" if settings.data.labelled_by else f"texts as {settings.teacher} answers",
-    )
+    labelled = settings.data.labelled_by
+    unit = "examples" if labelled else f"texts as {settings.teacher} answers"
+
+    def run(model: Model, params, alphas=settings.eval.alphas, speedups=()) -> Results:
+        def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
+            rows = rows_of(model, params, part, plans, settings.eval.batch_size, label)
+            measure = reader_of(model.record).measure
+            names = settings.eval.metrics
+            return measure(names, model, examples[name], parts[name].labels, rows)
+
+        return evaluate(
+            model,
+            params,
+            parts={name: part.one_by_one for name, part in parts.items()},
+            alphas=alphas,
+            settings=settings.eval,
+            buckets=buckets_of(settings.data, count),
+            count=count,
+            score=score,
+            unit=unit,
+            speedups=speedups,
+        )
+
+    return run

@@ -109,7 +109,7 @@ def encode_pairs(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
     labels = np.full((len(targets), max(len(t["input_ids"]) for t in targets)), -1, np.int32)
     for row, target in zip(labels, targets, strict=True):
         row[: len(target["input_ids"])] = target["input_ids"]
-    return Encoded(sources, labels)
+    return Encoded(sources, labels, "target")
 
 
 def from_scratch(settings: Settings, examples: Examples):

@@ -9,22 +9,23 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.checks import check_fits
-from latadj_jax.data.encoded import Encoded, buckets_of, encode_examples
+from latadj_jax.data.encoded import Encoded, buckets_of
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import ConfigError, SettingsError
-from latadj_jax.evaluation.evaluate import logits_of
+from latadj_jax.evaluation.evaluate import rows_of
 from latadj_jax.families.hf_config import label_names
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.training.jobs.readers import reader_of
 from latadj_jax.training.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Teacher:
-    """A fine-tuned model with a tokenizer of its own.
+    """A fine-tuned model, with a tokenizer of its own.
 
     What it says of texts is computed by all processes of a run together.
     """
@@ -56,27 +57,30 @@ class Teacher:
 
     def reads(self, examples: Examples) -> Encoded:
         """The texts as token ids of its own."""
-        read = encode_examples(self.tokenizer, examples, self.settings.data)
+        reader = reader_of(self.model.record)
+        read = reader.encode(self.tokenizer, examples, self.settings.data)
         check_ids(read.examples, self.model.input_ranges)
         return read
 
     def teaches(self, read: Encoded) -> np.ndarray:
-        """What is to be learned: its logits [N, C], of a regression its values [N]; float32."""
-        plans = {n: self.model.plan(None, n) for n in buckets_of(self.settings.data, "valid")}
-        batch_size = self.settings.eval.batch_size
-        logits_NC = logits_of(self.model, self.params, read, plans, batch_size, "teacher")
-        finite_N = np.isfinite(logits_NC).all(axis=1)
-        if not finite_N.all():
-            raise ValueError(
-                f"{self.settings.teacher!r} answers {logits_NC[finite_N.argmin()].tolist()} to "
-                f"example {finite_N.argmin()} (from 0): a broken model cannot teach."
-            )
-        return self.model.record.teaches(logits_NC)
+        """What is to be learned, float32 [N, ...]: its logits, values or embeddings."""
+        return self.model.record.teaches(self._rows(read))
 
     def answers(self, read: Encoded) -> np.ndarray:
-        """Its class ids [N], int32, or the values of a regression."""
-        said = self.teaches(read)
-        return said if said.ndim == 1 else said.argmax(axis=1).astype(np.int32)
+        """Its class ids [N], int32, or what else stands for labels."""
+        return self.model.record.predictions(self._rows(read))
+
+    def _rows(self, read: Encoded) -> np.ndarray:
+        plans = {n: self.model.plan(None, n) for n in buckets_of(self.settings.data, "valid")}
+        batch_size = self.settings.eval.batch_size
+        rows = rows_of(self.model, self.params, read, plans, batch_size, "teacher")
+        finite_N = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+        if not finite_N.all():
+            raise ValueError(
+                f"{self.settings.teacher!r} answers {rows[finite_N.argmin()].tolist()} to "
+                f"example {finite_N.argmin()} (from 0): a broken model cannot teach."
+            )
+        return rows
 
 
 def load_teacher(settings: Settings) -> Teacher:

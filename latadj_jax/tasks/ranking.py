@@ -1,0 +1,126 @@
+"""Ranking: how well a document answers a query, of a model that reads both at once.
+
+As the CrossEncoder of sentence-transformers has it: its scores are logits after an activation,
+which a checkpoint names.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from latadj_jax.families.family import SEQUENCE
+from latadj_jax.families.hf_config import HfConfig
+from latadj_jax.tasks.classification import num_labels_of
+from latadj_jax.tasks.multi_label import binary_cross_entropy
+from latadj_jax.tasks.task import (
+    Answer,
+    Task,
+    labelled_outcome,
+    labelled_weight,
+    one_for_each_label,
+    protected_alone,
+)
+
+# Of torch.nn, by name, as a CrossEncoder's config names them.
+ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Identity": lambda x: x,
+    "Sigmoid": jax.nn.sigmoid,
+    "Tanh": jnp.tanh,
+    "Softmax": jax.nn.softmax,
+}
+# Where it is named: since version 4 inside of the first key, before under the second.
+MARK, OLD_MARK = "sentence_transformers", "sbert_ce_default_activation_function"
+
+
+def activation_path(hf: Mapping[str, Any]) -> str | None:
+    """What a parsed config.json names, e.g. "torch.nn.modules.activation.Sigmoid"; or nothing."""
+    marks = hf.get(MARK)
+    named = marks.get("activation_fn") if isinstance(marks, Mapping) else None
+    return named or hf.get(OLD_MARK)
+
+
+def activation_name(config: HfConfig) -> str:
+    """A name of ACTIVATIONS; by default Sigmoid for one label and Identity for several.
+
+    Raises:
+      ValueError: one that is not implemented.
+    """
+    path = activation_path(json.loads(config.hf))
+    if path is None:
+        return "Sigmoid" if len(config.labels) == 1 else "Identity"
+    name = str(path).rsplit(".", 1)[-1]
+    if not str(path).startswith("torch.nn") or name not in ACTIVATIONS:
+        raise ValueError(
+            f"config.json: the activation {path!r} of the scores is not implemented; implemented "
+            f"are {', '.join(ACTIVATIONS)} of torch.nn."
+        )
+    return name
+
+
+def scores(config: HfConfig, logits_NC: np.ndarray) -> np.ndarray:
+    """What CrossEncoder.predict gives: float32 [N, C], logits after the checkpoint's activation."""
+    logits_NC = np.asarray(logits_NC, np.float32)
+    return np.asarray(ACTIVATIONS[activation_name(config)](logits_NC), np.float32)
+
+
+def _marks(config: HfConfig) -> dict[str, Any]:
+    """What tells a CrossEncoder from another classifier."""
+    name = activation_name(config)
+    home = "linear" if name == "Identity" else "activation"
+    return {MARK: {"activation_fn": f"torch.nn.modules.{home}.{name}"}}
+
+
+def _is_meant(hf: Mapping[str, Any]) -> bool:
+    """One label and an activation: what several labels mean is a classification's to say."""
+    return activation_path(hf) is not None and num_labels_of(hf) == 1
+
+
+def _loss(logits: jax.Array, targets: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of -log p(relevant or not); logits [..., 1], targets [...] in 0..1."""
+    return binary_cross_entropy(logits, targets[..., None], weights)
+
+
+def _distance(logits: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.Array:
+    """Weighted sum of squared errors of the logits, mean over the labels."""
+    squares = jnp.square(logits - jax.lax.stop_gradient(teacher))
+    return jnp.sum(squares.mean(axis=-1) * weights)
+
+
+def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
+    return Answer(values=tuple(float(value) for value in logits_C))
+
+
+def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
+    labels_N = np.asarray(labels_N)
+    bad_N = ~((labels_N >= 0) & (labels_N <= 1))
+    if bad_N.any():
+        row = int(np.argmax(bad_N))
+        raise ValueError(f"label {labels_N[row]} of example {row} must be in 0..1, a relevance.")
+
+
+RANKING = Task(
+    name="ranking",
+    head=SEQUENCE,
+    reads_all=protected_alone,
+    outputs=("logits",),
+    width=one_for_each_label,
+    metrics=("map", "mrr", "ndcg", "spearman"),
+    check=lambda config: activation_name(config) and None,
+    is_meant=_is_meant,
+    marks=_marks,
+    new_labels=1,
+    labels="value",
+    reads_pairs=True,
+    loss=_loss,
+    distance=_distance,
+    outcome=labelled_outcome,
+    weight=labelled_weight,
+    predictions=lambda logits_NC: logits_NC[:, 0],
+    teaches=lambda logits_NC: logits_NC,
+    answer=_answer,
+    check_labels=_check_labels,
+)
