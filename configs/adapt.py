@@ -8,8 +8,10 @@ MODEL is a classifier, a folder or a hub id; texts.txt has a text in each line (
 answer with most word-vectors removed, at three speeds at once. A tenth of the texts is held out:
 "accuracy" is how often the faster model agrees with the one that it was.
 
-For pairs of texts --config.data.text_columns="('sentence1','sentence2')"; for one number in place
-of classes --config.model.task=regression --config.eval.metrics="('pearson',)"; for another teacher
+`latadj adapt MODEL --texts texts.txt` is the same with the task of the model, and with alphas that
+are chosen for the texts. For pairs of texts
+--config.data.text_columns="('sentence1','sentence2')"; for one number in place of classes
+--config.model.task=regression --config.eval.metrics="('pearson',)"; for another teacher
 --config.data.teacher=OTHER; for labels to compare with, in a column "label",
 --config.data.label_column=label --config.data.teacher=MODEL.
 

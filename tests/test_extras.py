@@ -16,7 +16,7 @@ from latadj_jax.cli.main import main
 from latadj_jax.data.labelled_examples import load_examples
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.errors import MissingPackageError
-from latadj_jax.evaluation import metrics, plots
+from latadj_jax.evaluation import metrics, plots, tags
 from latadj_jax.extras import require
 from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.training.evaluate_run import evaluate_run
@@ -26,7 +26,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the extras bring, as it is imported. flax needs optax, orbax and absl itself.
 OF_EXTRAS = (
     "datasets", "flatbuffers", "gguf", "jinja2", "lm_eval", "matplotlib", "ml_collections",
-    "sacrebleu", "sklearn", "tensorboardX", "torch",
+    "sacrebleu", "seqeval", "sklearn", "tensorboardX", "torch",
 )  # fmt: skip
 
 
@@ -92,6 +92,7 @@ main(["explain", "lines.txt", "--model", {source!r}, "--alpha=0.8"])
         ("matplotlib", "train", lambda folder: train(tiny_run.settings(folder))),
         ("sklearn", "train", lambda folder: evaluate_run(folder)),
         ("sklearn", "train", lambda folder: metrics.label_metrics(("accuracy",), [1], [1])),
+        ("seqeval", "train", lambda folder: tags.tag_metrics(("f1",), [["O"]], [["O"]])),
         ("matplotlib", "plots", lambda folder: plots.plot_acc((), (), "", (), folder / "acc.png")),
         ("datasets", "data", lambda folder: load_examples(DataSettings(hub="a/b"), REGRESSION)),
         ("flatbuffers", "export",

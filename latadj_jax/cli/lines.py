@@ -3,18 +3,15 @@
 import argparse
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TextIO
-
-import numpy as np
+from typing import Any, TextIO
 
 from latadj_jax.checks import DTYPES
 from latadj_jax.cli import flags
 from latadj_jax.errors import TextError
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model
-from latadj_jax.serving.engine import Engine
 
 
 def add_flags(parser: flags.Parser):
@@ -63,11 +60,17 @@ def lines_of(path: str | None) -> TextIO:
 
 
 def rows_of(
-    engine: Engine, lines: Iterable[str], at_once: int, **asked
-) -> Iterator[np.ndarray | None]:
+    engine: Callable[..., Iterable],
+    lines: Iterable[str],
+    at_once: int,
+    text_of: Callable[[str], Any] = str,
+    **asked,
+) -> Iterator[Any]:
     """The engine's row for each line, `at_once` at a time; None for an empty line.
 
     Args:
+      engine: one, or what it does with a list of texts.
+      text_of: what the engine reads of a line; it may raise a TextError.
       asked: as the engine has it.
 
     Raises:
@@ -76,11 +79,15 @@ def rows_of(
     lines, before = iter(lines), 0
     while some := [line.strip() for line in islice(lines, at_once)]:
         full = [n for n, line in enumerate(some) if line]
-        rows: list[np.ndarray | None] = [None] * len(some)
+        rows: list = [None] * len(some)
+        texts = []
         try:
-            found = engine([some[n] for n in full], **asked)
+            for n in full:
+                texts.append(text_of(some[n]))
+            found = engine(texts, **asked)
         except TextError as error:
-            line = before + full[error.number] + 1
+            number = error.number if len(texts) == len(full) else len(texts)
+            line = before + full[number] + 1
             raise ValueError(f"line {line} {error.what}") from None
         for n, row in zip(full, found, strict=True):
             rows[n] = row

@@ -9,11 +9,16 @@ import latadj_jax
 # imported.
 COMMANDS = {
     "train": "fine-tune a model with elimination on",
+    "adapt": "make a finished model latency-adjustable, on texts without labels",
     "evaluate": "quality and speed of a run, dense and at several alphas",
     "perplexity": "a language model on a text file, dense and at several alphas",
     "last-words": "accuracy of a language model's last words (LAMBADA), in the same way",
     "classify": "label the lines of a file, at the speed that is asked for",
     "embed": "a vector for each line of a file, at the speed that is asked for",
+    "retrieval": "how well documents are found, dense and at several alphas",
+    "rank": "the lines of a file by how well they answer a query, in the same way",
+    "answer": "answer the questions of a file from their contexts, in the same way",
+    "tag": "entities in the lines of a file, at the speed that is asked for",
     "explain": "write a page that shows which word-vectors are removed where",
     "export": "write programs that run without this library",
 }

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,9 @@ class Examples:
     """N texts (or pairs) and their labels [N].
 
     They are int32 class ids; float32 numbers, of a regression, a relevance or a likeness; float32
-    [N, C] of several classes, 1 where one holds, or of a teacher's logits; or the target texts of
-    "seq2seq" (object). NaN where nobody labelled them.
+    [N, C] of several classes, 1 where one holds, or of a teacher's logits; the target texts of
+    "seq2seq" (object); or, of texts that are lists of words, the tags of each, int32 [words]
+    (object). NaN where nobody labelled them.
     """
 
     texts: list[tuple[str, ...]]
@@ -83,18 +84,35 @@ def load_examples(
 
     train = examples(train_table)
     evals = {name: examples(table) for name, table in eval_tables.items()}
+    stratified = task.labels == "class" and train_table.labels is not None
+    train, evals = chosen(train_table.name, train, evals, data, seed, stratified)
+    return train, evals, tuple(names)
+
+
+def chosen(
+    name: str,
+    train: Examples,
+    evals: Mapping[str, Examples],
+    data: DataSettings,
+    seed: int,
+    stratified: bool = False,
+    apart: slice = slice(None),
+) -> tuple[Examples, dict[str, Examples]]:
+    """The examples that are trained and evaluated on: of one single file, named `name`, a part is
+    held out; and there are no more than `data` says.
+
+    Args:
+      apart: those of an example's texts that no example of the held-out part shares.
+    """
+    evals = dict(evals)
     if data.path and sources.local_path(data.path).is_file():
-        train, evals["test"] = _hold_out(
-            train,
-            data.eval_fraction,
-            stratified=task.labels == "class" and train_table.labels is not None,
-        )
+        train, evals["test"] = _hold_out(train, data.eval_fraction, stratified, apart)
     train = _sample(train, data.max_train_examples, seed)
     # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
     evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
     sizes = ", ".join(f"{name} {len(part)}" for name, part in evals.items())
-    log.info("%s: train %d, %s", train_table.name, len(train), sizes)
-    return train, evals, tuple(names)
+    log.info("%s: train %d, %s", name, len(train), sizes)
+    return train, evals
 
 
 def _split_labels(table: Table, separator: str) -> Table:
@@ -206,10 +224,12 @@ def _target_texts(table: Table) -> np.ndarray:
     return np.array([without_surrogates(text) for text in table.labels], object)
 
 
-def _hold_out(examples: Examples, fraction: float, stratified: bool) -> tuple[Examples, Examples]:
+def _hold_out(
+    examples: Examples, fraction: float, stratified: bool, apart: slice
+) -> tuple[Examples, Examples]:
     groups: dict[str, list[int]] = {}
     for i, texts in enumerate(examples.texts):
-        key = "\0".join(sorted(" ".join(text.casefold().split()) for text in texts))
+        key = "\0".join(sorted(" ".join(text.casefold().split()) for text in texts[apart]))
         groups.setdefault(key, []).append(i)
     strata = examples.labels if stratified else np.zeros(len(examples), np.int32)
     labels, counts = np.unique(strata, return_counts=True)

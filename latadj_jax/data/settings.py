@@ -38,6 +38,9 @@ class DataSettings:
     max_length: int = 128  # tokens
     max_target_length: int = 128  # tokens, of "seq2seq"
     truncate: bool = False  # whether a text longer than that is cut, or refused
+    # Of "question-answering", tokens that two windows of a context share: at most half of those
+    # that the question leaves to the context.
+    stride: int = 128
     buckets: tuple[int, ...] = ()  # padded lengths; () = 16, 24, 32, 48, ... max_length
     max_train_examples: int = 0  # 0 = all
     max_eval_examples: int = 0
@@ -71,5 +74,6 @@ class DataSettings:
         fit = all(isinstance(bucket, int) and 0 < bucket <= longest for bucket in self.buckets)
         rule = f"lengths from 1 to data.max_length ({longest})"
         need(fit, "data.buckets", self.buckets, rule)
+        need_not_negative("data.stride", self.stride)
         need_not_negative("data.max_train_examples", self.max_train_examples)
         need_not_negative("data.max_eval_examples", self.max_eval_examples)

@@ -20,7 +20,8 @@ class Table(NamedTuple):
     """Rows of texts, one or a pair each, and their labels as they were written, if any."""
 
     name: str
-    rows: Sequence[int]  # what errors call each row: from 1, header included; on the hub from 0
+    # What errors call each row: from 1, header included; on the hub from 0; of SQuAD's files an id.
+    rows: Sequence[int | str]
     texts: list[tuple[str, ...]]
     labels: list[Any] | None
     ids: bool = False  # the labels are ids for certain, never names
@@ -44,31 +45,45 @@ def hub_tables(data: DataSettings) -> tuple[Table, dict[str, Table], tuple[str, 
     Raises:
       DataError: a data set or split that cannot be had, or a column that it has not.
     """
-    require("data", "datasets")
-    import datasets  # slow to import, and local data does without
-
     names, tables = data.labels, []
     for split in (data.train_split, *data.eval_splits):
-        where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
-        try:
-            loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
-        except Exception as error:  # no network, no such data set, no such split
-            raise DataError(
-                f"{where} could not be loaded from the Hugging Face hub "
-                f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
-            ) from None
         label = "" if data.teacher and not tables else data.label_column
         wanted = (*data.text_columns, label) if label else data.text_columns
-        _check_columns(where, wanted, loaded.column_names, "")
-        values = zip(*(loaded[column][:] for column in wanted), strict=True)
-        table = _table(where, range(len(loaded)), values, bool(label))
-        feature = loaded.features[label] if label else None
-        feature = getattr(feature, "feature", feature)  # of a list of classes, that of one
-        if isinstance(feature, datasets.ClassLabel):
-            names, table = names or tuple(feature.names), _by_name(table, feature.names, names)
+        where, size, values, own = hub_columns(data, split, wanted)
+        table = _table(where, range(size), values, bool(label))
+        if label and own:
+            names, table = names or own, _by_name(table, own, names)
         tables.append(table)
     train, *evals = tables
     return train, dict(zip(data.eval_splits, evals, strict=True)), names
+
+
+def hub_columns(
+    data: DataSettings, split: str, wanted: Sequence[str]
+) -> tuple[str, int, Iterator[tuple], tuple[str, ...]]:
+    """Of a split: what errors call it, its number of rows, the rows of the `wanted` columns, and
+    the names of the classes if the last of them holds ids.
+
+    Raises:
+      DataError: a data set or split that cannot be had, or a column that it has not.
+    """
+    require("data", "datasets")
+    import datasets  # slow to import, and local data does without
+
+    where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
+    try:
+        loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
+    except Exception as error:  # no network, no such data set, no such split
+        raise DataError(
+            f"{where} could not be loaded from the Hugging Face hub "
+            f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
+        ) from None
+    check_columns(where, wanted, loaded.column_names, "")
+    feature = loaded.features[wanted[-1]]
+    feature = getattr(feature, "feature", feature)  # of a list of classes, that of one
+    names = tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else ()
+    rows = zip(*(loaded[column][:] for column in wanted), strict=True)
+    return where, len(loaded), rows, names
 
 
 def _by_name(table: Table, own: Sequence[str], names: Sequence[str]) -> Table:
@@ -94,26 +109,26 @@ def _read_file(path: pathlib.Path, data: DataSettings, labelled: bool = True) ->
     if suffix in (".jsonl", ".json"):
         numbered = []
         for row, record in json_records(path.name, text):
-            _check_columns(f"{path.name}, row {row},", columns, record, "local_")
+            check_columns(f"{path.name}, row {row},", columns, record, "local_")
             numbered.append((row, [record[column] for column in columns]))
-    elif suffix in (".tsv", ".csv"):
+    elif suffix in (".tsv", ".csv") or (suffix == ".txt" and len(columns) > 1):
         comma = suffix == ".csv"
         fields = _fields(path.name, text, "," if comma else "\t", comma or data.local_quoting)
         numbered = list(_pick(path.name, fields, columns, data.local_header))
     elif suffix == ".txt" and len(columns) == 1:
-        numbered = [(row, (line,)) for row, line in enumerate(_lines(text), 1) if line.strip()]
+        numbered = [(row, (line,)) for row, line in enumerate(lines_of(text), 1) if line.strip()]
     elif path.suffix.removeprefix(".") in texts:
         numbered = list(enumerate(zip(*_parallel(path, columns), strict=True), 1))
     else:
         raise DataError(
             f"{path} must end in .tsv, .csv, .json or .jsonl, which says how to read it; or in "
-            f".txt, a text in each line, where there is one column of texts and none of labels."
+            f".txt: a text in each line where there is one column, else tabs between them."
         )
     rows = [row for row, _ in numbered]
     return _table(path.name, rows, (values for _, values in numbered), bool(label))
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
     """Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends."""
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
@@ -123,7 +138,7 @@ def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
     files = [path.with_suffix(f".{column}") for column in columns]
     if missing := [file for file in files if not file.is_file()]:
         raise DataError(f"{path.name} has no file {missing[0].name!r} beside it.")
-    lines = [_lines(decode(file)) for file in files]
+    lines = [lines_of(decode(file)) for file in files]
     sizes = [len(of_file) for of_file in lines]
     if len(set(sizes)) > 1:
         names = " and ".join(file.name for file in files)
@@ -133,7 +148,7 @@ def _parallel(path: pathlib.Path, columns: Sequence[str]) -> list[list[str]]:
 
 def _fields(name: str, text: str, delimiter: str, quoted: bool) -> Iterator[tuple[int, list[str]]]:
     if not quoted:
-        for row, line in enumerate(_lines(text), 1):
+        for row, line in enumerate(lines_of(text), 1):
             if line:
                 yield row, line.split(delimiter)
         return
@@ -155,7 +170,7 @@ def _pick(
     for row, fields in rows:
         if names is None:
             names = [f.strip() for f in fields] if header else [str(i) for i in range(len(fields))]
-            _check_columns(name, columns, names, "local_")
+            check_columns(name, columns, names, "local_")
             picks = [names.index(column) for column in columns]
             if twice := [column for column in columns if names.count(column) > 1]:
                 raise DataError(f"{name} has more than one column {twice[0]!r}; rename the others.")
@@ -166,7 +181,7 @@ def _pick(
         yield row, [fields[pick] for pick in picks]
 
 
-def _check_columns(where: str, wanted: Sequence[str], present: Sequence[str], prefix: str) -> None:
+def check_columns(where: str, wanted: Sequence[str], present: Sequence[str], prefix: str) -> None:
     for column in wanted:
         if column not in present:
             raise DataError(

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Iterator
 
 from latadj_jax.data.settings import DataSettings
+from latadj_jax.data.squad import squad_articles, squad_records
 from latadj_jax.errors import DataError
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.tokenizers import without_surrogates
@@ -71,10 +72,10 @@ def read_text(path: str | pathlib.Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def json_records(name: str, text: str) -> Iterator[tuple[int, dict]]:
+def json_records(name: str, text: str) -> Iterator[tuple[int | str, dict]]:
     """(row, object) of a JSON file: an array of objects, or one in each line that is not blank.
 
-    Rows are elements of the array, or lines, from 1.
+    Rows are elements of the array, or lines, from 1; of SQuAD's layout, the ids of its questions.
 
     Raises:
       DataError: the row that is not JSON, or is no object.
@@ -82,7 +83,9 @@ def json_records(name: str, text: str) -> Iterator[tuple[int, dict]]:
     # Not splitlines(): texts may hold U+0085 and other characters that it takes for line ends.
     lines = [(row, line) for row, line in enumerate(text.split("\n"), 1) if line.strip()]
     is_whole = len(lines) == 1 or not (lines and _is_json(lines[0][1]))
-    if is_whole and text.lstrip().startswith("["):
+    if is_whole and (articles := squad_articles(text)) is not None:
+        rows = squad_records(name, articles)
+    elif is_whole and text.lstrip().startswith("["):
         rows = enumerate(_parsed(name, text), 1)
     else:
         if len(lines) > 1 and _is_json(text):  # lines would each be JSON, and their whole not

@@ -23,6 +23,8 @@ from latadj_jax.model.dynamic_counts import simulate
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import without_surrogates
+from latadj_jax.serving import tags
+from latadj_jax.tasks.tags import TAGS
 
 SPEEDUPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
 AT_ONCE = 8  # texts of one pass
@@ -81,7 +83,7 @@ def explain(
                 text = found[start + n]
                 text["lived"].append(there.sum(axis=0).tolist())
                 text["counts"].append(there.sum(axis=1).tolist())
-                text["answer"].append(_answer(model, out, n))
+                text["answer"].append(_answer(model, tokenizer, texts[start + n], out, n))
     return {"layers": model.config.num_layers, "settings": settings, "texts": found}
 
 
@@ -134,7 +136,7 @@ def _default_alphas(model: Model, length: int) -> list[float]:
 
 def _there(out: Output, row: int, length: int) -> np.ndarray:
     """Whether each token is there after each layer: bool [number of layers, length]."""
-    after = (*out.entered[1:], out.positions)
+    after = (*out.entered[1:], out.left)  # not `positions`, where heads have all tokens restored
     there = np.zeros((len(after), length), bool)
     for layer, positions_BL in enumerate(after):
         positions = np.asarray(positions_BL[row])
@@ -142,9 +144,22 @@ def _there(out: Output, row: int, length: int) -> np.ndarray:
     return there
 
 
-def _answer(model: Model, out: Output, row: int) -> str:
+def _answer(model: Model, tokenizer, text, out: Output, row: int) -> str:
+    if model.record is TAGS and isinstance(text, str):
+        return _entities(model, tokenizer, text, out, row)
     if model.record.answer is None:
         return ""
     answer = model.record.answer(model.config.labels, np.asarray(out.logits[row]))
     labels = (f"{label} ({probability:.2f})" for label, probability in answer.labels)
     return ", ".join((*labels, *(f"{value:.3f}" for value in answer.values)))
+
+
+def _entities(model: Model, tokenizer, text: str, out: Output, row: int) -> str:
+    (request,) = tags.requests(tokenizer, [text], model.config.max_positions, truncate=False)
+    logits_TC = np.asarray(out.logits[row])[: len(request.example["input_ids"])]
+    found = tags.found(tokenizer, model.config.labels, request, logits_TC, "simple")
+    return ", ".join(
+        f"{request.text[entity['start'] : entity['end']]}: {entity['entity_group']} "
+        f"({entity['score']:.2f})"
+        for entity in found
+    )

@@ -163,7 +163,8 @@ class Bert(nn.Module):
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
         """The inputs that it reads and how many values each can take."""
-        return {"input_ids": cfg.vocab_size, "token_type_ids": cfg.type_vocab_size}
+        types = {"token_type_ids": cfg.type_vocab_size}
+        return {"input_ids": cfg.vocab_size, **types, encoder.PROTECTED: 2}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
         ids_BT = inputs["input_ids"]

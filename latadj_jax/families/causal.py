@@ -66,13 +66,14 @@ def read_prompt(base, inputs, plan: Plan, restore=False, train=False, last_only=
         caches.append(cache)
 
     x_BLD, rows_BL = words.x_BLD, in_rows(words.positions_BL, start_B1)
+    left_BL = rows_BL
     if (restore or plan.is_dense) and not last_only:
         x_BLD = put_back(removed_BTD, x_BLD, rows_BL)
         rows_BL = jnp.where(valid_BT, jnp.arange(length, dtype=jnp.int32)[None, :], -1)
     hidden_BLD = base.final_norm(x_BLD)
     hidden_BLD = jnp.where(rows_BL[:, :, None] < 0, jnp.zeros_like(hidden_BLD), hidden_BLD)
     sizes_BL = (rows_BL >= 0).astype(jnp.float32)
-    out = Output(None, hidden_BLD, None, rows_BL, sizes_BL, tuple(scores), tuple(entered))
+    out = Output(None, hidden_BLD, None, rows_BL, sizes_BL, tuple(scores), tuple(entered), left_BL)
     return out, tuple(caches), last_B1[:, 0] + 1
 
 

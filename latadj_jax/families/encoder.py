@@ -11,6 +11,8 @@ from latadj_jax.elimination.eliminate import put_back
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.output import Output
 
+PROTECTED = "protected"  # an input: 1 for tokens that are never removed, as far as a plan has room
+
 
 def first_token(valid_BT: jax.Array) -> jax.Array:
     """The row of each text's first token, where CLS stands: int32 [B, 1]."""
@@ -21,6 +23,8 @@ def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | Non
     """The word-vectors that enter the first layer.
 
     Args:
+      inputs: those of the model; with PROTECTED, the first `plan.floor` tokens that it marks, the
+        text's own protected one among them.
       protected_B1: the row of each text's protected token; None where there is none.
     """
     ids_BT, valid_BT = inputs["input_ids"], inputs["attention_mask"]
@@ -28,6 +32,10 @@ def words_of(x_BLD: jax.Array, inputs, plan: Plan, protected_B1: jax.Array | Non
     positions_BT = jnp.where(valid_BT, rows_1T, -1)
     sizes_BT = jnp.ones(ids_BT.shape, jnp.float32) if plan.merges else None
     protected_BT = None if protected_B1 is None else positions_BT == protected_B1
+    if PROTECTED in inputs:
+        marked_BT = valid_BT & (inputs[PROTECTED] != 0)
+        marked_BT = marked_BT if protected_BT is None else marked_BT | protected_BT
+        protected_BT = marked_BT & (jnp.cumsum(marked_BT, axis=1, dtype=jnp.int32) <= plan.floor)
     masses_BTM = inputs.get("masses") if plan.merges else None
     owners_BT = jnp.broadcast_to(rows_1T, ids_BT.shape) if plan.joins else None
     return Words(
@@ -75,7 +83,7 @@ def run(
             masses_BLM = jnp.where(valid_BL[:, :, None], masses_BLM, 0.0)
         return Output(
             None, hidden_BLD, None, positions_BL, sizes_BL, tuple(scores), tuple(entered),
-            masses=masses_BLM,
+            left=words.positions_BL, masses=masses_BLM,
         )  # fmt: skip
 
     def restored() -> Output:

@@ -22,6 +22,8 @@ class Output:
         None.
       entered: per layer the positions int32 [B, N_{l-1}] of what entered it, or None; `scores` are
         theirs.
+      left: int32 [B, N_L], the positions of what the last layer left, whether or not the others
+        were restored after it; None where `entered` is.
       masses: float32 [B, N_L, M], what an embedding's pooling weighs merged word-vectors by, or
         None.
     """
@@ -33,5 +35,6 @@ class Output:
     sizes: jax.Array
     scores: tuple[jax.Array, ...] | None
     entered: tuple[jax.Array, ...] | None
+    left: jax.Array | None = None
     embedding: jax.Array | None = None
     masses: jax.Array | None = None

@@ -50,8 +50,8 @@ def apply(
         state that it had when it was removed.
       train: dropout on; needs `rngs={"dropout": key}`.
       rngs: keys; strategy "random" needs "eliminate".
-      return_scores: whether `out.scores` holds the Score Vector of each layer, and `out.entered`
-        whose they are.
+      return_scores: whether `out.scores` holds the Score Vector of each layer, `out.entered` whose
+        they are, and `out.left` what the last layer left.
 
     Raises:
       ValueError: input that cannot work, before any compilation.
@@ -78,7 +78,7 @@ def _forward(module, plan, restore, train, return_scores, params, inputs, rngs):
     def run(params, inputs, rngs):
         def of_rows(inputs):
             out = module.apply({"params": params}, inputs, plan, restore, train, rngs=rngs)
-            return out if return_scores else out.replace(scores=None, entered=None)
+            return out if return_scores else out.replace(scores=None, entered=None, left=None)
 
         return of_rows(inputs) if rngs else in_parts(of_rows, inputs)
 

@@ -7,7 +7,8 @@ import numpy as np
 from latadj_jax.checks import is_integer
 from latadj_jax.tasks.embedding import SECOND, halves
 
-INPUTS = ("input_ids", "token_type_ids", "prompt_mask")  # of a text, a number for each token
+# Of a text, a number for each token.
+INPUTS = ("input_ids", "token_type_ids", "prompt_mask", "protected")
 
 
 def default_buckets(max_length: int) -> tuple[int, ...]:

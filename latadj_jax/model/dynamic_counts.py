@@ -29,8 +29,9 @@ class _Counts:
     counts_by_layer: jax.Array
     length: int = struct.field(pytree_node=False)
     strategy: str = struct.field(pytree_node=False)
+    removed_as: str = struct.field(pytree_node=False)
+    floor: int = struct.field(pytree_node=False)
     is_dense: bool = struct.field(pytree_node=False, default=False)
-    joins: bool = struct.field(pytree_node=False, default=False)
 
     def cuts(self, valid_B: jax.Array) -> tuple[Cut, ...]:
         num_layers, strategy = self.counts_by_layer.shape[1], find(self.strategy)
@@ -43,6 +44,10 @@ class _Counts:
     @property
     def merges(self) -> bool:
         return find(self.strategy).merges
+
+    @property
+    def joins(self) -> bool:
+        return self.merges and self.removed_as == "joined"
 
 
 def simulate(
@@ -69,28 +74,33 @@ def simulate(
     rows, length = np.shape(batch["input_ids"])
     if model.head_inputs:
         raise ValueError(f"of a {model.task} model the encoder is simulated: pass model.encoder.")
+    removed_as, floor = model.removed_as, model.num_protected
+    valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
+    valid_B = (valid_BT != 0).sum(axis=1).astype(np.int32)
     if isinstance(counts, Plan):
+        removed_as, floor = counts.removed_as, counts.floor
         counts = resolve_plan(model, None, counts, counts.count, length)
         strategy = strategy or counts.strategy
-        valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
-        counts = counts.example_counts(valid_BT.sum(axis=1).astype(np.int32))
+        counts = counts.example_counts(valid_B)
     shape = (rows, model.config.num_layers)
     counts_by_layer = np.broadcast_to(np.asarray(counts, np.int32), shape)
     rising = (np.diff(counts_by_layer, axis=1) > 0).any()
-    if rising or counts_by_layer.min() < model.plan(None, length).floor:
+    least_B1 = np.minimum(max(1, floor), valid_B)[:, None]
+    if rising or (counts_by_layer < least_B1).any():
         raise ValueError("counts must not rise along the layers, nor fall under what is protected.")
     strategy = strategy or model.strategy
     model.check_strategy(strategy)
     with checked_params(model, params):
         inputs = cast_inputs(batch, ranges)
-        return _forward(model.module, length, strategy, params, inputs, counts_by_layer)
+        how = length, strategy, removed_as, max(1, floor)
+        return _forward(model.module, how, params, inputs, counts_by_layer)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _forward(module, length, strategy, params, inputs, counts_by_layer):
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _forward(module, how, params, inputs, counts_by_layer):
     def run(params, inputs, counts_by_layer):
         rngs = {"eliminate": jax.random.key(0)}
-        plan = _Counts(counts_by_layer, length, strategy)
+        plan = _Counts(counts_by_layer, *how)
         return module.apply({"params": params}, inputs, plan, rngs=rngs)
 
     return with_auto_axes(run, inputs["input_ids"], params, inputs, counts_by_layer)

@@ -8,12 +8,14 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from latadj_jax.checks import DTYPES
+from latadj_jax.checks import DTYPES, check_integer
 from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.plan import Plan, check_profile, check_removed_as, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
 from latadj_jax.elimination.strategies import find
+from latadj_jax.families.embedding import PROMPT
+from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.families.family import Family, Head
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.families.network import Network
@@ -37,6 +39,8 @@ class Model:
       strategy: what word-vectors are ranked by, where no plan says another, and whether those
         removed are merged into others; a name of strategies.py.
       removed_as: how removed tokens are read by a head that reads every token, see `Plan`.
+      protected: word-vectors that are never removed, CLS or the last token among them: the first
+        that the input "protected" marks, which BERT and RoBERTa read. None: no others.
       remat: whether gradients compute each layer's activations again, which saves their memory.
     """
 
@@ -47,6 +51,7 @@ class Model:
     dtype: str = "float32"
     strategy: str = "score"
     removed_as: str = "left"
+    protected: int | None = None
     remat: bool = False
 
     def __post_init__(self):
@@ -68,6 +73,8 @@ class Model:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {self.dtype!r}.")
         self.check_strategy(self.strategy)
         check_removed_as(self.removed_as)
+        if self.protected is not None:
+            check_integer("protected", self.protected, 1)
         check_alpha(self.alpha)
         if self.alpha is not None:
             object.__setattr__(self, "alpha", float(self.alpha))  # a NumPy number is no JSON
@@ -107,6 +114,12 @@ class Model:
         ranges = self.family.module.input_ranges(self.config) | self.head.may_read(self.config)
         return ranges | dict.fromkeys(self.head_inputs, self.config.vocab_size)
 
+    def inputs_of(self, tokenizer) -> tuple[str, ...]:
+        """Those that are made of a text, beside the mask."""
+        marks = (PROTECTED,) if self.reads_marks else ()
+        names = (*tokenizer.model_input_names, PROMPT, *marks)
+        return tuple(name for name in names if name in self.input_ranges)
+
     @property
     def head(self) -> Head:
         """What stands on top of the base model."""
@@ -144,11 +157,22 @@ class Model:
         """The plan without what its head does not read."""
         return plan if self.reads_all else plan.for_head()
 
+    @property
+    def num_protected(self) -> int:
+        """Word-vectors that are never removed."""
+        return self.family.protected if self.protected is None else int(self.protected)
+
+    @property
+    def reads_marks(self) -> bool:
+        """Whether it reads pairs of texts, and tokens of the first may stay beside CLS."""
+        more = self.num_protected > self.family.protected
+        return more and self.record.reads_pairs and PROTECTED in self.input_ranges
+
     def plan(self, alpha: float | None, length: int, **options) -> Plan:
         """`make_plan` with this model's profile, strategy and protected positions."""
         self.check_strategy(options.get("strategy", self.strategy))
         own = {
-            "strategy": self.strategy, "protected": self.family.protected,
+            "strategy": self.strategy, "protected": self.num_protected,
             "removed_as": self.removed_as,
         }  # fmt: skip
         return make_plan(self.profile, alpha, length, **{**own, **options})
@@ -156,7 +180,7 @@ class Model:
     def solve_alpha(self, lengths: Lengths, speedup: float, *, reads_all: bool = True) -> float:
         """`solve_alpha` with this model's profile and protected positions."""
         return solve_alpha(
-            self.profile, lengths, speedup, protected=self.family.protected, reads_all=reads_all
+            self.profile, lengths, speedup, protected=self.num_protected, reads_all=reads_all
         )
 
 

@@ -17,11 +17,12 @@ from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.model.model import Model, param_shapes
 from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.json_files import read_json
-from latadj_jax.pretrained.sentence_transformers import read_layout
+from latadj_jax.pretrained.sentence_transformers import read_activation, read_layout
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.pretrained.tokenizers import eos_token_id
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
+from latadj_jax.tasks.ranking import MARK
 from latadj_jax.tasks.registry import TASKS, tasks_of
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,11 @@ def from_pretrained(
         pytorch_model.bin; or one of sentence-transformers), a .gguf file of a Llama, or a part of
         a split one, a hub id, or "package:NAME/path" for a folder or file inside an installed
         package.
-      task: "features", "embedding", "classification", "regression", "lm" or "seq2seq"; by default
-        what the architectures in config.json say, "features", logged, where there are none, and
-        "embedding" of a folder of sentence-transformers. Named, it is a new head where the
-        checkpoint has none, and "features" leaves its head behind.
+      task: "features", "embedding", "classification", "multi-label", "ranking", "regression",
+        "token-classification", "question-answering", "lm" or "seq2seq"; by default what the
+        architectures in config.json say, "features", logged, where there are none, "embedding" of a
+        folder of sentence-transformers and "ranking" of its CrossEncoder with one label. Named, it
+        is a new head where the checkpoint has none, and "features" leaves its head behind.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
@@ -95,7 +97,8 @@ def from_pretrained(
         labelled = ", ".join(name for name, known in TASKS.items() if known.labelled)
         raise ValueError(f"num_labels is for {labelled}; the task is {task!r}.")
     if num_labels is None and record and own != task:
-        num_labels = record.new_labels
+        has_head = own in TASKS and TASKS[own].head == record.head
+        num_labels = None if has_head and record.any_labels else record.new_labels
     new_head = num_labels is not None and num_labels != len(config.labels)
     if new_head:
         config = config.replace(labels=label_names(num_labels))
@@ -176,6 +179,8 @@ def _read_config(path: Path) -> dict:
     generation = read_json(file) if file.exists() else {}
     keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
     hf |= {key: generation[key] for key in keys if generation.get(key) is not None}
+    if (activation := read_activation(path)) is not None:  # where older versions had it
+        hf[MARK] = {**(hf.get(MARK) or {}), "activation_fn": activation}
     if hf.get("eos_token_id") is None and (end := eos_token_id(path)) is not None:
         hf["eos_token_id"] = end
     return hf
@@ -196,9 +201,12 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
         strategy = find(values.get("strategy", SCORE.name)).name
         removed_as = values.get("removed_as", REMOVED[0])
         check_removed_as(removed_as)
+        protected = values.get("protected")
+        if protected is not None:
+            check_integer("protected", protected, 1)
         return {
             "alpha": values["alpha"], "profile": profile, "strategy": strategy,
-            "removed_as": removed_as,
+            "removed_as": removed_as, "protected": protected,
         }  # fmt: skip
     except KeyError as error:
         raise ConfigError(f"{file} cannot be used: it has no {error}.") from None

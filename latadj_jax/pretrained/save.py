@@ -103,5 +103,6 @@ def _elimination(model: Model) -> dict:
         "alpha": model.alpha,
         "strategy": model.strategy,
         "removed_as": model.removed_as,
+        "protected": model.protected,
         "profile": model.profile.to_dict(),
     }

@@ -172,6 +172,21 @@ def _about(folder: Path) -> dict[str, Any]:
     return {"prompts": tuple(prompts.items()), "default_prompt": name, "similarity": similarity}
 
 
+def read_activation(folder: Path) -> str | None:
+    """What version 6 writes beside a CrossEncoder: the activation of its scores, by its path.
+
+    Raises:
+      ConfigError: a prompt that it puts before its pairs, which is not implemented.
+    """
+    file = folder / ABOUT
+    hf = read_json(file) if file.is_file() else {}
+    if hf.get("model_type") != "CrossEncoder":
+        return None
+    if name := hf.get("default_prompt_name"):
+        raise ConfigError(f"{file}: a prompt of a CrossEncoder ({name!r}) is not implemented.")
+    return hf.get("activation_fn")
+
+
 def write_modules(
     folder: Path, embedding: Embedding, hidden_size: int, tensors: Mapping[str, np.ndarray]
 ) -> None:

@@ -2,8 +2,9 @@
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -155,7 +156,18 @@ def encode(
     try:
         encoded = tokenizer(*(list(column) for column in zip(*texts, strict=True)), **options)
     except Exception as error:  # bare, of one that lacks a character and has no unknown token
-        raise _unread(tokenizer, texts, numbers, options) or error from None
+        raise unread(lambda text: tokenizer(*text, **options), texts, numbers) or error from None
+    return inputs_of(encoded, texts, max_length, setting, numbers)
+
+
+def inputs_of(
+    encoded,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int,
+    setting: str,
+    numbers: Sequence[int],
+) -> list[dict[str, np.ndarray]]:
+    """What a tokenizer gave, as arrays of each text; the rest is as of `encode`."""
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
@@ -175,11 +187,13 @@ def encode(
     return [dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-def _unread(tokenizer, texts, numbers: Sequence[int], options: dict) -> TextError | None:
-    """What is wrong with the first of the texts that the tokenizer cannot read."""
+def unread(
+    read: Callable[[tuple[str, ...]], Any], texts, numbers: Sequence[int]
+) -> TextError | None:
+    """What is wrong with the first of the texts that a tokenizer cannot read."""
     for n, text in zip(numbers, texts, strict=True):
         try:
-            tokenizer(*text, **options)
+            read(text)
         except Exception as error:
             what = f"cannot be read by its tokenizer ({sources.reason(error)})."
             return TextError(n, what, f"Example {n} (from 0)")

@@ -24,7 +24,6 @@ from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.elimination.strategies import find
 from latadj_jax.extras import require
-from latadj_jax.families.embedding import PROMPT
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.tasks.registry import TASKS
@@ -45,8 +44,8 @@ def export_programs(
     """Writes the programs, and returns what export.json says of them.
 
     A program takes the parameters as a flat mapping, name to array, and inputs [B, T] of any B:
-    those of the tokenizer int32, `attention_mask` bool. It gives a mapping: `logits` [B, C],
-    `embedding` [B, D], or for "features" what `apply` gives.
+    those of the tokenizer int32, `attention_mask` bool. It gives a mapping: `logits` [B, C] (where
+    each token has an answer [B, T, C]), `embedding` [B, D], or for "features" what `apply` gives.
 
     Args:
       folder: a new one, or empty.
@@ -63,7 +62,7 @@ def export_programs(
     check_params(model, params)
     alphas = slowest_first((None, model.alpha, *alphas_of(alphas)))
     buckets = serving_buckets(buckets, model.config.max_positions)
-    names = [n for n in (*tokenizer.model_input_names, PROMPT) if n in model.input_ranges]
+    names = model.inputs_of(tokenizer)
     flat = flatten_dict(params, sep="/")
 
     about = {

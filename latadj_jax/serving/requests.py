@@ -7,6 +7,7 @@ import numpy as np
 
 from latadj_jax.errors import TextError
 from latadj_jax.families.embedding import PROMPT
+from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.model.buckets import bucket_of
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.pretrained.tokenizers import encode
@@ -21,6 +22,7 @@ def encode_requests(
     max_length: int,
     truncate: bool,
     prompt: str | None = None,
+    reads_pairs: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """The inputs `keys` of each text, unpadded, in order: int32 [length].
 
@@ -28,6 +30,7 @@ def encode_requests(
       texts: each a string, a pair of strings, or a sequence of token ids.
       ranges: how many values each input can take.
       prompt: of an embedding model, which reads no pairs: what is put before each string.
+      reads_pairs: whether the model reads pairs alone.
 
     Raises:
       ValueError: what is none of these, holds ids that the model does not know, or is longer than
@@ -42,6 +45,8 @@ def encode_requests(
         strings = _strings(text)
         if len(strings) > 1 and prompt is not None:
             raise TextError(n, "is a pair; an embedding model reads one text at a time.")
+        if len(strings) == 1 and reads_pairs:
+            raise TextError(n, "is a single text; this model reads pairs of texts.")
         if prompt and strings and not strings[0].strip():
             raise TextError(n, "is only the prompt: there is nothing to embed.")
         if strings:
@@ -57,10 +62,23 @@ def encode_requests(
         )  # fmt: skip
         asked = prompt_length(tokenizer, prompt) if prompt and PROMPT in keys else 0
         for n, example in zip(numbers, encoded, strict=True):
-            example[PROMPT] = (np.arange(len(example["input_ids"])) < asked).astype(np.int32)
+            example[PROMPT] = first_tokens(asked, example)
+            if PROTECTED in keys:  # of a model that reads pairs
+                number = prompt_length(tokenizer, _strings(texts[n])[0])
+                example[PROTECTED] = first_tokens(number, example)
             examples[n] = {key: example[key] for key in keys}
+    return checked(examples, ranges, max_length)
+
+
+def checked(
+    examples: Sequence[Mapping[str, np.ndarray]], ranges: Mapping[str, int], max_length: int
+) -> list[dict[str, np.ndarray]]:
+    """The inputs as int32, if the model knows their ids and there is a bucket for them.
+
+    Raises:
+      TextError: the first text of which that is not so.
+    """
     check_ids(examples, ranges)  # before they are int32, which would wrap
-    examples = [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
     for n, example in enumerate(examples):
         if (length := len(example["input_ids"])) > max_length:
             raise TextError(
@@ -68,7 +86,12 @@ def encode_requests(
                 f"has {length} tokens, the largest bucket {max_length}: add a larger bucket, or "
                 f"truncate=True to cut such texts.",
             )
-    return examples
+    return [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
+
+
+def first_tokens(number: int, example: Mapping[str, np.ndarray]) -> np.ndarray:
+    """1 for so many of its first tokens, 0 for the others: int32 [length]."""
+    return (np.arange(len(example["input_ids"])) < number).astype(np.int32)
 
 
 def prompt_length(tokenizer, prompt: str) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.family import SPAN
@@ -26,6 +27,14 @@ def _outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Outcome:
     return Outcome(logits_B2T, labels, weights_B2)
 
 
+def _check_labels(labels_N2: np.ndarray, num_labels: int) -> None:
+    labels_N2 = np.asarray(labels_N2)
+    bad_N = (labels_N2[:, 0] < 0) | (labels_N2[:, 1] < labels_N2[:, 0])
+    if bad_N.any():
+        row = int(np.argmax(bad_N))
+        raise ValueError(f"the answer of example {row} goes from token {labels_N2[row].tolist()}.")
+
+
 def _weight(batch: Mapping[str, Any], plan: Plan) -> jax.Array:
     return jnp.sum(batch["weights"])
 
@@ -39,10 +48,13 @@ ANSWERS = Task(
     per_token=True,
     reads_pairs=True,
     metrics=("f1", "exact_match"),
+    agreement="f1",
     labels="span",
     loss=cross_entropy,
     distance=kl_divergence,
     outcome=_outcome,
     weight=_weight,
-    teaches=lambda logits: logits,
+    predictions=lambda logits_NT2: logits_NT2,  # the answer is for the windows of a question
+    teaches=lambda logits_NT2: logits_NT2,
+    check_labels=_check_labels,
 )

@@ -59,6 +59,7 @@ CLASSIFICATION = Task(
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("accuracy", "f1", "matthews"),
+    agreement="accuracy",
     check=_check,
     is_meant=_is_meant,
     problem_type="single_label_classification",

@@ -39,7 +39,7 @@ def cosent(pairs_B2D: jax.Array, likeness_B: jax.Array, weights_B: jax.Array) ->
 
         log(1 + sum over i, j with label_i > label_j of exp(20 (cos_j - cos_i)))
 
-    Source: Su, CoSENT, 2022; as sentence-transformers' CoSENTLoss.
+    Source: Huang et al., IEEE/ACM TASLP 2024, doi 10.1109/TASLP.2024.3402087.
     """
     a_BD, b_BD = pairs_B2D[:, 0], pairs_B2D[:, 1]
     lengths_B = jnp.sqrt(jnp.square(a_BD).sum(axis=-1) * jnp.square(b_BD).sum(axis=-1) + 1e-24)
@@ -102,6 +102,7 @@ EMBEDDING = Task(
     outputs=("embedding",),
     width=_width,
     metrics=("spearman", "pearson", "fidelity"),
+    agreement="fidelity",
     check=_check,
     labels="likeness",
     loss=cosent,

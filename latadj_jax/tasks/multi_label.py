@@ -74,6 +74,7 @@ MULTI_LABEL = Task(
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("f1_micro", "f1_macro", "exact_match"),
+    agreement="f1_micro",
     is_meant=_is_meant,
     problem_type="multi_label_classification",
     labels="classes",

@@ -53,6 +53,7 @@ REGRESSION = Task(
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("pearson", "spearman"),
+    agreement="pearson",
     is_meant=_is_meant,
     problem_type="regression",
     new_labels=1,

@@ -20,6 +20,8 @@ from latadj_jax.tasks.task import (
     one_for_each_label,
 )
 
+OUTSIDE = "O"  # the tag of a word that is part of nothing
+
 
 def _check(config: HfConfig) -> None:
     if len(config.labels) < 2:
@@ -29,8 +31,9 @@ def _check(config: HfConfig) -> None:
 def _weights(batch: Mapping[str, Any]) -> jax.Array:
     """Of each token, float32 [B, T]: 0 where nobody labelled it, and in what fills the batch."""
     labels = batch["labels"]
-    # A teacher labels all tokens, float32 [B, T, C].
-    labelled_BT = labels >= 0 if labels.ndim == 2 else batch["attention_mask"] != 0
+    labelled_BT = batch["attention_mask"] != 0  # by a teacher: float32 [B, T, C], or its tags
+    if labels.ndim == 2:
+        labelled_BT = labelled_BT & (labels >= 0)
     return labelled_BT * batch["weights"][:, None]
 
 
@@ -61,6 +64,7 @@ TAGS = Task(
     width=one_for_each_label,
     per_token=True,
     metrics=("f1", "precision", "recall", "accuracy"),
+    agreement="f1",
     check=_check,
     labels="tags",
     loss=cross_entropy,

@@ -69,6 +69,7 @@ class Task:
     reads_all: Callable[[HfConfig], bool]
     outputs: tuple[str, ...]
     metrics: tuple[str, ...] = ()
+    agreement: str = ""  # the one of them that says how far a pass is from a teacher's
     check: Callable[[HfConfig], None] = lambda config: None
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
@@ -79,6 +80,7 @@ class Task:
     per_token: bool = False  # whether that is a row for each token
     reads_pairs: bool = False  # whether it reads pairs of texts alone
     new_labels: int | None = None  # of a new head, where nobody says how many
+    any_labels: bool = False  # whether another task's head of the same kind is taken as it is
 
     # What it writes: "continuation" of a prompt, "target" after a source, or "" nothing.
     writes: str = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from latadj_jax.checks import DTYPES, need, need_not_negative, need_one_of, need_positive
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.elimination.plan import COUNTS
+from latadj_jax.elimination.plan import COUNTS, REMOVED
 from latadj_jax.elimination.profile import FITS
 from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 from latadj_jax.errors import SettingsError
@@ -88,6 +88,12 @@ class EliminationSettings:
     # What is kept, see elimination/strategies.py, and whether the rest is merged into it; "" = as
     # the model carries it, which is "score" at first.
     strategy: str = ""
+    # How removed tokens are read where each token has an answer: as they "left", or "joined" to
+    # what they were merged into; "" = as the model carries it, which is "left" at first.
+    removed_as: str = ""
+    # How many word-vectors are never removed: CLS and the first tokens of a question; 0 = as the
+    # model carries it, which is CLS alone at first.
+    protected: int = 0
     layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
     fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
     calibration_examples: int = 512  # to measure ACC on; 0 = none, and profile 1 everywhere
@@ -97,7 +103,9 @@ class EliminationSettings:
         need_positive("elimination.alpha", self.alpha)
         need_one_of("elimination.count", self.count, COUNTS)
         need_one_of("elimination.strategy", self.strategy or SCORE.name, STRATEGIES)
+        need_one_of("elimination.removed_as", self.removed_as or REMOVED[0], REMOVED)
         need_one_of("elimination.fit", self.fit, (*FITS, "falling"))
+        need_not_negative("elimination.protected", self.protected)
         need_not_negative("elimination.calibration_examples", self.calibration_examples)
         whole = all(isinstance(layer, int) and layer >= 1 for layer in self.layers)
         need(whole, "elimination.layers", self.layers, "numbers of layers, from 1")

@@ -98,6 +98,28 @@ def test_a_language_model_is_explained(tokenizer):
     assert text["counts"][1] == list(model.plan(0.6, len(text["pieces"])).counts)
 
 
+def test_a_tagger_s_tokens_live_as_long_as_in_apply_though_each_has_an_answer(tmp_path):
+    """Fails where what was restored for the head counts as alive."""
+    names = {"0": "O", "1": "B-x", "2": "I-x"}
+    model = tiny.make_model("bert", "token-classification", num_hidden_layers=2, id2label=names,
+                            label2id={name: int(i) for i, name in names.items()})  # fmt: skip
+    params, tokenizer = tiny.random_params(model), tiny_run.tokenizer(tmp_path)
+    text = TEXTS[0].replace("good", "Good")
+    found = explain(model, params, tokenizer, [text, TEXTS[2]], (0.6,))
+    tagged, pair = found["texts"]
+    plan = model.plan(0.6, len(tagged["pieces"]))
+    assert tagged["counts"] == [[8, 8], list(plan.counts)]
+    assert [sum(lived == 2 for lived in text) for text in tagged["lived"]] == [8, plan.counts[-1]]
+    engine = latadj_jax.Engine(model, params, tokenizer, alphas=(None, 0.6), buckets=(8,),
+                               batch_sizes=(1,)).warmup(repeats=1)  # fmt: skip
+    for alpha, answer in zip((None, 0.6), tagged["answer"], strict=True):
+        (entities,) = engine.tag([text], alpha=alpha)
+        shown = [f"{text[e['start'] : e['end']]}: x ({e['score']:.2f})" for e in entities]
+        assert answer == ", ".join(shown)
+        assert shown
+    assert pair["answer"] == ["", ""]
+
+
 def test_a_character_of_several_tokens_is_shown_once(tokenizer):
     model, params = tiny.make("gpt2", "lm", vocab_size=310)
     (text,) = explain(model, params, tokenizer, ["old \U0001f600 river"], (0.6,))["texts"]

@@ -38,6 +38,17 @@ def test_one_program_gives_what_each_plan_gives(family, strategy, count_compilat
             np.testing.assert_allclose(out.logits, expected.logits, **SAME)
 
 
+@pytest.mark.parametrize("removed_as", ["left", "joined"])
+def test_every_token_is_answered_for_as_in_apply(removed_as):
+    model, params = tiny.make("bert", "token-classification")
+    model = model.replace(strategy="merge", removed_as=removed_as)
+    batch, slots = tiny.mixed_batch()
+    found = simulate(model, params, batch, model.plan(0.8, 16))
+    expected = latadj_jax.apply(model, params, batch, 0.8)
+    for row, at in enumerate(slots):
+        np.testing.assert_allclose(found.logits[row, at], expected.logits[row, at], **SAME)
+
+
 def test_counts_may_be_given_for_each_example():
     model, params = tiny.make("bert", "classification")
     batch, _ = tiny.mixed_batch()

@@ -49,11 +49,15 @@ def batch_of(about, length, size=3):
         ("llama", "regression", "score"),
         ("gpt2", "classification", "recall"),
         ("t5", "features", "score"),
+        ("bert", "question-answering", "merge"),
+        ("bert", "token-classification", "merge"),
     ],
 )
 def test_programs_give_what_apply_gives(tmp_path, family, task, strategy):
     model = tiny.make_model(family, task, num_hidden_layers=1)
     model = model.replace(alpha=0.9, strategy=strategy)
+    if task == "question-answering":  # a program reads which tokens stay
+        model = model.replace(protected=3)
     params = tiny.random_params(model)
     tokenizer = tiny_run.tokenizer(tmp_path)
     folder = tmp_path / "export"
@@ -61,6 +65,7 @@ def test_programs_give_what_apply_gives(tmp_path, family, task, strategy):
         folder, model, params, tokenizer, alphas=(0.6,), buckets=(8,)
     )
     assert json.loads((folder / "export.json").read_text()) == json.loads(json.dumps(about))
+    assert ("protected" in about["inputs"]) == (task == "question-answering")
     made = {(program["length"], program["alpha"]): program for program in about["programs"]}
     assert set(made) == {(8, alpha) for alpha in (None, 0.9, 0.6)}
     flat = load_file(folder / "params.safetensors")

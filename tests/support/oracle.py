@@ -17,6 +17,7 @@ class Expected:
     slots: list[int]  # of the word-vectors that are left
     hidden: np.ndarray  # [kept, D]
     restored: dict[int, np.ndarray]  # every slot's hidden state, removed ones as when removed
+    owners: dict[int, int]  # of every slot that of the word-vector that it is part of at the end
     pooled: np.ndarray
     logits: np.ndarray | None
     scores: list[np.ndarray]  # per layer, of what entered it
@@ -67,6 +68,7 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
     slots, cls = [int(slot) for slot in slots], int(slots[0])
     sizes = [1] * len(rows)  # tokens that each stands for
     restored, scores, margin = {}, [], math.inf
+    owners = {slot: slot for slot in slots}
     for number in range(config.num_layers):
         layer = weights[f"layer_{number}"]
         probs, keys, values = attention(np.array(rows), layer, config.num_heads, sizes)
@@ -84,7 +86,9 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
         groups = {j: [j] for j in stay}
         for j in go if merge and ranked_stay else ():
             alike = [keys[i] @ keys[j] / np.linalg.norm(keys[i]) for i in ranked_stay]
-            groups[ranked_stay[int(np.argmax(alike))]].append(j)
+            into = ranked_stay[int(np.argmax(alike))]
+            groups[into].append(j)
+            owners = {t: slots[into] if of == slots[j] else of for t, of in owners.items()}
             *_, second, first = [-math.inf, *sorted(alike)]
             margin = min(margin, first - second)
         means = [mean_of_group(group, rows, probs, sizes) for group in groups.values()]
@@ -94,7 +98,7 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
     restored |= dict(zip(slots, rows, strict=True))
     pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
     logits = dense(pooled, weights["classifier"]) if "classifier" in weights else None
-    return Expected(slots, np.array(rows), restored, pooled, logits, scores, margin)
+    return Expected(slots, np.array(rows), restored, owners, pooled, logits, scores, margin)
 
 
 def mean_of_group(group, rows, probs, sizes):

@@ -38,5 +38,7 @@ def as_trained(model: Model, settings: Settings) -> Model:
         config=model.config.with_dropout(settings.model.dropout),
         alpha=None if e.dense else e.alpha,
         strategy=e.strategy or model.strategy,
+        removed_as=e.removed_as or model.removed_as,
+        protected=e.protected or model.protected,
         dtype=settings.model.dtype,
     )

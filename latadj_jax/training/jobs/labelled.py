@@ -4,12 +4,15 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded, buckets_of
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.evaluate import evaluate, rows_of
 from latadj_jax.evaluation.results import Results
+from latadj_jax.extras import require
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
@@ -32,6 +35,7 @@ def load(settings: Settings) -> Job:
     # ---- texts and labels -------------------------------------------------------------------
     data, task = settings.data, EVERY_TASK[settings.model.task]
     reader = reader_of(task)
+    require("train", *reader.needs)  # used at the end only
     teacher = load_teacher(settings) if settings.teacher else None
     if teacher and task.named:
         data = dataclasses.replace(data, labels=teacher.classes(data.labels))
@@ -119,10 +123,10 @@ def _taught(
     Args:
       train_read, eval_read: what the teacher answers to, as token ids of its own.
     """
-    learned = dataclasses.replace(job.data, labels=teacher.teaches(train_read))
+    learned = answered_by(teacher, train_read, job.data, teacher.teaches)
     if eval_read:
         eval_data = {
-            name: dataclasses.replace(part, labels=teacher.answers(eval_read[name]))
+            name: answered_by(teacher, eval_read[name], part, teacher.answers)
             for name, part in eval_data.items()
         }
     return dataclasses.replace(
@@ -133,17 +137,40 @@ def _taught(
     )
 
 
+def answered_by(teacher: Teacher, read: Encoded, part: Encoded, answers: Callable) -> Encoded:
+    """The part with what a teacher says of it as labels.
+
+    Args:
+      read: the same texts as token ids of the teacher's own.
+      answers: one of the teacher's methods, of `read`.
+
+    Raises:
+      SettingsError: one that answers for each token, and whose tokens are others.
+    """
+    if not teacher.model.record.per_token:
+        return dataclasses.replace(part, labels=answers(read))
+    pairs = zip(read.examples, part.examples, strict=False)
+    same = all(np.array_equal(a["input_ids"], b["input_ids"]) for a, b in pairs)
+    if not same or len(read.examples) != len(part.examples):
+        raise SettingsError(
+            f"{teacher.settings.teacher!r} answers for each token, and its tokenizer makes others "
+            f"than config.model.source's: name a teacher with the same tokenizer."
+        )
+    return dataclasses.replace(part, labels=answers(read), labels_of="token")
+
+
 def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
     """`evaluate` of (model, params) that were trained with these settings."""
     # The model's labels: what the data's own would be today may be in another order.
     reader, task = reader_of(model.record), model.record
+    require("train", *reader.needs)
     data = dataclasses.replace(settings.data, labels=model.config.labels if task.named else ())
     examples = reader.load(data, task, settings.seed)[1]
     eval_data = {name: reader.encode(tokenizer, part, data) for name, part in examples.items()}
     if not data.labelled_by:
         teacher = load_teacher(settings)
         eval_data = {
-            name: dataclasses.replace(part, labels=teacher.answers(teacher.reads(examples[name])))
+            name: answered_by(teacher, teacher.reads(examples[name]), part, teacher.answers)
             for name, part in eval_data.items()
         }
     return _evaluator(settings, examples, eval_data)
@@ -154,14 +181,14 @@ def _evaluator(
 ) -> Callable:
     count = settings.elimination.count
     labelled = settings.data.labelled_by
-    unit = "examples" if labelled else f"texts as {settings.teacher} answers"
+    reader = reader_of(EVERY_TASK[settings.model.task])
+    unit = reader.unit if labelled else f"texts as {settings.teacher} answers"
 
     def run(model: Model, params, alphas=settings.eval.alphas, speedups=()) -> Results:
         def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
             rows = rows_of(model, params, part, plans, settings.eval.batch_size, label)
-            measure = reader_of(model.record).measure
             names = settings.eval.metrics
-            return measure(names, model, examples[name], parts[name].labels, rows)
+            return reader.measure(names, model, examples[name], parts[name], rows)
 
         return evaluate(
             model,

@@ -1,0 +1,62 @@
+"""Ranks the lines of a file for a query, at the speed that is asked for.
+
+    latadj rank MODEL --query "how are glaciers formed" --speedup 2 < documents.txt
+    latadj rank MODEL --input pairs.tsv
+
+With a query it prints score, line number (from 1) and document, with tabs between, best first.
+Without one each line is a query and a document with a tab between, and it prints a score for each
+line, in their order. Longer documents are cut. MODEL is a folder, a hub id, or package:NAME/path.
+"""
+
+from latadj_jax.cli import flags
+from latadj_jax.cli.lines import add_flags, at_speed, lines_of, rows_of
+from latadj_jax.errors import TextError
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.serving.engine import Engine
+from latadj_jax.serving.ranking import CUTS
+from latadj_jax.tasks.ranking import RANKING, scores
+
+AT_ONCE = 512  # pairs
+
+
+def run(argv: list[str], prog: str) -> None:
+    args = _parser(prog).parse_args(argv)
+    if args.query is None and (args.top_k or args.cut):
+        raise ValueError("--top_k and --cut are for the documents of one --query.")
+    model, params = from_pretrained(
+        args.model, args.task or RANKING.name, dtype=args.dtype, strict=args.strict
+    )
+    if model.task != RANKING.name:
+        raise ValueError(f"a model ranks with task {RANKING.name!r}; --task is {args.task!r}.")
+    engine = Engine(
+        at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
+        truncate=True,
+    )  # fmt: skip
+    engine.warmup(progress=True, repeats=1)
+    with lines_of(args.input) as lines:
+        if args.query is None:
+            for row in rows_of(engine, lines, AT_ONCE, _pair):
+                print("" if row is None else f"{scores(model.config, row[None])[0, 0]:.4f}")
+            return
+        numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    documents = [document for _, document in numbered]
+    for found in engine.rank(args.query, documents, args.top_k, cut=args.cut or CUTS[0]):
+        number, document = numbered[found.index]
+        print(f"{found.score:.4f}\t{number}\t{document}")
+
+
+def _parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__.split("\n")[0])
+    add_flags(parser)
+    parser.add_argument("--query", help="what the lines are ranked for")
+    parser.add_argument("--top_k", type=flags.number, metavar="K", help="print the best K alone")
+    parser.add_argument("--cut", choices=CUTS, help="of a pair that is too long")
+    return parser
+
+
+def _pair(line: str) -> tuple[str, str]:
+    query, tab, document = line.partition("\t")
+    if not (query.strip() and tab and document.strip()):
+        raise TextError(0, "is not a query and a document with a tab between.")
+    return query, document

@@ -1,0 +1,71 @@
+"""How well an embedding model or a reranker finds documents: dense, and at several alphas.
+
+latadj retrieval FOLDER --model MODEL --speedup 1.5,2,3
+latadj retrieval FOLDER --model MODEL --candidates bm25.trec --speedup 2
+
+FOLDER is a collection in the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv. An
+embedding model searches all documents, each embedded at the alpha, with dense queries; with
+candidates, a run file (query, Q0, document, rank, score, name), a reranker ranks those.
+"""
+
+from pathlib import Path
+
+from latadj_jax.cli import flags
+from latadj_jax.data.beir import read_candidates, read_collection
+from latadj_jax.evaluation.rankings import METRICS
+from latadj_jax.evaluation.report import summary
+from latadj_jax.evaluation.retrieval import rerank, search
+from latadj_jax.evaluation.settings import EvalSettings
+from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.tasks.embedding import EMBEDDING
+from latadj_jax.tasks.ranking import RANKING
+
+
+def run(argv: list[str], prog: str) -> None:
+    args = _parser(prog).parse_args(argv)
+    needed = RANKING.name if args.candidates else EMBEDDING.name
+    if args.candidates and args.prompt:
+        raise ValueError("--prompt is for embedding models; --candidates are ranked in pairs.")
+    args.task = args.task or needed
+    if args.task != needed:
+        raise ValueError(
+            f"with --candidates a model of task {RANKING.name!r} ranks, without them one of "
+            f"{EMBEDDING.name!r} searches; --task is {args.task!r}."
+        )
+    collection = read_collection(Path(args.folder), args.split)
+    candidates = read_candidates(Path(args.candidates), collection) if args.candidates else None
+    model, params = flags.load_given(args)
+    source = flags.given_model(args)
+    serving_buckets((args.max_length,), model.config.max_positions)  # refuses what is too long
+    alphas = args.alpha
+    if not alphas and not args.speedup and model.alpha is not None:
+        alphas = (model.alpha,)
+    asked = {
+        "max_length": args.max_length, "metrics": tuple(METRICS), "alphas": alphas,
+        "speedups": args.speedup, "settings": EvalSettings(batch_size=args.batch_size),
+    }  # fmt: skip
+    tokenizer = load_tokenizer(source)
+    if candidates is None:
+        results = search(model, params, tokenizer, collection, prompts=args.prompt, **asked)
+    else:
+        results = rerank(model, params, tokenizer, collection, candidates, **asked)
+    print(summary(f"{source} on {args.folder}", results))
+
+
+def _parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__.split("\n")[0])
+    parser.add_argument("folder", metavar="FOLDER", type=flags.path, help="of BEIR's layout")
+    parser.add_argument("--split", default="test", help="the queries: of qrels/SPLIT.tsv (test)")
+    parser.add_argument("--candidates", type=flags.path, metavar="RUN", help="to be ranked")
+    parser.add_argument(
+        "--max_length", type=flags.positive, default=256, help="tokens that texts are cut at (256)"
+    )
+    parser.add_argument(
+        "--prompt", type=flags.several(str), default=(), metavar="QUERY[,DOCUMENT]",
+        help="names of the model's prompts; its default one without",
+    )  # fmt: skip
+    flags.add_model(parser)
+    flags.add_alphas(parser, "over the documents or pairs, each by its own length")
+    parser.add_argument("--batch_size", type=flags.positive, default=32, help="at a time (32)")
+    return parser

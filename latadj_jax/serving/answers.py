@@ -1,0 +1,73 @@
+"""Questions answered from texts of any length, by a model that finds spans."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from latadj_jax.checks import check_integer
+from latadj_jax.errors import TextError
+from latadj_jax.pretrained.question_windows import Windows, encode_in_windows
+from latadj_jax.pretrained.tokenizers import without_surrogates
+from latadj_jax.serving.requests import checked
+from latadj_jax.tasks.answers import ANSWERS
+from latadj_jax.tasks.spans import best_spans
+
+STRIDE = 128  # tokens that two windows share, at most half of the context's in a window
+
+
+def answer(engine, question, context, top_k: int, most_tokens: int, no_answer: bool, asked):
+    """As `Engine.answer`."""
+    model = engine.model
+    if model.task != ANSWERS.name:
+        raise ValueError(f"a model answers with task {ANSWERS.name!r}; this is for {model.task!r}.")
+    check_integer("top_k", top_k, 1)
+    check_integer("most_tokens", most_tokens, 1)
+    pairs, windows = _pairs(question, context), None
+
+    def encode() -> list[dict[str, Any]]:
+        nonlocal windows
+        longest = engine.buckets[-1]
+        windows = encode_in_windows(engine.tokenizer, pairs, longest, STRIDE)
+        examples = [{key: window[key] for key in engine.keys} for window in windows.examples]
+        return checked(examples, model.input_ranges, longest)
+
+    logits = engine.rows_of(encode, **asked) if pairs else []
+    found = _found(pairs, windows, logits, top_k, most_tokens, no_answer) if pairs else []
+    found = [some[0] if top_k == 1 else some for some in found]
+    return found[0] if isinstance(question, str) and isinstance(context, str) else found
+
+
+def _found(
+    pairs, windows: Windows, logits, top_k: int, most_tokens: int, no_answer: bool
+) -> list[list[dict[str, Any]]]:
+    return [
+        [
+            span._asdict()
+            for span in best_spans(
+                context, logits[own], windows.offsets[own], top_k, most_tokens, no_answer
+            )
+        ]
+        for (_, context), own in zip(pairs, windows.of_each(len(pairs)), strict=True)
+    ]
+
+
+def _pairs(question: str | Sequence[str], context: str | Sequence[str]) -> list[tuple[str, str]]:
+    """Each question with its context; one of either goes with all of the other."""
+    questions = [question] if isinstance(question, str) else list(question)
+    contexts = [context] if isinstance(context, str) else list(context)
+    if isinstance(question, str):
+        questions = questions * len(contexts)
+    elif isinstance(context, str):
+        contexts = contexts * len(questions)
+    if len(questions) != len(contexts):
+        raise ValueError(
+            f"there are {len(questions)} questions and {len(contexts)} contexts; give each question"
+            f" its own, or one for all."
+        )
+    for what, texts in (("question", questions), ("context", contexts)):
+        for n, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise TextError(n, f"must be a text; it is {text!r}.", f"{what} {n}")
+    return [
+        (without_surrogates(q), without_surrogates(c))
+        for q, c in zip(questions, contexts, strict=True)
+    ]
