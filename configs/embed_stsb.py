@@ -5,8 +5,8 @@ r"""STS-B (Cer et al. 2017): embeddings whose cosines say how alike two sentence
 
 The first command takes the data from the Hugging Face hub, the second train.tsv and dev.tsv. One
 checkpoint for all speeds: each step trains the dense pass and three alphas with CoSENT, and the
-dense pass teaches the others. The elimination is that of
-arXiv 2201.03327 but for the profile and for merging. docs/jobs.md has what it reaches.
+dense pass teaches the others. The elimination is that of arXiv 2201.03327 but for the profile and
+for merging. What it reaches has not been measured yet.
 """
 
 from ml_collections import ConfigDict

@@ -1,79 +1,149 @@
 """Makes a finished model latency-adjustable on texts alone: an embedding model, a reranker, any.
 
     latadj adapt MODEL --texts texts.txt
-    latadj adapt MODEL --texts pairs.tsv --columns query,document --speedup 1.5,2,3
+    latadj adapt MODEL --texts pairs.csv --columns query,document --speedup 1.5,2,3
     latadj adapt MODEL --texts texts.txt --output runs/mine --config.train.epochs=5
 
 Nobody labels anything: what the model answers, dense, is what it learns to answer with most
 word-vectors removed, at several speeds at once, and dense as before. A tenth of the texts is held
 out, and the table says how far each speed is from what the model was. A .txt file has a text in
-each line, or two with a tab between for a model that reads pairs; of .tsv, .csv and .jsonl files
---columns names one or two. Training settings are those of configs/adapt.py, of an embedding model
+each line, or in every line two with a tab between; of .tsv, .csv and .jsonl files --columns names
+one or two. Training settings are those of configs/adapt.py, of an embedding model those of
 configs/embed_adapt.py, and flags as well: --config.KEY=VALUE.
 """
 
-from pathlib import Path
+import dataclasses
+import logging
+import re
 
 import numpy as np
 
 from latadj_jax.cli import flags, train
-from latadj_jax.data.tables import local_tables
+from latadj_jax.data.text_files import decode
 from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.strategies import MERGE, SCORE
 from latadj_jax.model.model import Model
+from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.load import from_pretrained
-from latadj_jax.pretrained.tokenizers import encode, load_tokenizer
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.tasks.answers import ANSWERS
 from latadj_jax.tasks.embedding import EMBEDDING
+from latadj_jax.training.jobs.job import as_trained
+from latadj_jax.training.jobs.readers import reader_of
 from latadj_jax.training.settings import Settings
 
+log = logging.getLogger(__name__)
+
+SPEEDUPS = (1.5, 2.0, 3.0)
 SAMPLE = 2000  # texts whose lengths say which alphas are so fast
 
 
 def run(argv: list[str], prog: str) -> None:
     args, overrides = _parser(prog).parse_known_args(argv)
     model, _ = from_pretrained(args.model, args.task, strict=args.strict)
-    record = model.record
-    if not record.agreement:
+    if not model.record.agreement:
         raise ValueError(f"a model of task {model.task!r} cannot be made adjustable on texts.")
-    pairs = record.reads_pairs or len(args.columns) == 2
-    given = {
-        "workdir": args.output or f"runs/adapt-{Path(args.model).name}",
+    base = "embed_adapt" if model.record is EMBEDDING else "adapt"
+    given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
+    settings = train.read_settings(base, [*given, *overrides])
+    alphas = alphas_of(model, settings, args.speedup)
+    given += [
+        f"--config.elimination.alphas={alphas}",
+        f"--config.elimination.alpha={alphas[len(alphas) // 2]}",
+        f"--config.elimination.sandwich={len(alphas) > 1}",
+        f"--config.eval.alphas={alphas}",
+    ]
+    train.run(["--config", base, *given, *overrides], prog)
+
+
+def _settings(args, model: Model) -> dict[str, object]:
+    """What follows from the model and the texts; the rest is the config's."""
+    name = re.sub(r"[^\w.-]+", "-", args.model.removeprefix("package:")).strip("-.")
+    most = (128, 192)[model.record is EMBEDDING]
+    of_texts = model.config.embedding.max_length if model.config.embedding else None
+    strategy = MERGE if model.family.takes(MERGE) else SCORE
+    return {
+        "workdir": args.output or f"runs/adapt-{name or 'model'}",
         "model.source": args.model,
         "model.task": model.task,
         "model.strict": args.strict,
         "data.path": args.texts,
-        "data.local_text_columns": args.columns or (("0", "1") if pairs else ()),
-        "data.local_header": bool(args.columns),
-        "eval.metrics": (record.agreement,),
+        "data.max_length": min(most, model.config.max_positions, of_texts or most),
+        "elimination.strategy": strategy.name,
+        "eval.metrics": (model.record.agreement,),
+        **_columns(args, model),
     }
-    base = "embed_adapt" if record is EMBEDDING else "adapt"
-    flags_of = [f"--config.{key}={value}" for key, value in given.items()]
-    settings = train.read_settings(base, [*flags_of, *overrides])
-    alphas = alphas_of(model, settings, args.speedup)
-    flags_of += [
-        f"--config.elimination.alphas={alphas}",
-        f"--config.elimination.alpha={alphas[len(alphas) // 2]}",
-        f"--config.eval.alphas={alphas}",
-    ]
-    train.run(["--config", base, *flags_of, *overrides], prog)
+
+
+def _columns(args, model: Model) -> dict[str, object]:
+    """The settings that say where the texts stand.
+
+    Raises:
+      ValueError: a file whose columns nobody names, or not as many as the model reads.
+    """
+    file = sources.local_path(args.texts)
+    if file is None or not file.is_file():
+        raise ValueError(f"--texts is {args.texts!r}: there is no such file.")
+    if model.record is ANSWERS:
+        return {"data.text_columns": args.columns or ("question", "context")}
+    pairs = model.record.reads_pairs
+    if args.columns:
+        found, own = len(args.columns), {"data.text_columns": args.columns}
+    elif file.suffix.lower() == ".txt":
+        lines = [line for line in decode(file).split("\n") if line.strip()]
+        found = 2 if lines and all(line.count("\t") == 1 for line in lines) else 1
+        own = {"data.local_header": False}
+        if found == 2:
+            own["data.local_text_columns"] = ("0", "1")
+    else:
+        raise ValueError(f"--columns names the columns of {file.name}, one or two.")
+    if pairs and found != 2:
+        raise ValueError(
+            f"a model of task {model.task!r} reads pairs of texts: in {file.name} each line needs "
+            f"two with a tab between, or --columns two names."
+        )
+    return own
 
 
 def alphas_of(model: Model, settings: Settings, speedups: tuple[float, ...]) -> tuple[float, ...]:
-    """The alphas of these speedups over the texts, each by its own length.
+    """The alphas of these speedups over the texts, each by its own length; the slowest first.
+
+    Args:
+      speedups: () is SPEEDUPS, as far as texts as short as these can be that fast.
 
     Raises:
-      ValueError: a speedup that texts as short as these cannot have.
+      ValueError: a speedup that they cannot have, or a profile that training is yet to measure.
     """
-    e, data = settings.elimination, settings.data
-    if e.fit == "falling":
-        model = model.replace(profile=Profile.falling(model.config.num_layers, model.reads_all))
+    e, data, reader = settings.elimination, settings.data, reader_of(model.record)
+    num_layers = model.config.num_layers
+    if e.layers:
+        profile = Profile.at_layers(num_layers, e.layers)
+    elif e.fit == "falling":
+        profile = Profile.falling(num_layers, model.reads_all)
+    elif not e.calibration_examples:
+        profile = Profile.constant(num_layers)
     else:
-        model = model.replace(profile=Profile.constant(model.config.num_layers))
-    texts = local_tables(data)[0].texts
+        raise ValueError(
+            "speedups need a profile that is not measured: --config.elimination.fit=falling, or "
+            "--config.elimination.calibration_examples=0."
+        )
+    model = as_trained(model, settings).replace(profile=profile)
+    names = model.config.labels if model.record.named else ()
+    named = dataclasses.replace(data, labels=names)
+    texts, _, _ = reader.load(named, model.record, settings.seed)
     rng = np.random.default_rng(0)
-    some = [texts[n] for n in rng.permutation(len(texts))[:SAMPLE]]
+    some = texts.subset(np.sort(rng.permutation(len(texts))[:SAMPLE]))
     tokenizer = load_tokenizer(settings.model.source)
-    lengths = [len(e["input_ids"]) for e in encode(tokenizer, some, data.max_length, True)]
-    return tuple(round(model.solve_alpha(lengths, speedup), 4) for speedup in speedups)
+    lengths = reader.encode(tokenizer, some, data, model).one_by_one.lengths
+    found = []
+    for speedup in sorted(set(speedups or SPEEDUPS)):
+        try:
+            found.append(round(model.solve_alpha(lengths, speedup), 4))
+        except ValueError as error:
+            if speedups or not found:
+                raise
+            log.warning("%s It is left out.", error)
+    return tuple(sorted(set(found), reverse=True))
 
 
 def _parser(prog: str) -> flags.Parser:
@@ -86,7 +156,7 @@ def _parser(prog: str) -> flags.Parser:
     )  # fmt: skip
     parser.add_argument("--output", type=flags.path, help="the run's folder (runs/adapt-MODEL)")
     parser.add_argument(
-        "--speedup", type=flags.several(flags.speedup), default=(1.5, 2.0, 3.0), metavar="X[,X]",
+        "--speedup", type=flags.several(flags.speedup), default=(), metavar="X[,X]",
         help="over dense, expected over the texts (1.5,2,3)",
     )  # fmt: skip
     flags.add_reading(parser)

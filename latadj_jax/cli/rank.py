@@ -14,8 +14,8 @@ from latadj_jax.errors import TextError
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.serving.engine import Engine
-from latadj_jax.serving.ranking import CUTS
-from latadj_jax.tasks.ranking import RANKING, scores
+from latadj_jax.serving.ranking import CUTS, check_texts
+from latadj_jax.tasks.ranking import RANKING, check_one_score, scores
 
 AT_ONCE = 512  # pairs
 
@@ -29,17 +29,21 @@ def run(argv: list[str], prog: str) -> None:
     )
     if model.task != RANKING.name:
         raise ValueError(f"a model ranks with task {RANKING.name!r}; --task is {args.task!r}.")
+    check_one_score(model.config)
+    with lines_of(args.input) as read:
+        lines = [line.strip() for line in read]
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line]
+    if args.query is not None:  # before anything is compiled
+        check_texts(args.query, [document for _, document in numbered])
     engine = Engine(
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         truncate=True,
     )  # fmt: skip
     engine.warmup(progress=True, repeats=1)
-    with lines_of(args.input) as lines:
-        if args.query is None:
-            for row in rows_of(engine, lines, AT_ONCE, _pair):
-                print("" if row is None else f"{scores(model.config, row[None])[0, 0]:.4f}")
-            return
-        numbered = [(n, line.strip()) for n, line in enumerate(lines, 1) if line.strip()]
+    if args.query is None:
+        for row in rows_of(engine, lines, AT_ONCE, _pair):
+            print("" if row is None else f"{scores(model.config, row[None])[0, 0]:.4f}")
+        return
     documents = [document for _, document in numbered]
     for found in engine.rank(args.query, documents, args.top_k, cut=args.cut or CUTS[0]):
         number, document = numbered[found.index]

@@ -25,8 +25,9 @@ from latadj_jax.tasks.ranking import RANKING
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
     needed = RANKING.name if args.candidates else EMBEDDING.name
-    if args.candidates and args.prompt:
-        raise ValueError("--prompt is for embedding models; --candidates are ranked in pairs.")
+    prompts = (args.query_prompt, args.document_prompt)
+    if args.candidates and prompts != (None, None):
+        raise ValueError("prompts are for embedding models; --candidates are ranked in pairs.")
     args.task = args.task or needed
     if args.task != needed:
         raise ValueError(
@@ -47,7 +48,10 @@ def run(argv: list[str], prog: str) -> None:
     }  # fmt: skip
     tokenizer = load_tokenizer(source)
     if candidates is None:
-        results = search(model, params, tokenizer, collection, prompts=args.prompt, **asked)
+        results = search(
+            model, params, tokenizer, collection, query_prompt=args.query_prompt,
+            document_prompt=args.document_prompt, **asked,
+        )  # fmt: skip
     else:
         results = rerank(model, params, tokenizer, collection, candidates, **asked)
     print(summary(f"{source} on {args.folder}", results))
@@ -61,10 +65,11 @@ def _parser(prog: str) -> flags.Parser:
     parser.add_argument(
         "--max_length", type=flags.positive, default=256, help="tokens that texts are cut at (256)"
     )
-    parser.add_argument(
-        "--prompt", type=flags.several(str), default=(), metavar="QUERY[,DOCUMENT]",
-        help="names of the model's prompts; its default one without",
-    )  # fmt: skip
+    for text in ("query", "document"):
+        parser.add_argument(
+            f"--{text}_prompt", metavar="NAME",
+            help=f"the model's prompt before a {text}, '' for none; its default one without",
+        )  # fmt: skip
     flags.add_model(parser)
     flags.add_alphas(parser, "over the documents or pairs, each by its own length")
     parser.add_argument("--batch_size", type=flags.positive, default=32, help="at a time (32)")

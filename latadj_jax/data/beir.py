@@ -7,8 +7,7 @@
 Source: Thakur et al., arXiv 2104.08663.
 """
 
-import csv
-import io
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -41,23 +40,22 @@ def read_collection(folder: pathlib.Path, split: str = "test") -> Collection:
     documents = {key: _with_title(record) for key, record in _records(corpus).items()}
     texts = {key: record["text"] for key, record in _records(queries).items()}
     judged: dict[str, dict[str, float]] = {}
-    rows = csv.reader(io.StringIO(decode(qrels), newline=""), delimiter="\t")
-    for number, row in enumerate(rows, 1):
-        if number == 1 and row and row[-1] == "score":
+    for number, line in enumerate(decode(qrels).split("\n"), 1):
+        row = line.rstrip("\r").split("\t")
+        if not line.strip() or (number == 1 and row[-1] == "score"):
             continue
-        try:
-            query, document, score = row
-            judged.setdefault(query, {})[document] = float(score)
-        except ValueError:
+        if len(row) != 3 or not _is_finite(row[2]):
             raise DataError(
                 f"{qrels.name}, row {number}: needed are a query's id, a document's and a score, "
-                f"with tabs between; it is {row}."
-            ) from None
+                f"with tabs between; it is {line[:80]!r}."
+            )
+        query, document, score = row
+        judged.setdefault(query, {})[document] = float(score)
         for key, known, what in ((query, texts, queries), (document, documents, corpus)):
             if key not in known:
                 raise DataError(f"{qrels.name}, row {number}: {what.name} has no {key!r}.")
-    if not judged:
-        raise DataError(f"{qrels.name} judges nothing.")
+    if not any(score > 0 for of_query in judged.values() for score in of_query.values()):
+        raise DataError(f"{qrels.name} has no relevant document, of a score above 0.")
     return Collection(documents, {key: texts[key] for key in judged}, judged)
 
 
@@ -67,12 +65,12 @@ def read_candidates(file: pathlib.Path, collection: Collection) -> dict[str, lis
     Raises:
       DataError: a row that is none, or an id that the collection has not; no queries at all.
     """
-    found: dict[str, list[tuple[float, str]]] = {}
+    found: dict[str, dict[str, int]] = {}
     for number, line in enumerate(decode(file).split("\n"), 1):
         if not line.strip():
             continue
         fields = line.split()
-        if len(fields) != 6 or not fields[3].isdigit():
+        if len(fields) != 6 or not fields[3].isdecimal():
             raise DataError(
                 f"{file.name}, row {number}: needed are query, Q0, document, rank, score and a "
                 f"name; it is {line[:80]!r}."
@@ -81,10 +79,15 @@ def read_candidates(file: pathlib.Path, collection: Collection) -> dict[str, lis
         if document not in collection.documents:
             raise DataError(f"{file.name}, row {number}: the corpus has no {document!r}.")
         if query in collection.queries:
-            found.setdefault(query, []).append((int(rank), document))
+            of_query = found.setdefault(query, {})
+            if document in of_query:
+                raise DataError(
+                    f"{file.name}, row {number}: query {query!r} has {document!r} twice."
+                )
+            of_query[document] = int(rank)
     if not found:
         raise DataError(f"{file.name} has candidates for none of the queries that are judged.")
-    return {query: [document for _, document in sorted(rows)] for query, rows in found.items()}
+    return {query: sorted(ranks, key=ranks.get) for query, ranks in found.items()}
 
 
 def _file(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -101,10 +104,18 @@ def _records(file: pathlib.Path) -> dict[str, Mapping]:
             if key not in record:
                 raise DataError(f"{file.name}, row {row}: it has no {key!r}.")
             a_string(f"{file.name}, row {row}", record[key])
+        a_string(f"{file.name}, row {row}", record.get("title") or "")
         if record["_id"] in found:
             raise DataError(f"{file.name}, row {row}: the id {record['_id']!r} is there twice.")
         found[record["_id"]] = record
     return found
+
+
+def _is_finite(score: str) -> bool:
+    try:
+        return math.isfinite(float(score))
+    except ValueError:
+        return False
 
 
 def _with_title(record: Mapping) -> str:

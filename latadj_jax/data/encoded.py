@@ -8,8 +8,12 @@ import numpy as np
 
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.data.settings import DataSettings
+from latadj_jax.families.embedding import PROMPT
+from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.model.buckets import bucket_of, default_buckets, length_of, pad
+from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import encode
+from latadj_jax.serving.requests import first_tokens, prompt_length
 from latadj_jax.tasks.embedding import SECOND, halves
 
 
@@ -117,20 +121,38 @@ class Encoded:
         return group(self.lengths, buckets, batch_size)
 
 
-def encode_examples(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
-    """Token ids of `examples`, cut or refused at `data.max_length`."""
+def encode_examples(
+    tokenizer, examples: Examples, data: DataSettings, model: Model | None = None
+) -> Encoded:
+    """Token ids of `examples`, cut or refused at `data.max_length`.
+
+    Args:
+      model: one that reads pairs may keep tokens of the first text, which are marked for it.
+    """
     ids = encode(tokenizer, examples.texts, data.max_length, data.truncate)
+    if model is not None and model.reads_marks:
+        for example, texts in zip(ids, examples.texts, strict=True):
+            example[PROTECTED] = first_tokens(prompt_length(tokenizer, texts[0]), example)
     return Encoded(ids, examples.labels)
 
 
-def encode_one_by_one(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
-    """The same for a model that reads one text at a time: both of a pair have their own ids.
+def encode_one_by_one(tokenizer, examples: Examples, data: DataSettings, model: Model) -> Encoded:
+    """The same for an embedding model, which reads one text at a time: both of a pair have their
+    own ids. Its default prompt, if it has one, stands before each, as the engine puts it there.
 
     Pairs that nobody labelled are so many texts.
     """
-    both = zip(*examples.texts, strict=True)
-    columns = [encode(tokenizer, [(text,) for text in texts], data.max_length, data.truncate)
-               for texts in both]  # fmt: skip
+    prompt = model.config.embedding.prompt(None)
+    asked = prompt_length(tokenizer, prompt) if prompt else 0
+
+    def encoded(texts: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        prompted = [(prompt + text,) for text in texts]
+        ids = encode(tokenizer, prompted, data.max_length, data.truncate)
+        if asked and PROMPT in model.input_ranges:
+            ids = [{**example, PROMPT: first_tokens(asked, example)} for example in ids]
+        return ids
+
+    columns = [encoded(texts) for texts in zip(*examples.texts, strict=True)]
     if np.isnan(examples.labels).all():
         texts = [text for row in zip(*columns, strict=True) for text in row]
         return Encoded(texts, np.full(len(texts), np.nan, np.float32))

@@ -1,6 +1,8 @@
 """Labelled texts, from local files or the Hugging Face hub."""
 
+import contextlib
 import hashlib
+import json
 import logging
 import math
 import re
@@ -85,7 +87,8 @@ def load_examples(
     train = examples(train_table)
     evals = {name: examples(table) for name, table in eval_tables.items()}
     stratified = task.labels == "class" and train_table.labels is not None
-    train, evals = chosen(train_table.name, train, evals, data, seed, stratified)
+    of_query = slice(0, 1) if task.reads_pairs else None  # all candidates of one, or none
+    train, evals = chosen(train_table.name, train, evals, data, seed, stratified, of_query, True)
     return train, evals, tuple(names)
 
 
@@ -96,20 +99,24 @@ def chosen(
     data: DataSettings,
     seed: int,
     stratified: bool = False,
-    apart: slice = slice(None),
+    apart: slice | None = None,
+    whole: bool = False,
 ) -> tuple[Examples, dict[str, Examples]]:
     """The examples that are trained and evaluated on: of one single file, named `name`, a part is
     held out; and there are no more than `data` says.
 
     Args:
-      apart: those of an example's texts that no example of the held-out part shares.
+      apart: those of an example's texts that no example of the held-out part shares; None is all.
+      whole: whether examples that share these are drawn together, where `apart` is given.
     """
     evals = dict(evals)
     if data.path and sources.local_path(data.path).is_file():
-        train, evals["test"] = _hold_out(train, data.eval_fraction, stratified, apart)
-    train = _sample(train, data.max_train_examples, seed)
+        part = slice(None) if apart is None else apart
+        train, evals["test"] = _hold_out(train, data.eval_fraction, stratified, part)
+    apart = apart if whole else None
+    train = _sample(train, data.max_train_examples, seed, apart)
     # Drawn, not evenly spaced: a file that alternates its labels would give one label only.
-    evals = {name: _sample(part, data.max_eval_examples, 0) for name, part in evals.items()}
+    evals = {name: _sample(part, data.max_eval_examples, 0, apart) for name, part in evals.items()}
     sizes = ", ".join(f"{name} {len(part)}" for name, part in evals.items())
     log.info("%s: train %d, %s", name, len(train), sizes)
     return train, evals
@@ -124,6 +131,9 @@ def _split_labels(table: Table, separator: str) -> Table:
         if isinstance(value, (list, tuple)):
             return list(value)
         text = _label_key(value)
+        if text.startswith("["):  # a JSON array in a cell
+            with contextlib.suppress(ValueError):
+                return list(json.loads(text))
         return [part for part in map(str.strip, text.split(separator)) if part]
 
     return table._replace(labels=[listed(value) for value in table.labels])
@@ -254,8 +264,18 @@ def _hold_out(
     return examples.subset(kept), examples.subset(np.sort(held_out))
 
 
-def _sample(examples: Examples, limit: int, seed: int) -> Examples:
+def _sample(examples: Examples, limit: int, seed: int, together: slice | None) -> Examples:
+    """At most `limit` of them; those that share these of their texts all or none."""
     if not 0 < limit < len(examples):
         return examples
-    drawn = np.random.default_rng(seed).choice(len(examples), limit, replace=False)
-    return examples.subset(np.sort(drawn))
+    rng = np.random.default_rng(seed)
+    if together is None:
+        return examples.subset(np.sort(rng.choice(len(examples), limit, replace=False)))
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for n, texts in enumerate(examples.texts):
+        groups.setdefault(texts[together], []).append(n)
+    members, drawn = [*groups.values()], []
+    for n in rng.permutation(len(members)):
+        if len(drawn) + len(members[n]) <= limit:
+            drawn += members[n]
+    return examples.subset(sorted(drawn or members[0]))

@@ -7,18 +7,21 @@ import numpy as np
 DEPTH = 10  # of nDCG
 
 
-def average_precision(relevances: np.ndarray) -> float:
+def average_precision(relevances: np.ndarray, judged: Sequence[float] | None = None) -> float:
     """Mean over the relevant ones of the share of relevant ones up to each; in [0, 1].
 
     Args:
       relevances: of the candidates, best ranked first; above 0 is relevant.
+      judged: relevances of all that were judged, where some are not among the candidates: a
+        relevant one that is missing counts 0.
     """
     is_relevant = np.asarray(relevances) > 0
+    number = int((np.asarray(relevances if judged is None else judged) > 0).sum())
     precisions = np.cumsum(is_relevant) / np.arange(1, len(is_relevant) + 1)
-    return float(precisions[is_relevant].mean()) if is_relevant.any() else 0.0
+    return float(precisions[is_relevant].sum() / number) if number else 0.0
 
 
-def reciprocal_rank(relevances: np.ndarray) -> float:
+def reciprocal_rank(relevances: np.ndarray, judged: Sequence[float] | None = None) -> float:
     """One over the rank of the first relevant one; 0 where there is none."""
     first = np.flatnonzero(np.asarray(relevances) > 0)
     return 1.0 / (1 + int(first[0])) if len(first) else 0.0
@@ -30,7 +33,7 @@ def ndcg(relevances: np.ndarray, judged: Sequence[float] | None = None) -> float
         DCG = sum over the first ten of relevance / log2(rank + 1)
 
     Args:
-      judged: relevances of all that were judged, where some are not among the candidates.
+      judged: as of `average_precision`. Less than 0 counts as 0.
 
     Source: Järvelin and Kekäläinen, ACM TOIS 2002; linear gain, as trec_eval has it.
     """
@@ -40,11 +43,11 @@ def ndcg(relevances: np.ndarray, judged: Sequence[float] | None = None) -> float
 
 
 def _gain(relevances: np.ndarray) -> float:
-    top = relevances[:DEPTH]
+    top = np.maximum(relevances[:DEPTH], 0.0)
     return float((top / np.log2(np.arange(2, len(top) + 2))).sum())
 
 
-METRICS: dict[str, Callable[[np.ndarray], float]] = {
+METRICS: dict[str, Callable[..., float]] = {
     "map": average_precision,
     "mrr": reciprocal_rank,
     "ndcg": ndcg,

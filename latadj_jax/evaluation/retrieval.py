@@ -8,13 +8,14 @@ import numpy as np
 from latadj_jax.data.beir import Collection
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.evaluation.evaluate import evaluate, rows_of
-from latadj_jax.evaluation.rankings import METRICS, ndcg
+from latadj_jax.evaluation.rankings import METRICS
 from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings
 from latadj_jax.evaluation.similarity import SIMILARITIES
 from latadj_jax.model.buckets import default_buckets
 from latadj_jax.model.model import Model
-from latadj_jax.pretrained.tokenizers import encode
+from latadj_jax.serving.requests import encode_requests
+from latadj_jax.tasks.ranking import check_one_score
 
 DEEPEST = 1000  # documents of a query that count
 
@@ -30,34 +31,36 @@ def search(
     settings: EvalSettings,
     alphas: Sequence[float] = (),
     speedups: Sequence[float] = (),
-    prompts: Sequence[str] = (),
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
 ) -> Results:
     """Embeds the documents, dense and at each alpha, and finds them by dense queries.
 
     Args:
       max_length: tokens that texts are cut at.
       metrics: names of `rankings.METRICS`.
-      prompts: names of the model's, of queries and of documents; its default one without.
+      query_prompt, document_prompt: names of the model's; None is its default one, "" is none.
       alphas, speedups, settings: as of `evaluate`; times are those of the documents.
     """
     spec = model.config.embedding
-    names = (*prompts, None, None)[:2]
-    before_query, before_document = (spec.prompt(name) for name in names)
-    queries = _encoded(tokenizer, [(before_query + t,) for t in collection.queries.values()],
-                       max_length)  # fmt: skip
+    before_query, before_document = (spec.prompt(name) for name in (query_prompt, document_prompt))
+    longest = min(max_length, spec.max_length or max_length)
+    queries = _encoded(model, tokenizer, [*collection.queries.values()], longest, before_query)
     there = {key: text for key, text in collection.documents.items() if text}
-    documents = _encoded(tokenizer, [(before_document + t,) for t in there.values()], max_length)
-    buckets, keys = default_buckets(max_length), np.array([*there])
+    documents = _encoded(model, tokenizer, [*there.values()], longest, before_document)
+    buckets, keys = default_buckets(longest), np.array([*there])
     dense = {n: model.plan(None, n) for n in buckets}
     queries_QD = rows_of(model, params, queries, dense, settings.batch_size, "queries")
-    alike = SIMILARITIES[spec.similarity]
+    alike = SIMILARITIES[spec.similarity].of_all
 
     def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
         documents_ND = rows_of(model, params, part, plans, settings.batch_size, label)
-        ranked = {}
-        for query, query_D in zip(collection.queries, queries_QD, strict=True):
-            values_N = alike(np.broadcast_to(query_D, documents_ND.shape), documents_ND)
-            ranked[query] = keys[np.argsort(-values_N, kind="stable")[:DEEPEST]].tolist()
+        ranked = {
+            query: keys[np.argsort(-values_N, kind="stable")[:DEEPEST]].tolist()
+            for query, values_N in zip(
+                collection.queries, alike(queries_QD, documents_ND), strict=True
+            )
+        }
         return judge(metrics, collection.judged, ranked)
 
     settings = dataclasses.replace(settings, metrics=tuple(metrics))
@@ -84,9 +87,10 @@ def rerank(
 
     Arguments as of `search`; candidates as `read_candidates` gives them.
     """
+    check_one_score(model.config)
     rows = [(query, key) for query, keys in candidates.items() for key in keys]
     texts = [(collection.queries[query], collection.documents[key]) for query, key in rows]
-    pairs = _encoded(tokenizer, texts, max_length)
+    pairs = _encoded(model, tokenizer, texts, max_length)
 
     def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
         scores_N = model.record.predictions(
@@ -111,22 +115,25 @@ def judge(
 ) -> dict[str, float]:
     """Means over the queries that have a relevant document; what nobody judged is not relevant.
 
-    The best ranking of nDCG is that of all that were judged, candidates or not.
+    All that were judged count, candidates or not: what is missing is not found.
     """
     found: dict[str, list[float]] = {name: [] for name in metrics}
     for query, keys in ranked.items():
         of_query = judged[query]
         if max(of_query.values()) <= 0:
             continue
-        relevances = np.array([max(of_query.get(key, 0.0), 0.0) for key in keys])
+        relevances = np.array([of_query.get(key, 0.0) for key in keys])
         for name in metrics:
-            value = METRICS[name](relevances)
-            if METRICS[name] is ndcg:
-                value = ndcg(relevances, [*of_query.values()])
-            found[name].append(value)
+            found[name].append(METRICS[name](relevances, [*of_query.values()]))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def _encoded(tokenizer, texts: Sequence[tuple[str, ...]], max_length: int) -> Encoded:
-    ids = encode(tokenizer, texts, max_length, truncate=True)
-    return Encoded(ids, np.zeros(len(ids), np.float32))
+def _encoded(
+    model: Model, tokenizer, texts: Sequence, max_length: int, prompt: str | None = None
+) -> Encoded:
+    """As the engine reads them."""
+    examples = encode_requests(
+        tokenizer, texts, keys=model.inputs_of(tokenizer), ranges=model.input_ranges,
+        max_length=max_length, truncate=True, prompt=prompt, reads_pairs=model.record.reads_pairs,
+    )  # fmt: skip
+    return Encoded(examples, np.zeros(len(examples), np.float32))

@@ -1,6 +1,6 @@
 """Metrics of tags: of the entities that they mark, as seqeval counts them, and of words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -66,14 +66,18 @@ def tag_metrics(names: Sequence[str], labels: Tags, predictions: Tags) -> dict[s
         raise ValueError(f"{unknown[0]!r} is no metric of tags; there are: {', '.join(METRICS)}.")
     if not any(map(len, labels)):
         raise ValueError("metrics need at least one word; there is none.")
-    of_entities = [name for name in names if name != "accuracy"]
-    tags = {tag for texts in (labels, predictions) for text in texts for tag in text}
+    check_names(names, {tag for texts in (labels, predictions) for text in texts for tag in text})
+    return {name: METRICS[name](labels, predictions) for name in names}
+
+
+def check_names(metrics: Sequence[str], tags: Iterable[str]) -> None:
+    """Raises ValueError for a metric of entities where a tag marks none."""
+    of_entities = [name for name in metrics if name != "accuracy"]
     if of_entities and (others := sorted(tag for tag in tags if not _marks_entities(tag))):
         raise ValueError(
             f"{of_entities[0]} is of entities, whose tags are O or like B-PER and I-PER; "
             f"{others[0]!r} is neither: measure accuracy (--config.eval.metrics=\"('accuracy',)\")."
         )
-    return {name: METRICS[name](labels, predictions) for name in names}
 
 
 def _marks_entities(tag: str) -> bool:

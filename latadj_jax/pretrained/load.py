@@ -79,7 +79,7 @@ def from_pretrained(
     folder = layout.transformer if layout else path
     hf = _read_config(folder)
     config = config_from_hf(hf)
-    own = EMBEDDING.name if layout else _own_task(hf)
+    own = EMBEDDING.name if layout else _own_task(hf, _saved_task(path))
     task = task or own
     if layout and layout.width not in (None, config.hidden_size):
         raise ConfigError(
@@ -141,8 +141,13 @@ def language_model_task(source: str | os.PathLike) -> str:
     return writing[0]
 
 
-def _own_task(hf: Mapping) -> str | None:
-    """The task that a config's architectures name; None where it is not implemented."""
+def _own_task(hf: Mapping, saved: str | None = None) -> str | None:
+    """The task that a config's architectures name; None where it is not implemented.
+
+    Args:
+      saved: the task that elimination.json names: the one of several with the same head, unless
+        config.json now says another.
+    """
     names = hf.get("architectures") or ()
     if not isinstance(names, (list, tuple)):
         raise ConfigError(f"config.json: architectures must be a list; it is {names!r}.")
@@ -150,8 +155,17 @@ def _own_task(hf: Mapping) -> str | None:
         return FEATURES.name
     heads = FAMILIES[hf["model_type"]].heads.items()
     kinds = {kind for kind, head in heads if any(head.is_named(str(name)) for name in names)}
+    kind = hf.get("problem_type") or ""
+    if saved in TASKS and TASKS[saved].head in kinds and TASKS[saved].problem_type == kind:
+        return saved
     meant = (task.name for task in TASKS.values() if task.head in kinds and task.is_meant(hf))
     return next(meant, None)
+
+
+def _saved_task(folder: Path) -> str | None:
+    file = folder / "elimination.json"
+    task = read_json(file).get("task") if file.is_file() else None
+    return task if isinstance(task, str) else None
 
 
 def _no_head(hf: Mapping) -> str:
@@ -180,7 +194,8 @@ def _read_config(path: Path) -> dict:
     keys = ("eos_token_id", "pad_token_id", "decoder_start_token_id")
     hf |= {key: generation[key] for key in keys if generation.get(key) is not None}
     if (activation := read_activation(path)) is not None:  # where older versions had it
-        hf[MARK] = {**(hf.get(MARK) or {}), "activation_fn": activation}
+        marks = hf.get(MARK)
+        hf[MARK] = {**(marks if isinstance(marks, Mapping) else {}), "activation_fn": activation}
     if hf.get("eos_token_id") is None and (end := eos_token_id(path)) is not None:
         hf["eos_token_id"] = end
     return hf

@@ -15,6 +15,7 @@ from latadj_jax.pretrained import convert
 from latadj_jax.pretrained.json_files import write_json
 from latadj_jax.pretrained.sentence_transformers import MODULES, write_modules
 from latadj_jax.tasks.embedding import EMBEDDING
+from latadj_jax.tasks.registry import TASKS
 
 
 def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
@@ -92,6 +93,8 @@ def _hf_config(model: Model, dtype: str) -> dict:
     hf["architectures"] = [model.head.architecture]
     hf["dtype"] = dtype
     hf.pop("torch_dtype", None)  # the older name of dtype
+    for key in ("problem_type", *{key for task in TASKS.values() for key in task.marked_by}):
+        hf.pop(key, None)  # of the task that it was read as
     if model.record.problem_type:
         hf["problem_type"] = model.record.problem_type
     return {**hf, **model.record.marks(model.config)}
@@ -102,6 +105,7 @@ def _elimination(model: Model) -> dict:
         "format": 1,
         "alpha": model.alpha,
         "strategy": model.strategy,
+        "task": model.task,
         "removed_as": model.removed_as,
         "protected": model.protected,
         "profile": model.profile.to_dict(),

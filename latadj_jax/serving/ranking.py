@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.families.encoder import PROTECTED
-from latadj_jax.pretrained.tokenizers import encode, without_surrogates
+from latadj_jax.pretrained.tokenizers import unread, without_surrogates
 from latadj_jax.serving.requests import checked, first_tokens, prompt_length
-from latadj_jax.tasks.ranking import RANKING, scores
+from latadj_jax.tasks.ranking import RANKING, check_one_score, scores
 
 CUTS = ("longest_first", "only_second")
 
@@ -26,33 +27,32 @@ def rank(engine, query: str, documents: Sequence[str], top_k, cut: str, asked) -
     model = engine.model
     if model.task != RANKING.name:
         raise ValueError(f"a model ranks with task {RANKING.name!r}; this is for {model.task!r}.")
-    if len(model.config.labels) != 1:
-        raise ValueError(
-            f"the model gives {len(model.config.labels)} scores to a pair; rank needs one: call "
-            f"the engine with pairs, and choose."
-        )
-    documents = _texts(query, documents)
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k must be at least 1, or None for all; it is {top_k}.")
+    check_one_score(model.config)
+    documents = check_texts(query, documents)
+    if top_k is not None:
+        check_integer("top_k", top_k, 1)
     if cut not in CUTS:
         raise ValueError(f"cut must be one of {', '.join(CUTS)}; it is {cut!r}.")
     longest = engine.buckets[-1]
 
     def examples() -> list[dict[str, np.ndarray]]:
         found = pairs(engine.tokenizer, query, documents, longest, engine.truncate and cut)
-        if PROTECTED in engine.keys:
-            number = prompt_length(engine.tokenizer, query)
-            found = [{**pair, PROTECTED: first_tokens(number, pair)} for pair in found]
         found = [{key: pair[key] for key in engine.keys} for pair in found]
-        return checked(found, model.input_ranges, longest)
+        try:
+            return checked(found, model.input_ranges, longest)
+        except TextError as error:
+            number, what = error.number, error.what
+            raise TextError(number, what, f"the query with document {number}") from None
 
     logits_N1 = engine.rows_of(examples, **asked)
     scores_N = scores(model.config, logits_N1)[:, 0]
-    order = np.argsort(-scores_N, kind="stable")[:top_k]
+    # By logits: where a sigmoid is 1 they still differ. Every activation keeps their order.
+    order = np.argsort(-logits_N1[:, 0], kind="stable")[:top_k]
     return [Ranked(int(n), float(scores_N[n])) for n in order]
 
 
-def _texts(query, documents) -> list[str]:
+def check_texts(query, documents) -> list[str]:
+    """The documents; ValueError for a query or a document that is no text, or none at all."""
     if isinstance(documents, str):
         raise ValueError("documents must be a list of texts; it is one string.")
     documents = list(documents)
@@ -71,28 +71,51 @@ def pairs(
 ) -> list[dict[str, np.ndarray]]:
     """The inputs of the query with each document, as the tokenizer gives them of pairs.
 
+    Those of the query are marked as PROTECTED.
+
     Args:
       longest: tokens of a pair; with `cut`, what is longer is cut there.
 
     Raises:
-      ValueError: a query that leaves no room for a document.
+      ValueError: a query that leaves no room for a document, or a text that cannot be read.
     """
-    asked = len(tokenizer(query, verbose=False)["input_ids"])
-    if asked + 1 >= longest:
+    query, *documents = map(without_surrogates, (query, *documents))
+    others = tokenizer.num_special_tokens_to_add(pair=True)
+    try:
+        first, found = _pairs(tokenizer, query, documents, longest - others, longest, cut)
+    except Exception as error:  # bare, of one that lacks a character and has no unknown token
+        texts = [(query, document) for document in documents]
+        one = unread(lambda pair: tokenizer(*pair, verbose=False), texts, range(len(texts)))
+        raise one or error from None
+    if first + others >= longest:
         raise ValueError(
-            f"the query has {asked} tokens, and with a document it must fit into {longest}: "
-            f"shorten it, or add a larger bucket."
+            f"the query has {first} tokens, which with {others} special ones leave no room for a "
+            f"document in {longest}: shorten it, or add a larger bucket."
         )
+    before = prompt_length(tokenizer, "") if others else 0  # special tokens in front of it
+    return [{**pair, PROTECTED: first_tokens(before + first, pair)} for pair in found]
+
+
+def _pairs(tokenizer, query: str, documents: Sequence[str], room: int, longest: int, cut):
+    """The number of the query's own tokens, and the inputs of each pair; none without `room`."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # of a tokenizer in Python
-        return encode(tokenizer, [(query, text) for text in documents], longest, bool(cut))
-    query, *documents = map(without_surrogates, (query, *documents))
+        first = len(tokenizer(query, add_special_tokens=False, verbose=False)["input_ids"])
+        options = {"truncation": cut, "max_length": longest} if cut else {}
+        read = [tokenizer(query, document, verbose=False, **options) for document in documents]
+        keys = ("input_ids", "token_type_ids")
+        return first, [{key: np.array(pair[key]) for key in keys if key in pair} for pair in read]
     backend.no_padding()
     backend.no_truncation()
     first = backend.encode(query, add_special_tokens=False)
+    if len(first) >= room:
+        return len(first), []
     seconds = backend.encode_batch_fast(documents, add_special_tokens=False)
     if cut:
-        backend.enable_truncation(longest, strategy=cut)
-    found = [backend.post_process(first, second) for second in seconds]
+        backend.enable_truncation(longest, strategy=cut, direction=tokenizer.truncation_side)
+    pairs = [backend.post_process(first, second) for second in seconds]
+    backend.no_truncation()
     names = {"input_ids": "ids", "token_type_ids": "type_ids"}
-    return [{key: np.array(getattr(pair, name)) for key, name in names.items()} for pair in found]
+    return len(first), [
+        {key: np.array(getattr(pair, name)) for key, name in names.items()} for pair in pairs
+    ]

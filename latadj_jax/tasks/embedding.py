@@ -63,7 +63,8 @@ def distance(embeddings: jax.Array, teacher: jax.Array, weights_B: jax.Array) ->
       embeddings, teacher: float32 [B, D], or [B, 2, D] of pairs.
     """
     width = embeddings.shape[-1]
-    weights_N = jnp.repeat(weights_B, embeddings.size // width // len(weights_B))
+    texts = embeddings.size // width // len(weights_B)  # of an example: 1 or 2
+    weights_N = jnp.repeat(weights_B, texts)
     t_ND, e_ND = jax.lax.stop_gradient(teacher).reshape(-1, width), embeddings.reshape(-1, width)
     scale_N1 = jax.lax.rsqrt(jnp.square(t_ND).sum(axis=-1, keepdims=True) + 1e-24)
     t_ND, e_ND = t_ND * scale_N1, e_ND * scale_N1
@@ -71,7 +72,7 @@ def distance(embeddings: jax.Array, teacher: jax.Array, weights_B: jax.Array) ->
     alike_NM = jnp.square(product("ND,MD->NM", e_ND, e_ND) - product("ND,MD->NM", t_ND, t_ND))
     others_NM = weights_N[None, :] * (1 - jnp.eye(len(weights_N), dtype=jnp.float32))
     mean_N = (alike_NM * others_NM).sum(axis=1) / jnp.maximum(others_NM.sum(axis=1), 1.0)
-    return jnp.sum(weights_N * (own_N + mean_N)) * (weights_B.sum() / weights_N.sum())
+    return jnp.sum(weights_N * (own_N + mean_N)) / texts
 
 
 def _reads_all(config: HfConfig) -> bool:
@@ -105,6 +106,7 @@ EMBEDDING = Task(
     agreement="fidelity",
     check=_check,
     labels="likeness",
+    compares_rows=True,
     loss=cosent,
     distance=distance,
     outcome=_outcome,

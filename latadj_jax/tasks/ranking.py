@@ -11,11 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.special
 
 from latadj_jax.families.family import SEQUENCE
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.tasks.classification import num_labels_of
-from latadj_jax.tasks.multi_label import binary_cross_entropy
+from latadj_jax.tasks.multi_label import binary_cross_entropy, probabilities
 from latadj_jax.tasks.task import (
     Answer,
     Task,
@@ -25,14 +26,15 @@ from latadj_jax.tasks.task import (
     protected_alone,
 )
 
-# Of torch.nn, by name, as a CrossEncoder's config names them.
+# Of torch.nn, by name, as a CrossEncoder's config names them. By NumPy: nothing is compiled while
+# an engine serves.
 ACTIVATIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "Identity": lambda x: x,
-    "Sigmoid": jax.nn.sigmoid,
-    "Tanh": jnp.tanh,
-    "Softmax": jax.nn.softmax,
+    "Identity": lambda x_NC: x_NC,
+    "Sigmoid": probabilities,
+    "Tanh": np.tanh,
+    "Softmax": lambda x_NC: scipy.special.softmax(x_NC, axis=-1),
 }
-# Where it is named: since version 4 inside of the first key, before under the second.
+# Keys of config.json that name it: that of version 4 and later, and that of older ones.
 MARK, OLD_MARK = "sentence_transformers", "sbert_ce_default_activation_function"
 
 
@@ -67,6 +69,19 @@ def scores(config: HfConfig, logits_NC: np.ndarray) -> np.ndarray:
     return np.asarray(ACTIVATIONS[activation_name(config)](logits_NC), np.float32)
 
 
+def check_one_score(config: HfConfig) -> None:
+    """Raises ValueError for a model that gives a pair several scores, which rank nothing."""
+    if len(config.labels) != 1:
+        raise ValueError(
+            f"the model gives {len(config.labels)} scores to a pair; ranking needs one: call an "
+            f"engine with pairs, and choose."
+        )
+
+
+def _check(config: HfConfig) -> None:
+    activation_name(config)
+
+
 def _marks(config: HfConfig) -> dict[str, Any]:
     """What tells a CrossEncoder from another classifier."""
     name = activation_name(config)
@@ -75,7 +90,7 @@ def _marks(config: HfConfig) -> dict[str, Any]:
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:
-    """One label and an activation: what several labels mean is a classification's to say."""
+    """One label and an activation; a CrossEncoder with several labels classifies pairs."""
     return activation_path(hf) is not None and num_labels_of(hf) == 1
 
 
@@ -110,9 +125,10 @@ RANKING = Task(
     width=one_for_each_label,
     metrics=("map", "mrr", "ndcg", "spearman"),
     agreement="spearman",
-    check=lambda config: activation_name(config) and None,
+    check=_check,
     is_meant=_is_meant,
     marks=_marks,
+    marked_by=(MARK, OLD_MARK),
     new_labels=1,
     any_labels=True,
     labels="value",

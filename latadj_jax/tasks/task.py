@@ -62,6 +62,7 @@ class Task:
         for this task and not for another with the same head.
       problem_type: what config.json calls it; "" where it has no name for it.
       marks: function of a config that gives what else config.json says of the task.
+      marked_by: the keys of config.json that say so, older ones among them.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Task:
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
     marks: Callable[[HfConfig], dict[str, Any]] = lambda config: {}
+    marked_by: tuple[str, ...] = ()
     # Of one whose only output is a row of numbers for each text: function of a config that says how
     # many they are.
     width: Callable[[HfConfig], int] | None = None
@@ -89,6 +91,7 @@ class Task:
     # What it learns from: a "class", a "value", several "classes", "tags" of words, the "span" of
     # an answer, the "likeness" of two texts, a target "text", or "": the text itself.
     labels: str = ""
+    compares_rows: bool = False  # whether its losses are of several examples of a batch together
     # Functions of logits [..., C], targets [...] and weights [...], summed over all.
     loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     # The same, of a teacher's logits in place of targets.
@@ -96,9 +99,11 @@ class Task:
     outcome: Callable[[Passes, Mapping[str, Any], Plan], Outcome] | None = None
     # Of a batch and a plan: the sum of the weights that `outcome` gives.
     weight: Callable[[Mapping[str, Any], Plan], jax.Array] | None = None
-    # Of one that gives a row of logits for each text:
-    predictions: Callable[[np.ndarray], np.ndarray] | None = None  # of logits [N, C]: [N]
-    teaches: Callable[[np.ndarray], np.ndarray] | None = None  # of logits [N, C]: what is learned
+    # What is made of its answers:
+    # Of rows [N, ...], logits or embeddings: what the metrics compare with labels.
+    predictions: Callable[[np.ndarray], np.ndarray] | None = None
+    # Of a teacher's rows: what is learned from them.
+    teaches: Callable[[np.ndarray], np.ndarray] | None = None
     answer: Callable[[Sequence[str], np.ndarray], Answer] | None = None  # of labels, logits [C]
     check_labels: Callable[[np.ndarray, int], None] | None = None  # of labels [N], their number
 

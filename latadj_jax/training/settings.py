@@ -201,6 +201,9 @@ class Settings:
         ):  # fmt: skip
             section.check()
         task, record = self.model.task, TASKS[self.model.task]
+        if record.compares_rows:
+            rule = f"1 for {task}, whose loss compares the texts of a batch"
+            need(self.train.accumulate == 1, "train.accumulate", self.train.accumulate, rule)
         if not (record.writes or self.model.source):
             raise SettingsError(f"config.model.source names no model for a {task}.")
         if self.data.teacher:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 import tiny_run
+import tiny_text
 
 import latadj_jax
 from latadj_jax.cli.main import main
@@ -20,17 +21,18 @@ FAST = (
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
-def model_folder(folder, task) -> str:
-    model = tiny.make_model("bert", task, num_hidden_layers=2).replace(profile=None)
-    params = tiny.random_params(model)
-    latadj_jax.save_pretrained(folder / task, model, params, tiny_run.tokenizer(folder))
+def model_folder(folder, task, family="bert") -> str:
+    words = tiny_run.tokenizer(folder) if family == "bert" else tiny_text.byte_level()
+    options = {"num_hidden_layers": 2, "vocab_size": len(words)}
+    model = tiny.make_model(family, task, **options).replace(profile=None)
+    latadj_jax.save_pretrained(folder / task, model, tiny.random_params(model), words)
     return str(folder / task)
 
 
-def texts(folder, columns=1, rows=40) -> str:
+def texts(folder, columns=1, rows=40, words=10) -> str:
     rng = random.Random(0)
     lines = [
-        "\t".join(" ".join(rng.sample(tiny_run.WORDS, 10)) for _ in range(columns))
+        "\t".join(" ".join(rng.sample(tiny_run.WORDS, words)) for _ in range(columns))
         for _ in range(rows)
     ]
     (folder / "texts.txt").write_text("\n".join(lines) + "\n")
@@ -58,12 +60,66 @@ def test_a_model_becomes_adjustable(task, columns, metric, merges_to, tmp_path, 
     )
 
 
+def adapted(folder, source, *flags, **shape):
+    run, read = folder / "run", texts(folder, **shape)
+    main(["adapt", source, "--texts", read, "--output", str(run), *FAST, *flags])
+    return latadj_jax.from_pretrained(run / "model")[0]
+
+
+def test_one_speedup_is_enough_and_speedups_need_no_order(tmp_path):
+    (tmp_path / "b").mkdir()
+    source = model_folder(tmp_path, "embedding")
+    one = adapted(tmp_path, source, "--speedup", "1.2")
+    assert one.alpha == pytest.approx(one.solve_alpha([12] * 9, 1.2), abs=1e-3)
+    three = adapted(tmp_path / "b", source, "--speedup", "1.3,1.1,1.2,1.2")
+    assert three.alpha == one.alpha  # the middle one
+
+
+def test_short_texts_go_without_the_speedups_that_are_out_of_reach(tmp_path, caplog):
+    source = model_folder(tmp_path, "embedding")
+    with caplog.at_level("WARNING"):
+        model = adapted(tmp_path, source, words=1)
+    assert "out of reach" in caplog.text
+    assert model.alpha is not None
+
+
+def test_a_causal_model_forgets_as_it_cannot_merge(tmp_path):
+    model = adapted(tmp_path, model_folder(tmp_path, "classification", "gpt2"), "--speedup", "1.1")
+    assert (model.family.name, model.strategy) == ("gpt2", "score")
+
+
+def test_a_ranker_whose_files_do_not_say_so_is_adapted_by_name(tmp_path):
+    source = Path(model_folder(tmp_path, "ranking"))
+    config = json.loads((source / "config.json").read_text())
+    del config["sentence_transformers"]
+    (source / "config.json").write_text(json.dumps(config))
+    (source / "elimination.json").unlink()
+    flags = ("--task", "ranking", "--speedup", "1.1")
+    assert adapted(tmp_path, str(source), *flags, columns=2).task == "ranking"
+
+
+def test_a_plain_base_model_is_adapted_as_an_embedding_model(tmp_path):
+    flags = ("--task", "embedding", "--speedup", "1.1")
+    assert adapted(tmp_path, model_folder(tmp_path, "features"), *flags).task == "embedding"
+
+
+def test_tags_are_adapted_too(tmp_path):
+    model = tiny.make_model("bert", "token-classification", num_hidden_layers=1)
+    model = model.replace(config=model.config.replace(labels=("O", "B-a", "I-a")), profile=None)
+    params, words = tiny.random_params(model), tiny_run.tokenizer(tmp_path)
+    latadj_jax.save_pretrained(tmp_path / "m", model, params, words)
+    assert adapted(tmp_path, str(tmp_path / "m"), "--speedup", "1.05").task == model.task
+
+
 @pytest.mark.parametrize(
     ("task", "flags", "message"),
     [
         ("features", (), "a model of task 'features' cannot be made adjustable on texts"),
         ("embedding", ("--speedup", "50"), "out of reach"),
-        ("embedding", ("--columns", "a,b,c"), "0 to 2"),
+        ("embedding", ("--columns", "a,b,c"), "text_columns must be one or two columns"),
+        ("embedding", ("--texts", "nowhere.txt"), "--texts is 'nowhere.txt': there is no such"),
+        ("ranking", (), "reads pairs of texts: in texts.txt each line needs two with a tab"),
+        ("embedding", ("--config.elimination.calibration_examples=9",), "is not measured"),
         ("embedding", ("--config.train.epoch=3",), "config.train.epoch is not a setting"),
     ],
 )

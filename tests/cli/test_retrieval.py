@@ -24,7 +24,8 @@ def folder(tmp_path_factory):
     for task in ("embedding", "ranking"):
         model = tiny.make_model("bert", task, num_hidden_layers=2)
         if task == "embedding":
-            spec = Embedding(prompts=(("query", "word9 "),), steps=(NormalizeStep(),))
+            prompts = (("query", "word9 "),)
+            spec = Embedding(prompts=prompts, include_prompt=False, steps=(NormalizeStep(),))
             model = model.replace(config=model.config.replace(embedding=spec))
         model = model.replace(alpha=0.8, strategy="merge")
         latadj_jax.save_pretrained(folder / task, model, tiny.random_params(model), tokenizer)
@@ -42,21 +43,24 @@ def retrieval(capsys, folder, task, *flags) -> list[str]:
 
 
 def test_documents_are_found_as_their_embeddings_say(capsys, folder):
-    rows = retrieval(capsys, folder, "embedding", "--prompt", "query", "--speedup", "1.2")
+    rows = retrieval(capsys, folder, "embedding", "--query_prompt", "query", "--speedup", "1.2")
     assert rows[0][:4] == ["alpha", "map", "mrr", "ndcg"]
     model, params = latadj_jax.from_pretrained(folder / "embedding")
     tokenizer = latadj_jax.load_tokenizer(str(folder / "embedding"))
 
-    def embed(text):
-        batch = dict(tokenizer(text, return_tensors="np"))
-        return np.asarray(latadj_jax.apply(model, params, batch).embedding[0])
-
-    documents = [embed(record["text"]) for record in CORPUS[:-1]]
-    found = []
-    for query, relevant in (("word9 good word2", {2, 4}), ("word9 bad word5", {5})):
-        order = np.argsort([-vector @ embed(query) for vector in documents]).tolist()
-        found.append(1 / min(1 + order.index(n) for n in relevant))
-    assert rows[1][:3:2] == ["dense", f"{np.mean(found):.4f}"]
+    engine = latadj_jax.Engine(model, params, tokenizer, alphas=(None,), buckets=(16,))
+    engine.warmup(repeats=1)
+    documents = engine([record["text"] for record in CORPUS[:-1]], alpha=None)
+    expected = []
+    for query, relevant in (("good word2", {2, 4}), ("bad word5", {5})):
+        vector = engine([query], alpha=None, prompt="query")[0]  # whose prompt is not pooled
+        order = np.argsort(-documents @ vector).tolist()
+        places = sorted(1 + order.index(n) for n in relevant)
+        ideal = sum(1 / np.log2(n + 2) for n in range(len(relevant)))
+        gain = sum(1 / np.log2(place + 1) for place in places if place <= 10)
+        precision = np.mean([(n + 1) / place for n, place in enumerate(places)])
+        expected.append((precision, 1 / places[0], gain / ideal))
+    assert rows[1][:4] == ["dense", *(f"{value:.4f}" for value in np.mean(expected, axis=0))]
 
 
 def test_candidates_are_ranked_in_pairs(capsys, folder):
@@ -79,8 +83,8 @@ def test_candidates_are_ranked_in_pairs(capsys, folder):
     ("task", "flags", "message"),
     [
         ("embedding", ("--task", "ranking"), "without them one of 'embedding' searches"),
-        ("embedding", ("--prompt", "quary"), "prompt 'quary' is not the model's"),
-        ("ranking", ("--candidates", "run.trec", "--prompt", "x"), "--prompt is for embedding"),
+        ("embedding", ("--query_prompt", "quary"), "prompt 'quary' is not the model's"),
+        ("ranking", ("--candidates", "run.trec", "--query_prompt", "x"), "prompts are for embeddi"),
         ("embedding", ("--split", "dev"), r"has no file 'qrels/dev\.tsv'"),
         ("embedding", ("--max_length", "99"), "99 is longer than the model's 40 positions"),
     ],

@@ -22,7 +22,13 @@ def test_a_collection_is_read(tmp_path):
         ({"qrels": "q1\td1\tmuch\n"}, r"test\.tsv, row 1: needed are"),
         ({"qrels": "q9\td1\t1\n"}, r"row 1: queries\.jsonl has no 'q9'"),
         ({"qrels": "q1\td9\t1\n"}, r"row 1: corpus\.jsonl has no 'd9'"),
-        ({"qrels": "query-id\tcorpus-id\tscore\n"}, "judges nothing"),
+        ({"qrels": "query-id\tcorpus-id\tscore\n"}, "has no relevant document"),
+        ({"qrels": "q1\td1\t0\n"}, "has no relevant document"),
+        ({"qrels": "q1\td1\tnan\n"}, r"test\.tsv, row 1: needed are"),
+        (
+            {"corpus": [{"_id": "d1", "title": 5, "text": ""}]},
+            r"corpus\.jsonl, row 1: a text is not",
+        ),
         ({"corpus": [{"text": "a"}]}, r"corpus\.jsonl, row 1: it has no '_id'"),
         ({"corpus": CORPUS + CORPUS[:1]}, r"corpus\.jsonl, row 4: the id 'd1' is there twice"),
         ({"queries": [{"_id": "q1", "text": 3}]}, r"queries\.jsonl, row 1: a text is not a string"),
@@ -39,12 +45,20 @@ def test_a_broken_collection_names_the_place(tmp_path, changes, message):
         ("q1 Q0 d1 1 7.5\n", r"run\.trec, row 1: needed are query, Q0"),
         ("q1 Q0 d9 1 7.5 bm25\n", "row 1: the corpus has no 'd9'"),
         ("q2 Q0 d1 1 7.5 bm25\n", "candidates for none of the queries"),
+        ("q1 Q0 d1 \u00b2 7.5 bm25\n", r"run\.trec, row 1: needed are"),
+        ("q1 Q0 d1 1 7.5 bm25\nq1 Q0 d1 2 7 bm25\n", "row 2: query 'q1' has 'd1' twice"),
     ],
 )
 def test_a_broken_run_names_the_place(tmp_path, run, message):
     collection = read_collection(write(tmp_path, run=run))
     with pytest.raises(DataError, match=message):
         read_candidates(tmp_path / "run.trec", collection)
+
+
+def test_blank_lines_and_quotes_of_ids_are_read_as_they_stand(tmp_path):
+    queries = [{"_id": '"q', "text": "good"}]
+    collection = read_collection(write(tmp_path, queries=queries, qrels='"q\td1\t1\n\n'))
+    assert collection.judged == {'"q': {"d1": 1.0}}
 
 
 def test_a_folder_without_a_file_is_named(tmp_path):

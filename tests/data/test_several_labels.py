@@ -28,6 +28,7 @@ def load(folder, train, dev="", task=MULTI_LABEL, name="tsv", **settings):
         ("a\t0,2\nb\t1\nc\t\n", "tsv", ","),  # numbers of a list; none holds
         ("a\tjoy, fear\nb\tlove\nc\t\n", "tsv", ","),
         ("a\tfear;joy\nb\tlove\nc\t \n", "tsv", ";"),
+        ('a\t["fear", 0]\nb\t["love"]\nc\t[]\n', "tsv", ","),
         ('{"text": "a", "label": ["joy", 2]}\n{"text": "b", "label": "love"}\n'
          '{"text": "c", "label": []}\n', "jsonl", ","),
         ('{"text": "a", "label": "0,2"}\n{"text": "b", "label": 1}\n'
@@ -76,13 +77,13 @@ def test_a_list_is_no_label_of_a_classification(tmp_path):
         load(tmp_path, rows, task=CLASSIFICATION, name="jsonl", labels=NAMES)
 
 
-@pytest.mark.parametrize(("wanted", "first"), [((), [1, 0, 1]), (NAMES[::-1], [1, 0, 1])])
+@pytest.mark.parametrize(("wanted", "first"), [((), [1, 1, 0]), (NAMES[::-1], [0, 1, 1])])
 def test_lists_of_a_hub_data_set(monkeypatch, wanted, first):
     """Classes have the names of the data set, or those that are wanted, in their order."""
     datasets = pytest.importorskip("datasets")
     kind = datasets.List(datasets.ClassLabel(names=list(NAMES)))
     features = datasets.Features({"text": datasets.Value("string"), "label": kind})
-    rows = {"text": ["a", "b"], "label": [[0, 2], []]}
+    rows = {"text": ["a", "b"], "label": [[0, 1], []]}
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: datasets.Dataset.from_dict(rows, features)
     )

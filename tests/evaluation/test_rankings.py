@@ -15,6 +15,8 @@ def test_metrics_by_hand():
     assert ndcg(relevances, [2, 2, 1]) == pytest.approx(gain / (2 + 2 / np.log2(3) + 1 / 2))
     nothing = np.zeros(3)
     assert (average_precision(nothing), reciprocal_rank(nothing), ndcg(nothing)) == (0, 0, 0)
+    assert average_precision(relevances, [2, 1, 1, 0]) == (1 / 2 + 2 / 4) / 3  # one is not there
+    assert ndcg(np.array([-1, 2])) == ndcg(np.array([0, 2]))
     assert ndcg(np.array([0] * 10 + [1])) == 0  # the eleventh does not count
     assert reciprocal_rank(np.array([0] * 10 + [1])) == 1 / 11
 

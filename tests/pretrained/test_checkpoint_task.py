@@ -110,3 +110,33 @@ def test_what_ends_a_text_is_said_by_three_files_in_this_order(
         file = tmp_path / "generation_config.json"
         file.write_text(json.dumps({"eos_token_id": generation}))
     assert from_pretrained(tmp_path)[0].config.eos_tokens == expected
+
+
+HEADS = ("classification", "multi-label", "ranking", "regression")
+
+
+@pytest.mark.parametrize("num_labels", [None, 3])
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("was", HEADS)
+def test_a_saved_model_is_for_what_it_was_for(was, task, num_labels, tmp_path):
+    """Whatever the files said that it was read from: their marks are not those of the new task."""
+    model, params = tiny.make("bert", was, num_hidden_layers=1)
+    latadj_jax.save_pretrained(tmp_path / "was", model, params)
+    if task == "regression":
+        num_labels = None
+    elif task == "classification":  # which one label is too few for
+        num_labels = 3
+    model, params = from_pretrained(tmp_path / "was", task, num_labels)
+    latadj_jax.save_pretrained(tmp_path / "is", model, params)
+    again, _ = from_pretrained(tmp_path / "is")
+    assert (again.task, again.config.labels) == (task, model.config.labels)
+    (tmp_path / "is" / "elimination.json").unlink()  # config.json says it too, but for one case
+    from_config, _ = from_pretrained(tmp_path / "is")
+    several_scores = task == "ranking" and len(model.config.labels) > 1
+    assert from_config.task == ("classification" if several_scores else task)
+
+
+def test_what_config_json_says_now_is_stronger_than_what_was_saved(tmp_path):
+    latadj_jax.save_pretrained(tmp_path, *tiny.make("bert", "classification", num_hidden_layers=1))
+    edit(tmp_path, problem_type="multi_label_classification")
+    assert from_pretrained(tmp_path)[0].task == "multi-label"

@@ -1,13 +1,21 @@
 """Ranking against sentence-transformers' CrossEncoder, and what an engine ranks."""
 
+import copy
 import json
 
 import numpy as np
 import pytest
 import tiny
 import tiny_run
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tolerance import SAME
+from transformers import PreTrainedTokenizerFast
 
 import latadj_jax
+from latadj_jax.data.encoded import encode_examples
+from latadj_jax.data.labelled_examples import Examples
+from latadj_jax.data.settings import DataSettings
+from latadj_jax.evaluation.evaluate import rows_of
 from latadj_jax.serving.ranking import pairs
 from latadj_jax.tasks.ranking import scores
 
@@ -25,6 +33,7 @@ def save(folder, num_labels=1, **changes):
         model = model.replace(config=config)
         params = tiny.random_params(model)
     latadj_jax.save_pretrained(folder, model, params, tiny_run.tokenizer(folder.parent))
+    (folder / "elimination.json").unlink()  # which others do not write
     config = json.loads((folder / "config.json").read_text()) | own | changes
     config = {key: value for key, value in config.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
@@ -107,8 +116,10 @@ def test_a_query_tokenized_once_is_in_pairs_as_the_tokenizer_makes_them(cut, tmp
     expected = [tokenizer(query, document, **options) for document in DOCUMENTS]
     found = pairs(tokenizer, query, DOCUMENTS, 16 if cut else 60, cut)
     for ours, theirs in zip(found, expected, strict=True):
-        for key, ids in ours.items():
-            assert ids.tolist() == theirs[key], key
+        for key in ("input_ids", "token_type_ids"):
+            assert ours[key].tolist() == theirs[key], key
+        own = theirs["token_type_ids"].index(1) - 1  # CLS and the query, without its SEP
+        assert ours["protected"].tolist()[:own] == [1] * own or cut == "longest_first"
     assert not cut or len(found[-1]["input_ids"]) == 16
 
 
@@ -120,6 +131,48 @@ def ranker(tmp_path_factory):
     tokenizer = latadj_jax.load_tokenizer(str(folder))
     with latadj_jax.Engine(model, params, tokenizer, alphas=(None,), buckets=(24,)) as engine:
         yield engine.warmup(repeats=1)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("cut", ["longest_first", "only_second"])
+def test_pairs_of_a_tokenizer_with_four_special_tokens(cut, side, spiece_pairs):
+    """RoBERTa's <s> a </s></s> b </s>, at and beyond the limit, cut at either side."""
+    tokenizer = copy.deepcopy(spiece_pairs)
+    tokenizer.truncation_side = side
+    for words in (1, 9, 10):
+        found = pairs(tokenizer, "a " * words, ["a b c", "b " * 30], 16, cut)
+        expected = [
+            tokenizer("a " * words, text, truncation=cut, max_length=16)["input_ids"]
+            for text in ("a b c", "b " * 30)
+        ]
+        assert [pair["input_ids"].tolist() for pair in found] == expected
+    with pytest.raises(ValueError, match=r"the query has 12 tokens, which with 4 special ones"):
+        pairs(tokenizer, "a " * 12, ["b"], 16, cut)
+
+
+@pytest.fixture(scope="module")
+def spiece_pairs():
+    words = {token: n for n, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", "a", "b", "c"])}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )  # fmt: skip
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", pad_token="<pad>")
+
+
+def test_nothing_is_compiled_however_many_documents_there_are(ranker, count_compilations):
+    for number in (1, 2, 3, 4):
+        ranker.rank(QUERY, DOCUMENTS[:number])
+    assert count_compilations() == 0
+
+
+def test_scores_that_a_sigmoid_makes_equal_are_in_the_order_of_their_logits(monkeypatch, ranker):
+    logits_N1 = np.array([[18.0], [25.0], [21.0]], np.float32)
+    monkeypatch.setattr(ranker, "_run", lambda choose, examples: logits_N1)
+    ranked = ranker.rank(QUERY, DOCUMENTS[:3])
+    assert [r.index for r in ranked] == [1, 2, 0]
 
 
 def test_an_engine_ranks_at_an_alpha(ranker):
@@ -140,9 +193,10 @@ def test_an_engine_ranks_at_an_alpha(ranker):
         (QUERY, ["good", " "], {}, "^document 1 must be a text; it is ' '"),
         (QUERY, ["good", None], {}, "^document 1 must be a text; it is None"),
         (" ", ["good"], {}, "^the query must be a text; it is ' '"),
-        ("good " * 30, ["good"], {}, "^the query has 32 tokens, .*must fit into 24: shorten it"),
-        (QUERY, DOCUMENTS, {}, r"^text 4 has 35 tokens, the largest bucket 24"),
-        (QUERY, ["good"], {"top_k": 0}, "^top_k must be at least 1"),
+        ("good " * 30, ["good"], {}, "^the query has 30 tokens, which with 3 special ones leave"),
+        (QUERY, DOCUMENTS, {}, r"^the query with document 4 has 35 tokens, the largest bucket 24"),
+        (QUERY, ["good"], {"top_k": 0}, "^top_k must be .*at least 1"),
+        (QUERY, ["good"], {"top_k": 1.5}, "^top_k must be"),
         (QUERY, ["good"], {"cut": "left"}, "^cut must be one of longest_first, only_second"),
         (QUERY, ["good"], {"alpha": 0.123}, "alpha 0.123 was not compiled"),
     ],
@@ -171,5 +225,26 @@ def test_other_models_do_not_rank(tmp_path):
     engine = latadj_jax.Engine(
         model, params, tiny_run.tokenizer(tmp_path), buckets=(16,), batch_sizes=(1,)
     ).warmup(repeats=1)
-    with pytest.raises(ValueError, match="the model gives 3 scores to a pair; rank needs one"):
+    with pytest.raises(ValueError, match="the model gives 3 scores to a pair; ranking needs one"):
         engine.rank(QUERY, DOCUMENTS)
+
+
+def test_a_query_that_is_kept_is_kept_in_training_as_in_serving(tmp_path):
+    """Its tokens are marked alike by the engine's call, by `rank` and by what training reads."""
+    folder = save(tmp_path / "m")
+    model, params = latadj_jax.from_pretrained(folder)
+    model = model.replace(profile=latadj_jax.Profile((0.7, 0.6)), alpha=0.6, protected=4)
+    tokenizer = latadj_jax.load_tokenizer(str(folder))
+    rows = [(QUERY, document) for document in DOCUMENTS[:4]]
+    engine = latadj_jax.Engine(model, params, tokenizer, buckets=(24,), batch_sizes=(4,))
+    served = engine.warmup(repeats=1)(rows)
+    data = DataSettings(path="x", max_length=24, buckets=(24,))
+    part = encode_examples(tokenizer, Examples(rows, np.zeros(4)), data, model)
+    read = rows_of(model, params, part, {24: model.plan(0.6, 24)}, 4, "read")
+    np.testing.assert_allclose(read, served, **SAME)
+    by_rank = {r.index: r.score for r in engine.rank(QUERY, DOCUMENTS[:4])}
+    expected = scores(model.config, served)[:, 0]
+    np.testing.assert_allclose([by_rank[n] for n in range(4)], expected, rtol=1e-5)
+    unmarked = model.replace(protected=None)
+    plain = rows_of(unmarked, params, part, {24: unmarked.plan(0.6, 24)}, 4, "read")
+    assert np.abs(plain - served).max() > 1e-4  # else nothing was shown

@@ -69,6 +69,7 @@ def test_a_teachers_embeddings_are_learned_one_by_one_and_in_how_alike_they_are(
     # A filler is no text, and nobody's companion.
     expected = [1 + 1, 1]
     assert float(distance(found_ND, teacher_ND, jnp.array([1.0, 1, 0]))) == pytest.approx(3)
+    assert float(distance(found_ND, teacher_ND, jnp.zeros(3))) == 0  # a part of fillers alone
     as_pairs = distance(found_ND[None, :2], teacher_ND[None, :2], jnp.ones(1))
     assert float(as_pairs) == pytest.approx(sum(expected) / 2)  # a pair counts as one example
     grad = jax.grad(lambda teacher: distance(found_ND, teacher, weights_N))(teacher_ND)

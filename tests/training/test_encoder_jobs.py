@@ -5,14 +5,17 @@ import json
 import random
 from pathlib import Path
 
-import numpy as np
+import jax
 import pytest
 import tiny
 import tiny_run
 
 import latadj_jax
+from latadj_jax.data.labelled_examples import load_examples
 from latadj_jax.families.pooling import Embedding, NormalizeStep
+from latadj_jax.tasks.registry import TASKS
 from latadj_jax.training.evaluate_run import evaluate_run
+from latadj_jax.training.jobs import labelled
 from latadj_jax.training.settings import from_config
 from latadj_jax.training.train import train
 
@@ -33,11 +36,11 @@ def several_labels(folder, rows=120) -> str:
 
 
 def rankings(folder, queries=40) -> str:
-    """Four candidates of each query, one of which is right: it holds the word "good"."""
+    """Ten candidates of each query, one of which is right: it holds the word "good"."""
     rng, lines = random.Random(0), []
     for n in range(queries):
-        right = rng.randrange(4)
-        for place in range(4):
+        right = rng.randrange(10)
+        for place in range(10):
             words = [*rng.sample(tiny_run.WORDS, 4), "good" if place == right else "bad"]
             lines.append(f"word{n % 40} word{n // 40}\t{' '.join(words)}\t{int(place == right)}")
     file = folder / "pairs.txt"
@@ -85,7 +88,7 @@ def settings_of(folder, task, **changes):
 
 @pytest.mark.parametrize("task", RUNS)
 def test_a_run_learns_and_is_evaluated_again_to_the_same_numbers(task, tmp_path):
-    """Chance is about 0.5 for labels and rankings, and 0 for likenesses."""
+    """Chance is about 0.5 for labels, 0.3 for rankings, and 0 for likenesses."""
     settings = settings_of(tmp_path, task)
     results = train(settings)
     headline, least = results.metrics[0], RUNS[task][-1]
@@ -134,6 +137,87 @@ def test_an_embedding_model_teaches_its_faster_passes(embedder, tmp_path):
     assert [row.metrics["test"]["fidelity"] for row in again.rows] == fidelity[100]
 
 
+@pytest.mark.parametrize(("task", "scale"), [("ranking", 8.0), ("embedding", 1.0)])
+def test_the_held_out_loss_of_a_pupil_is_its_distance_from_its_teacher(task, scale, tmp_path):
+    """0 of the teacher itself; raw logits as relevances would make it less than that."""
+    config = tiny.make_model("bert", task, num_hidden_layers=2)
+    params = jax.tree.map(lambda x: x * scale if x.shape in ((32, 1), (1,)) else x,
+                          tiny.random_params(config))  # fmt: skip
+    latadj_jax.save_pretrained(tmp_path / "m", config, params, tiny_run.tokenizer(tmp_path))
+    settings = settings_of(tmp_path, task)
+    columns = {"label_column": "", "local_label_column": ""}
+    settings = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, source=str(tmp_path / "m")),
+        data=dataclasses.replace(settings.data, **columns),
+        elimination=dataclasses.replace(settings.elimination, dense=True, alphas=(), sandwich=False,
+                                        distill=0.0),
+        train=dataclasses.replace(settings.train, max_steps=1, learning_rate=1e-12,
+                                  checkpoint_every=1, evaluate_every=1),
+        eval=dataclasses.replace(settings.eval, metrics=(TASKS[task].agreement,), alphas=()),
+    )  # fmt: skip
+    train(settings)
+    log = (tmp_path / "runs/tiny/metrics.jsonl").read_text().split("\n")
+    found = [json.loads(line) for line in log if "evaluation_loss" in line]
+    assert found[-1]["evaluation_loss"] == pytest.approx(0, abs=1e-5)
+
+
+def test_pairs_with_labels_can_be_learned_from_a_teacher(embedder, tmp_path):
+    """Both texts of a pair have the teacher's vectors; the metric is of the labels."""
+    settings = settings_of(tmp_path, "embedding")
+    source = str(embedder / "model")
+    settings = dataclasses.replace(
+        settings,
+        model=dataclasses.replace(settings.model, source=source),
+        data=dataclasses.replace(settings.data, teacher=source),
+        train=dataclasses.replace(settings.train, max_steps=2),
+    )
+    results = train(settings)
+    assert -1 <= results.rows[0].metrics["test"]["spearman"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("task", "section", "change", "message"),
+    [
+        ("embedding", "train", {"accumulate": 2}, "train.accumulate must be 1 for embedding"),
+        ("embedding", "eval", {"metrics": ("fidelity",)}, "'fidelity' is for texts without labels"),
+        ("embedding", "data", {"label_column": ""}, "'spearman' is for texts with labels"),
+        ("embedding", "data", {"text_columns": ("a",)}, "is not of pairs, whose likeness a label"),
+        ("ranking", "data", {"local_text_columns": ("0",)}, "is not of pairs, a query and a doc"),
+        ("ranking", "data", {"label_column": "", "local_label_column": ""}, "map needs relevances"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_weights_are_read(
+    task, section, change, message, tmp_path, monkeypatch
+):
+    settings = settings_of(tmp_path, task)
+    changed = dataclasses.replace(getattr(settings, section), **change)
+    settings = dataclasses.replace(settings, **{section: changed})
+    if "label_column" not in change:  # else the teacher is read before
+        monkeypatch.setattr(labelled, "from_pretrained", None)
+    else:
+        monkeypatch.setattr(labelled, "load_teacher", lambda settings: None)
+    with pytest.raises(ValueError, match=message):
+        checked_and_trained(settings)
+
+
+def checked_and_trained(settings):
+    settings.check()  # as the command does at its border
+    return train(settings)
+
+
+def test_all_candidates_of_a_query_are_held_out_or_none(tmp_path):
+    data = settings_of(tmp_path, "ranking").data
+    for limit in (0, 35):
+        limited = dataclasses.replace(data, max_train_examples=limit, max_eval_examples=limit)
+        train_part, evals, _ = load_examples(limited, TASKS["ranking"])
+        queries = [[texts[0] for texts in part.texts] for part in (train_part, evals["test"])]
+        assert not {*queries[0]} & {*queries[1]}
+        for of_part in queries:
+            assert {of_part.count(query) for query in of_part} == {10}
+            assert not limit or len(of_part) == 30
+
+
 def test_relevances_and_labels_that_cannot_be_are_refused(tmp_path):
     settings = settings_of(tmp_path, "ranking")
     file = tmp_path / "pairs.txt"
@@ -152,4 +236,3 @@ def test_labels_of_the_other_kind_are_refused(tmp_path):
     metrics = dataclasses.replace(settings.eval, metrics=("accuracy",))
     with pytest.raises(ValueError, match=r"is not one value; several are for task 'multi-label'"):
         train(dataclasses.replace(settings, model=one, eval=metrics))
-    assert np.isfinite(settings.train.learning_rate)

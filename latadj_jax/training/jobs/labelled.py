@@ -40,11 +40,8 @@ def load(settings: Settings) -> Job:
     if teacher and task.named:
         data = dataclasses.replace(data, labels=teacher.classes(data.labels))
     train_examples, eval_examples, labels = reader.load(data, task, settings.seed)
-
-    # ---- their token ids --------------------------------------------------------------------
-    tokenizer = load_tokenizer(settings.model.source)
-    train_data = reader.encode(tokenizer, train_examples, data)
-    eval_data = {name: reader.encode(tokenizer, part, data) for name, part in eval_examples.items()}
+    every = {"the training data": train_examples, **eval_examples}
+    reader.check(settings.eval.metrics, bool(data.labelled_by), labels, every)
 
     # ---- the model --------------------------------------------------------------------------
     num_labels = (len(labels) if task.named else 1) if task.labelled else None
@@ -63,6 +60,14 @@ def load(settings: Settings) -> Job:
     else:
         _check_head(model.config.labels, labels)
     model = model.replace(config=model.config.replace(labels=labels or model.config.labels))
+    model = as_trained(model, settings)
+
+    # ---- token ids --------------------------------------------------------------------------
+    tokenizer = load_tokenizer(settings.model.source)
+    train_data = reader.encode(tokenizer, train_examples, data, model)
+    eval_data = {
+        name: reader.encode(tokenizer, part, data, model) for name, part in eval_examples.items()
+    }
 
     # ---- the model can learn from the data --------------------------------------------------
     for name, part in {"training": train_data, **eval_data}.items():
@@ -75,7 +80,7 @@ def load(settings: Settings) -> Job:
             task.check_labels(part.labels, len(model.config.labels))
 
     job = Job(
-        model=as_trained(model, settings),
+        model=model,
         params=params,
         tokenizer=tokenizer,
         data=train_data,
@@ -124,6 +129,10 @@ def _taught(
       train_read, eval_read: what the teacher answers to, as token ids of its own.
     """
     learned = answered_by(teacher, train_read, job.data, teacher.teaches)
+    held_out = job.held_out
+    if eval_read and held_out:  # its loss is the distance from what is taught
+        name = next(iter(eval_read))
+        held_out = answered_by(teacher, eval_read[name], eval_data[name], teacher.teaches)
     if eval_read:
         eval_data = {
             name: answered_by(teacher, eval_read[name], part, teacher.answers)
@@ -132,7 +141,7 @@ def _taught(
     return dataclasses.replace(
         job,
         data=learned,
-        held_out=watched(settings, eval_data),
+        held_out=held_out,
         evaluate=_evaluator(settings, eval_examples, eval_data),
     )
 
@@ -166,7 +175,9 @@ def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
     require("train", *reader.needs)
     data = dataclasses.replace(settings.data, labels=model.config.labels if task.named else ())
     examples = reader.load(data, task, settings.seed)[1]
-    eval_data = {name: reader.encode(tokenizer, part, data) for name, part in examples.items()}
+    eval_data = {
+        name: reader.encode(tokenizer, part, data, model) for name, part in examples.items()
+    }
     if not data.labelled_by:
         teacher = load_teacher(settings)
         eval_data = {

@@ -10,12 +10,13 @@ from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.data.questions import encode_questions, load_questions
 from latadj_jax.data.tagged_examples import load_tagged
 from latadj_jax.data.tagged_tokens import encode_tagged
+from latadj_jax.errors import DataError, SettingsError
 from latadj_jax.evaluation.answers import answer_metrics, found_answers
 from latadj_jax.evaluation.metrics import label_metrics
 from latadj_jax.evaluation.rankings import METRICS as RANKINGS
 from latadj_jax.evaluation.rankings import ranking_metrics
 from latadj_jax.evaluation.similarity import SIMILARITIES, cosine
-from latadj_jax.evaluation.tags import tag_metrics, tags_of_words
+from latadj_jax.evaluation.tags import check_names, tag_metrics, tags_of_words
 from latadj_jax.model.model import Model
 from latadj_jax.tasks.answers import ANSWERS
 from latadj_jax.tasks.classification import CLASSIFICATION
@@ -26,6 +27,7 @@ from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.tasks.tags import TAGS
 from latadj_jax.tasks.task import Task
 
+FIDELITY = "fidelity"  # mean cosine with a teacher's embeddings
 # Of (names of metrics, model, examples, the same encoded, a row for each text): the metrics. The
 # labels of what is encoded are a teacher's answers where nobody labelled.
 Measure = Callable[[Sequence[str], Model, Examples, Encoded, np.ndarray], dict[str, float]]
@@ -61,9 +63,9 @@ def _of_rankings(names, model, examples, part, rows) -> dict[str, float]:
 
 def _of_embeddings(names, model, examples, part, rows) -> dict[str, float]:
     """Of pairs, their likeness against the labels; of texts, the mean cosine with a teacher's."""
-    if part.labels.ndim == 2:
-        return dict.fromkeys(names, float(cosine(rows, part.labels).mean()))
-    alike = SIMILARITIES[model.config.embedding.similarity](rows[::2], rows[1::2])
+    if part.labels.ndim > 1:
+        return {FIDELITY: float(cosine(rows, part.labels.reshape(rows.shape)).mean())}
+    alike = SIMILARITIES[model.config.embedding.similarity].of_pairs(rows[::2], rows[1::2])
     return label_metrics(names, part.labels, alike)
 
 
@@ -79,13 +81,56 @@ def _of_answers(names, model, examples, part, rows) -> dict[str, float]:
     return answer_metrics(names, answers, found)
 
 
+# What cannot work is refused before weights are read: functions of (names of metrics, whether the
+# evaluation data have labels, names of the labels, examples by name).
+
+
+def _check_rankings(metrics, labelled, names, parts) -> None:
+    ranked = [name for name in metrics if name in RANKINGS]
+    if ranked and not labelled:
+        raise SettingsError(
+            f"config.eval.metrics: {ranked[0]} needs relevances; what a teacher answers is "
+            f"compared by 'spearman'."
+        )
+    for name, part in parts.items():
+        if any(len(texts) != 2 for texts in part.texts):
+            raise DataError(
+                f"{name} is not of pairs, a query and a document: set config.data.text_columns to "
+                f"two columns."
+            )
+    for name, part in [*parts.items()][1:]:
+        if ranked and not (part.labels > 0).any():
+            raise DataError(f"{name} has no relevant candidate, so {ranked[0]} is not defined.")
+
+
+def _check_embeddings(metrics, labelled, names, parts) -> None:
+    for metric in metrics:
+        if labelled == (metric == FIDELITY):
+            raise SettingsError(
+                f"config.eval.metrics: {metric!r} is for texts "
+                + ("without labels, which a teacher answers." if labelled else "with labels; of a "
+                   f"teacher's answers there is {FIDELITY!r}.")
+            )  # fmt: skip
+    for name, part in parts.items():
+        if labelled and any(len(texts) != 2 for texts in part.texts):
+            raise DataError(
+                f"{name} is not of pairs, whose likeness a label is: set config.data.text_columns "
+                f"to two columns, or config.data.label_column='' to learn from a teacher."
+            )
+
+
+def _check_tags(metrics, labelled, names, parts) -> None:
+    check_names(metrics, names)
+
+
 @dataclasses.dataclass(frozen=True)
 class Reader:
     """Of one task.
 
     Attributes:
       load: as `load_examples`.
-      encode: function of (tokenizer, examples, data settings).
+      encode: function of (tokenizer, examples, data settings, model).
+      check: see above.
       measure: as `Measure`.
       unit: what the report calls that which is encoded.
       needs: packages of the extra "train" that it measures with.
@@ -96,16 +141,25 @@ class Reader:
     measure: Measure = _of_labels
     unit: str = "examples"
     needs: tuple[str, ...] = ("sklearn",)
+    check: Callable[..., None] = lambda metrics, labelled, names, parts: None
+
+
+def _of_any_model(encode: Callable[..., Encoded]) -> Callable[..., Encoded]:
+    return lambda tokenizer, examples, data, model: encode(tokenizer, examples, data)
 
 
 READERS: dict[Task, Reader] = {
     CLASSIFICATION: Reader(),
     MULTI_LABEL: Reader(),
     REGRESSION: Reader(),
-    RANKING: Reader(measure=_of_rankings),
-    EMBEDDING: Reader(encode=encode_one_by_one, measure=_of_embeddings),
-    TAGS: Reader(load_tagged, encode_tagged, _of_tags, needs=("seqeval",)),
-    ANSWERS: Reader(load_questions, encode_questions, _of_answers, "windows"),
+    RANKING: Reader(measure=_of_rankings, check=_check_rankings),
+    EMBEDDING: Reader(
+        encode=encode_one_by_one, measure=_of_embeddings, unit="texts", check=_check_embeddings
+    ),
+    TAGS: Reader(
+        load_tagged, _of_any_model(encode_tagged), _of_tags, needs=("seqeval",), check=_check_tags
+    ),
+    ANSWERS: Reader(load_questions, _of_any_model(encode_questions), _of_answers, "windows"),
 }
 
 

@@ -19,6 +19,10 @@ from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.tasks.embedding import EMBEDDING
+from latadj_jax.tasks.features import FEATURES
+from latadj_jax.tasks.registry import TASKS as EVERY_TASK
+from latadj_jax.tasks.task import Task
 from latadj_jax.training.jobs.readers import reader_of
 from latadj_jax.training.settings import Settings
 
@@ -58,8 +62,8 @@ class Teacher:
     def reads(self, examples: Examples) -> Encoded:
         """The texts as token ids of its own."""
         reader = reader_of(self.model.record)
-        read = reader.encode(self.tokenizer, examples, self.settings.data)
-        check_ids(read.examples, self.model.input_ranges)
+        read = reader.encode(self.tokenizer, examples, self.settings.data, self.model)
+        check_ids(read.one_by_one.examples, self.model.input_ranges)
         return read
 
     def teaches(self, read: Encoded) -> np.ndarray:
@@ -73,7 +77,10 @@ class Teacher:
     def _rows(self, read: Encoded) -> np.ndarray:
         plans = {n: self.model.plan(None, n) for n in buckets_of(self.settings.data, "valid")}
         batch_size = self.settings.eval.batch_size
-        rows = rows_of(self.model, self.params, read, plans, batch_size, "teacher")
+        texts = read.one_by_one
+        rows = rows_of(self.model, self.params, texts, plans, batch_size, "teacher")
+        if len(texts.examples) > len(read.examples):  # of pairs, read one by one
+            rows = rows.reshape(len(read.examples), -1, rows.shape[-1])
         finite_N = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
         if not finite_N.all():
             raise ValueError(
@@ -97,6 +104,8 @@ def load_teacher(settings: Settings) -> Teacher:
         )
     try:
         model, params = from_pretrained(source, strict=settings.model.strict)
+        if _can_be(model.record, EVERY_TASK[task]):
+            model, params = from_pretrained(source, task, strict=settings.model.strict)
     except ConfigError as error:
         raise SettingsError(
             f"{source!r} cannot answer in place of labels ({str(error).rstrip('.')}): name a "
@@ -113,3 +122,9 @@ def load_teacher(settings: Settings) -> Teacher:
     what = f"config.data.max_length is {length}"
     check_fits(length, model.config.max_positions, what, "lower it", "the teacher", SettingsError)
     return Teacher(model, params, load_tokenizer(source), settings)
+
+
+def _can_be(own: Task, task: Task) -> bool:
+    """Whether a model that says it is for one task is for the other, with no new head: a ranker's
+    files may not say so, and every base model embeds."""
+    return (own.head == task.head and task.any_labels) or (own is FEATURES and task is EMBEDDING)
