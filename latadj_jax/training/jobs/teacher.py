@@ -22,7 +22,6 @@ from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.registry import TASKS as EVERY_TASK
-from latadj_jax.tasks.task import Task
 from latadj_jax.training.jobs.readers import reader_of
 from latadj_jax.training.settings import Settings
 
@@ -103,9 +102,7 @@ def load_teacher(settings: Settings) -> Teacher:
             f"config.workdir."
         )
     try:
-        model, params = from_pretrained(source, strict=settings.model.strict)
-        if _can_be(model.record, EVERY_TASK[task]):
-            model, params = from_pretrained(source, task, strict=settings.model.strict)
+        model, params = read_for(source, task, settings.model.strict)
     except ConfigError as error:
         raise SettingsError(
             f"{source!r} cannot answer in place of labels ({str(error).rstrip('.')}): name a "
@@ -124,7 +121,11 @@ def load_teacher(settings: Settings) -> Teacher:
     return Teacher(model, params, load_tokenizer(source), settings)
 
 
-def _can_be(own: Task, task: Task) -> bool:
-    """Whether a model that says it is for one task is for the other, with no new head: a ranker's
-    files may not say so, and every base model embeds."""
-    return (own.head == task.head and task.any_labels) or (own is FEATURES and task is EMBEDDING)
+def read_for(source: str, task: str, strict: bool):
+    """Model and parameters of a finished model: for `task` if it can be without a new head, else
+    for its own. A ranker's files may not say that it is one, and every base model embeds."""
+    model, params = from_pretrained(source, strict=strict)
+    own, wanted = model.record, EVERY_TASK[task]
+    if (own.head == wanted.head and wanted.any_labels) or (own is FEATURES and wanted is EMBEDDING):
+        return from_pretrained(source, task, strict=strict)
+    return model, params
