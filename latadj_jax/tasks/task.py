@@ -51,61 +51,75 @@ class Outcome(NamedTuple):
 class Task:
     """All that is known of one task.
 
-    Attributes:
+    What it reads and gives:
       head: the kind of head that it needs, see family.py.
-      reads_all: function of a config that says whether the head reads every word-vector, or the
-        protected ones alone.
+      reads_all: function of a config. Whether the head reads every word-vector, or only the
+        protected ones.
+      reads_pairs: whether its inputs are pairs of texts, never single texts.
       outputs: the fields of `Output` that answer it.
-      metrics: names of what its predictions are measured by; () where it is not trained.
-      check: function of a config that raises ValueError where the task cannot be that of its model.
-      is_meant: function of a parsed config.json that says whether a checkpoint with the head is
-        for this task and not for another with the same head.
-      problem_type: what config.json calls it; "" where it has no name for it.
-      marks: function of a config that gives what else config.json says of the task.
-      marked_by: the keys of config.json that say so, older ones among them.
+      width: function of a config. How many numbers a row of its output has; None if its output is
+        not rows of numbers.
+      per_token: whether each token has such a row, or each text.
+      writes: "continuation" of a prompt, "target" after a source, or "" nothing.
+
+    How a checkpoint says that it is for this task:
+      check: function of a config. Raises ValueError if the task cannot be that of its model.
+      is_meant: function of a parsed config.json. Whether a checkpoint with the head is for this
+        task, not for another with the same head.
+      problem_type: its name in config.json; "" if it has none there.
+      marks: function of a config. What else config.json says of the task.
+      marked_by: the keys of config.json that do, older ones among them.
+      new_labels: how many labels a new head has by default.
+      any_labels: whether another task's head of the same kind is taken with the labels it has.
+
+    How it is trained; None or "" where it is not:
+      labels: what it learns from: a "class", a "value", several "classes", "tags" of words, the
+        "span" of an answer, the "likeness" of two texts, a target "text", or "": the text itself.
+      outcome: function of (passes, batch, plan). What a pass predicts, as an `Outcome`.
+      weight: function of (batch, plan). The sum of the weights in that outcome.
+      loss: function of logits [..., C], targets [...] and weights [...]: a weighted sum.
+      distance: the same of a teacher's logits [..., C] in place of targets.
+      compares_rows: whether these compare the examples of a batch with each other.
+      teaches: function of a teacher's rows [N, ...]. What is learned from them.
+      check_labels: function of labels [N, ...] and how many names there are. Raises ValueError.
+
+    How it is measured and shown:
+      metrics: the names of its metrics.
+      agreement: the metric that compares a pass with a teacher's answers.
+      predictions: function of rows [N, ...]. What metrics compare with labels.
+      answer: function of the names of labels and logits [C], as an `Answer`.
     """
 
     name: str
     head: str
     reads_all: Callable[[HfConfig], bool]
     outputs: tuple[str, ...]
-    metrics: tuple[str, ...] = ()
-    agreement: str = ""  # the one of them that says how far a pass is from a teacher's
+    reads_pairs: bool = False
+    width: Callable[[HfConfig], int] | None = None
+    per_token: bool = False
+    writes: str = ""
+
     check: Callable[[HfConfig], None] = lambda config: None
     is_meant: Callable[[Mapping[str, Any]], bool] = lambda hf: True
     problem_type: str = ""
     marks: Callable[[HfConfig], dict[str, Any]] = lambda config: {}
     marked_by: tuple[str, ...] = ()
-    # Of one whose only output is a row of numbers for each text: function of a config that says how
-    # many they are.
-    width: Callable[[HfConfig], int] | None = None
-    per_token: bool = False  # whether that is a row for each token
-    reads_pairs: bool = False  # whether it reads pairs of texts alone
-    new_labels: int | None = None  # of a new head, where nobody says how many
-    any_labels: bool = False  # whether another task's head of the same kind is taken as it is
+    new_labels: int | None = None
+    any_labels: bool = False
 
-    # What it writes: "continuation" of a prompt, "target" after a source, or "" nothing.
-    writes: str = ""
-
-    # Of one that is trained:
-    # What it learns from: a "class", a "value", several "classes", "tags" of words, the "span" of
-    # an answer, the "likeness" of two texts, a target "text", or "": the text itself.
     labels: str = ""
-    compares_rows: bool = False  # whether its losses are of several examples of a batch together
-    # Functions of logits [..., C], targets [...] and weights [...], summed over all.
-    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
-    # The same, of a teacher's logits in place of targets.
-    distance: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
     outcome: Callable[[Passes, Mapping[str, Any], Plan], Outcome] | None = None
-    # Of a batch and a plan: the sum of the weights that `outcome` gives.
     weight: Callable[[Mapping[str, Any], Plan], jax.Array] | None = None
-    # What is made of its answers:
-    # Of rows [N, ...], logits or embeddings: what the metrics compare with labels.
-    predictions: Callable[[np.ndarray], np.ndarray] | None = None
-    # Of a teacher's rows: what is learned from them.
+    loss: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+    distance: Callable[[jax.Array, jax.Array, jax.Array], jax.Array] | None = None
+    compares_rows: bool = False
     teaches: Callable[[np.ndarray], np.ndarray] | None = None
-    answer: Callable[[Sequence[str], np.ndarray], Answer] | None = None  # of labels, logits [C]
-    check_labels: Callable[[np.ndarray, int], None] | None = None  # of labels [N], their number
+    check_labels: Callable[[np.ndarray, int], None] | None = None
+
+    metrics: tuple[str, ...] = ()
+    agreement: str = ""
+    predictions: Callable[[np.ndarray], np.ndarray] | None = None
+    answer: Callable[[Sequence[str], np.ndarray], Answer] | None = None
 
     @property
     def labelled(self) -> bool:
@@ -118,9 +132,11 @@ class Task:
         return self.labels in ("class", "classes", "tags")
 
     def total_loss(self, outcome: Outcome) -> jax.Array:
-        """Weighted sum of the losses; where the targets are a teacher's logits, of distances."""
+        """Weighted sum of the losses, or of the distances if the targets are a teacher's logits."""
         logits, targets, weights = outcome
-        taught = targets.ndim == logits.ndim and self.labels != "classes"  # these are as many
+        # A teacher's have as many axes as the logits. So have labels of several classes, and a
+        # teacher's probabilities of them are targets like these.
+        taught = targets.ndim == logits.ndim and self.labels != "classes"
         return (self.distance if taught else self.loss)(logits, targets, weights)
 
 
