@@ -9,7 +9,6 @@ import numpy as np
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.families.embedding import PROMPT
-from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.model.buckets import bucket_of, default_buckets, length_of, pad
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import encode
@@ -129,10 +128,8 @@ def encode_examples(
     Args:
       model: one that reads pairs may keep tokens of the first text, which are marked for it.
     """
-    ids = encode(tokenizer, examples.texts, data.max_length, data.truncate)
-    if model is not None and model.reads_marks:
-        for example, texts in zip(ids, examples.texts, strict=True):
-            example[PROTECTED] = first_tokens(prompt_length(tokenizer, texts[0]), example)
+    marked = model is not None and model.reads_marks
+    ids = encode(tokenizer, examples.texts, data.max_length, data.truncate, mark_first=marked)
     return Encoded(ids, examples.labels)
 
 

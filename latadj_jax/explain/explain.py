@@ -22,7 +22,7 @@ from latadj_jax.model.buckets import bucket_of, default_buckets, pad
 from latadj_jax.model.dynamic_counts import simulate
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
-from latadj_jax.pretrained.tokenizers import without_surrogates
+from latadj_jax.pretrained.tokenizers import check_fast, without_surrogates
 from latadj_jax.serving import tags
 from latadj_jax.tasks.tags import TAGS
 
@@ -60,8 +60,7 @@ def explain(
         raise ValueError("texts must be a list of texts; it is one string.")
     if not texts:
         raise ValueError("there is no text to explain.")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ValueError("the tokenizer does not say where its tokens stand; a fast one does.")
+    check_fast(tokenizer, "explanations")
     model = model.encoder  # of one that writes nobody reads the logits
     examples, pieces = zip(*(_tokens(model, tokenizer, text) for text in texts), strict=True)
     longest = max(len(example["input_ids"]) for example in examples)

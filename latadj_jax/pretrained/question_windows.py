@@ -5,9 +5,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from latadj_jax.errors import DataError, TextError
+from latadj_jax.errors import TextError
 from latadj_jax.families.encoder import PROTECTED
-from latadj_jax.pretrained.tokenizers import unread, without_surrogates
+from latadj_jax.pretrained.tokenizers import (
+    check_fast,
+    of_first_text,
+    unread,
+    without_surrogates,
+)
 
 AT_ONCE = 1000  # questions whose encodings are held as the tokenizer gives them
 
@@ -55,11 +60,7 @@ def encode_in_windows(
       DataError: a tokenizer that does not say where its tokens stand.
       TextError: a question that leaves no room for its context, or a context without tokens.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise DataError(
-            f"{type(tokenizer).__name__} does not say where in a text its tokens stand; answers "
-            f"need a fast tokenizer, with a tokenizer.json."
-        )
+    check_fast(tokenizer, "answers")
     pairs = [tuple(map(without_surrogates, pair)) for pair in pairs]
     windows: list[tuple[int, dict[str, np.ndarray], np.ndarray]] = []
     for start in range(0, len(pairs), AT_ONCE):
@@ -98,9 +99,8 @@ def _columns(encoded, n: int) -> dict[str, np.ndarray]:
     part_T = np.array([-1 if p is None else p for p in encoded.sequence_ids(n)], np.int32)
     offsets_T2 = np.array(encoded["offset_mapping"][n], np.int32).reshape(-1, 2)
     offsets_T2 = np.where(part_T[:, None] == 1, offsets_T2, -1)
-    return {
-        **columns, PROTECTED: (part_T == 0).astype(np.int32), "offsets": offsets_T2, "part": part_T,
-    }  # fmt: skip
+    marks_T = of_first_text(encoded.sequence_ids(n))
+    return {**columns, PROTECTED: marks_T, "offsets": offsets_T2, "part": part_T}
 
 
 def _cuts(part_T: np.ndarray, max_length: int, stride: int) -> list[np.ndarray]:

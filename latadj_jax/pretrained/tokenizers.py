@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from latadj_jax.errors import ConfigError, DataError, TextError
+from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.families.pooling import Embedding
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
@@ -136,19 +137,23 @@ def encode(
     truncate: bool,
     setting: str = "max_length",
     numbers: Sequence[int] | None = None,
+    mark_first: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """Token ids of each text or pair: `input_ids` and, if the tokenizer has them, `token_type_ids`.
 
     Each is int32 [length], special tokens included, not padded. With `truncate`, texts are cut to
     `max_length` tokens (the longer one of a pair first). Errors call each text by its number in
-    `numbers`, or by its place.
+    `numbers`, or by its place. With `mark_first`, the tokens of the first text that are left are
+    marked as PROTECTED.
 
     Raises:
       DataError: a text of more than `max_length` tokens without `truncate`, one of no tokens, or
-        one with a character that the tokenizer does not know.
+        one with a character that the tokenizer does not know; marks that the tokenizer cannot tell.
     """
     if not texts:
         return []
+    if mark_first:
+        check_fast(tokenizer, "protected tokens")
     texts = [tuple(map(without_surrogates, text)) for text in texts]
     numbers = range(len(texts)) if numbers is None else numbers
     options = {"truncation": truncate, "max_length": max_length if truncate else None,
@@ -157,7 +162,29 @@ def encode(
         encoded = tokenizer(*(list(column) for column in zip(*texts, strict=True)), **options)
     except Exception as error:  # bare, of one that lacks a character and has no unknown token
         raise unread(lambda text: tokenizer(*text, **options), texts, numbers) or error from None
-    return inputs_of(encoded, texts, max_length, setting, numbers)
+    examples = inputs_of(encoded, texts, max_length, setting, numbers)
+    if mark_first:
+        for n, example in enumerate(examples):
+            example[PROTECTED] = of_first_text(encoded.sequence_ids(n))
+    return examples
+
+
+def of_first_text(sequence_ids: Sequence[int | None]) -> np.ndarray:
+    """1 for the tokens of a pair's first text, 0 for the second's and special ones: int32 [length].
+
+    Args:
+      sequence_ids: as a fast tokenizer gives them: 0, 1 or None.
+    """
+    return np.array([int(number == 0) for number in sequence_ids], np.int32)
+
+
+def check_fast(tokenizer, need: str) -> None:
+    """Raises DataError for a tokenizer that does not say which text its tokens are of."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise DataError(
+            f"{type(tokenizer).__name__} does not say where in a text its tokens stand; {need} "
+            f"need a fast tokenizer, with a tokenizer.json."
+        )
 
 
 def inputs_of(

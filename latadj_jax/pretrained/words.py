@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from latadj_jax.errors import DataError
-from latadj_jax.pretrained.tokenizers import inputs_of, unread, without_surrogates
+from latadj_jax.pretrained.tokenizers import check_fast, inputs_of, unread, without_surrogates
 
 
 def encode_words(
@@ -29,8 +28,7 @@ def encode_words(
     Raises:
       DataError: as of `encode`, or a tokenizer that does not say where its tokens come from.
     """
-    if not getattr(tokenizer, "is_fast", False):
-        raise DataError("the tokenizer does not say where its tokens stand; a fast one does.")
+    check_fast(tokenizer, "tags")
     if not texts:
         return [], []
     texts = [tuple(map(without_surrogates, text)) for text in texts]

@@ -8,8 +8,8 @@ import numpy as np
 from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.families.encoder import PROTECTED
-from latadj_jax.pretrained.tokenizers import unread, without_surrogates
-from latadj_jax.serving.requests import checked, first_tokens, prompt_length
+from latadj_jax.pretrained.tokenizers import check_fast, unread, without_surrogates
+from latadj_jax.serving.requests import checked
 from latadj_jax.tasks.ranking import RANKING, check_one_score, scores
 
 CUTS = ("longest_first", "only_second")
@@ -36,7 +36,8 @@ def rank(engine, query: str, documents: Sequence[str], top_k, cut: str, asked) -
     longest = engine.buckets[-1]
 
     def examples() -> list[dict[str, np.ndarray]]:
-        found = pairs(engine.tokenizer, query, documents, longest, engine.truncate and cut)
+        marked = PROTECTED in engine.keys
+        found = pairs(engine.tokenizer, query, documents, longest, engine.truncate and cut, marked)
         found = [{key: pair[key] for key in engine.keys} for pair in found]
         try:
             return checked(found, model.input_ranges, longest)
@@ -67,18 +68,24 @@ def check_texts(query, documents) -> list[str]:
 
 
 def pairs(
-    tokenizer, query: str, documents: Sequence[str], longest: int, cut: str | bool
+    tokenizer,
+    query: str,
+    documents: Sequence[str],
+    longest: int,
+    cut: str | bool,
+    marked: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """The inputs of the query with each document, as the tokenizer gives them of pairs.
 
-    Those of the query are marked as PROTECTED.
-
     Args:
       longest: tokens of a pair; with `cut`, what is longer is cut there.
+      marked: whether the query's tokens are marked as PROTECTED.
 
     Raises:
       ValueError: a query that leaves no room for a document, or a text that cannot be read.
     """
+    if marked:
+        check_fast(tokenizer, "protected tokens")
     query, *documents = map(without_surrogates, (query, *documents))
     others = tokenizer.num_special_tokens_to_add(pair=True)
     try:
@@ -92,8 +99,14 @@ def pairs(
             f"the query has {first} tokens, which with {others} special ones leave no room for a "
             f"document in {longest}: shorten it, or add a larger bucket."
         )
-    before = prompt_length(tokenizer, "") if others else 0  # special tokens in front of it
-    return [{**pair, PROTECTED: first_tokens(before + first, pair)} for pair in found]
+    return found
+
+
+def _of_query(pair) -> np.ndarray:
+    """As `of_first_text`; a pair that is put together knows its second text alone."""
+    is_special_T = np.array(pair.special_tokens_mask) == 1
+    is_second_T = np.array([number == 1 for number in pair.sequence_ids])
+    return (~is_special_T & ~is_second_T).astype(np.int32)
 
 
 def _pairs(tokenizer, query: str, documents: Sequence[str], room: int, longest: int, cut):
@@ -115,7 +128,11 @@ def _pairs(tokenizer, query: str, documents: Sequence[str], room: int, longest: 
         backend.enable_truncation(longest, strategy=cut, direction=tokenizer.truncation_side)
     pairs = [backend.post_process(first, second) for second in seconds]
     backend.no_truncation()
-    names = {"input_ids": "ids", "token_type_ids": "type_ids"}
     return len(first), [
-        {key: np.array(getattr(pair, name)) for key, name in names.items()} for pair in pairs
+        {
+            "input_ids": np.array(pair.ids),
+            "token_type_ids": np.array(pair.type_ids),
+            PROTECTED: _of_query(pair),
+        }
+        for pair in pairs
     ]

@@ -58,14 +58,11 @@ def encode_requests(
         encoded = encode(
             tokenizer,
             [tuple(f"{prompt or ''}{part}" for part in _strings(texts[n])) for n in numbers],
-            at_most, truncate, numbers=numbers,
+            at_most, truncate, numbers=numbers, mark_first=PROTECTED in keys,
         )  # fmt: skip
         asked = prompt_length(tokenizer, prompt) if prompt and PROMPT in keys else 0
         for n, example in zip(numbers, encoded, strict=True):
             example[PROMPT] = first_tokens(asked, example)
-            if PROTECTED in keys:  # of a model that reads pairs
-                number = prompt_length(tokenizer, _strings(texts[n])[0])
-                example[PROTECTED] = first_tokens(number, example)
             examples[n] = {key: example[key] for key in keys}
     return checked(examples, ranges, max_length)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from latadj_jax.errors import DataError, TextError
-from latadj_jax.pretrained.tokenizers import without_surrogates
+from latadj_jax.errors import TextError
+from latadj_jax.pretrained.tokenizers import check_fast, without_surrogates
 from latadj_jax.pretrained.words import encode_words
 from latadj_jax.serving.requests import checked
 from latadj_jax.tasks.tags import OUTSIDE, TAGS
@@ -79,8 +79,7 @@ def requests(tokenizer, texts: Sequence, max_length: int, truncate: bool) -> lis
     """
     if isinstance(texts, str):
         raise ValueError("texts must be a list of texts; it is one string.")
-    if not getattr(tokenizer, "is_fast", False):
-        raise DataError("the tokenizer does not say where its tokens stand; a fast one does.")
+    check_fast(tokenizer, "tags")
     texts = list(texts)
     strings = [n for n, text in enumerate(texts) if isinstance(text, str)]
     others = [n for n, text in enumerate(texts) if not isinstance(text, str)]

@@ -118,9 +118,10 @@ def test_a_query_tokenized_once_is_in_pairs_as_the_tokenizer_makes_them(cut, tmp
     for ours, theirs in zip(found, expected, strict=True):
         for key in ("input_ids", "token_type_ids"):
             assert ours[key].tolist() == theirs[key], key
-        own = theirs["token_type_ids"].index(1) - 1  # CLS and the query, without its SEP
-        assert ours["protected"].tolist()[:own] == [1] * own or cut == "longest_first"
+        assert ours["protected"].tolist() == [int(n == 0) for n in theirs.sequence_ids()]
     assert not cut or len(found[-1]["input_ids"]) == 16
+    kept = {"longest_first": 6, "only_second": 9, False: 9}  # of the query's nine tokens
+    assert found[-1]["protected"].sum() == kept[cut]
 
 
 @pytest.fixture(scope="module")
