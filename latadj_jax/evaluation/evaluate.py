@@ -28,11 +28,11 @@ def predict(
       plans: the plan of each bucket.
       progress: the progress bar's label.
     """
-    logits_NC = rows_of(model, params, data, plans, batch_size, progress)
+    logits_NC = outputs_of(model, params, data, plans, batch_size, progress)
     return model.record.predictions(logits_NC).astype(np.asarray(data.labels).dtype)
 
 
-def rows_of(
+def outputs_of(
     model: Model, params, data: Encoded, plans: Mapping[int, Plan], batch_size: int, progress: str
 ) -> np.ndarray:
     """What the model gives for every example, in order: logits or embeddings, float32 [N, C].

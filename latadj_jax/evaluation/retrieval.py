@@ -7,7 +7,7 @@ import numpy as np
 
 from latadj_jax.data.beir import Collection
 from latadj_jax.data.encoded import Encoded
-from latadj_jax.evaluation.evaluate import evaluate, rows_of
+from latadj_jax.evaluation.evaluate import evaluate, outputs_of
 from latadj_jax.evaluation.rankings import METRICS
 from latadj_jax.evaluation.results import Results
 from latadj_jax.evaluation.settings import EvalSettings
@@ -50,11 +50,11 @@ def search(
     documents = _encoded(model, tokenizer, [*there.values()], longest, before_document)
     buckets, keys = default_buckets(longest), np.array([*there])
     dense = {n: model.plan(None, n) for n in buckets}
-    queries_QD = rows_of(model, params, queries, dense, settings.batch_size, "queries")
+    queries_QD = outputs_of(model, params, queries, dense, settings.batch_size, "queries")
     alike = SIMILARITIES[spec.similarity].of_all
 
     def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
-        documents_ND = rows_of(model, params, part, plans, settings.batch_size, label)
+        documents_ND = outputs_of(model, params, part, plans, settings.batch_size, label)
         ranked = {
             query: keys[np.argsort(-values_N, kind="stable")[:DEEPEST]].tolist()
             for query, values_N in zip(
@@ -94,7 +94,7 @@ def rerank(
 
     def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
         scores_N = model.record.predictions(
-            rows_of(model, params, part, plans, settings.batch_size, label)
+            outputs_of(model, params, part, plans, settings.batch_size, label)
         )
         ranked: dict[str, list[str]] = {}
         for n in np.argsort(-scores_N, kind="stable"):

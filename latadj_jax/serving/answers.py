@@ -7,18 +7,43 @@ from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.pretrained.question_windows import Windows, encode_in_windows
 from latadj_jax.pretrained.tokenizers import without_surrogates
-from latadj_jax.serving.requests import checked
+from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.answers import ANSWERS
-from latadj_jax.tasks.spans import best_spans
+from latadj_jax.tasks.spans import MOST_TOKENS, best_spans
 
 STRIDE = 128  # tokens that two windows share, at most half of the context's in a window
 
 
-def answer(engine, question, context, top_k: int, most_tokens: int, no_answer: bool, asked):
-    """As `Engine.answer`."""
+def answer(
+    engine,
+    question: str | Sequence[str],
+    context: str | Sequence[str],
+    top_k: int = 1,
+    *,
+    most_tokens: int = MOST_TOKENS,
+    no_answer: bool = False,
+    **asked,
+):
+    """What of a context answers a question, of a model for question answering.
+
+    A context that is longer than the largest bucket is read in windows. An answer is a dict of
+    "score" (its probability, in [0, 1]), "start" and "end" (characters of the context) and
+    "answer".
+
+    Args:
+      question, context: a text each, or a list: an answer for each question with its context; one
+        question or context goes with all of the other.
+      top_k: how many of the best; with more than one, a list of them in place of an answer.
+      most_tokens: the longest answer.
+      no_answer: whether "" may be an answer: that there is none.
+      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+
+    Raises:
+      ValueError: a model for another task, an empty text, a question that leaves no room for its
+        context.
+    """
     model = engine.model
-    if model.task != ANSWERS.name:
-        raise ValueError(f"a model answers with task {ANSWERS.name!r}; this is for {model.task!r}.")
+    check_task(model, ANSWERS, "answers")
     check_integer("top_k", top_k, 1)
     check_integer("most_tokens", most_tokens, 1)
     pairs, windows = _pairs(question, context), None
@@ -30,7 +55,7 @@ def answer(engine, question, context, top_k: int, most_tokens: int, no_answer: b
         examples = [{key: window[key] for key in engine.keys} for window in windows.examples]
         return checked(examples, model.input_ranges, longest)
 
-    logits = engine.rows_of(encode, **asked) if pairs else []
+    logits = engine.run_encoded(encode, **asked) if pairs else []
     found = _found(pairs, windows, logits, top_k, most_tokens, no_answer) if pairs else []
     found = [some[0] if top_k == 1 else some for some in found]
     return found[0] if isinstance(question, str) and isinstance(context, str) else found

@@ -21,7 +21,7 @@ from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.strategies import find
 from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
-from latadj_jax.serving.answers import answer
+from latadj_jax.serving import answers, ranking, tags
 from latadj_jax.serving.batcher import DynamicBatcher
 from latadj_jax.serving.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
 from latadj_jax.serving.latencies import (
@@ -32,11 +32,8 @@ from latadj_jax.serving.latencies import (
     save_latencies,
 )
 from latadj_jax.serving.programs import Programs, Shape
-from latadj_jax.serving.ranking import Ranked, rank
 from latadj_jax.serving.requests import batches, encode_requests
-from latadj_jax.serving.tags import tag
 from latadj_jax.tasks.registry import TASKS
-from latadj_jax.tasks.spans import MOST_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -164,9 +161,9 @@ class Engine:
         asked = {
             "alpha": alpha, "speedup": speedup, "latency_ms": latency_ms, "infeasible": infeasible,
         }  # fmt: skip
-        return self.rows_of(lambda: self._encoded(texts, prompt), **asked)
+        return self.run_encoded(lambda: self._encoded(texts, prompt), **asked)
 
-    def rows_of(
+    def run_encoded(
         self,
         encode: Callable[[], list[dict[str, np.ndarray]]],
         *,
@@ -181,88 +178,14 @@ class Engine:
           encode: gives the inputs `keys` of each text, unpadded; its time counts.
         """
         start = time.perf_counter()
-        self._check_ready()
+        self.check_ready()
         with self._tokenizing:
             examples = encode()
         choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible, start)
         return self._run(choose, examples)
 
-    def rank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        top_k: int | None = None,
-        *,
-        cut: str = "longest_first",
-        **asked,
-    ) -> list[Ranked]:
-        """Documents by how well they answer a query, best first, of a model for ranking.
-
-        Args:
-          top_k: how many of the best; None is all.
-          cut: what is cut where `truncate` is set and a pair is longer than the largest bucket:
-            "longest_first" or "only_second", the document.
-          asked: alpha, speedup, latency_ms and infeasible, as of a call.
-
-        Raises:
-          ValueError: no documents, a model for another task, a text that does not fit.
-        """
-        self._check_ready()
-        return rank(self, query, documents, top_k, cut, asked)
-
-    def answer(
-        self,
-        question: str | Sequence[str],
-        context: str | Sequence[str],
-        top_k: int = 1,
-        *,
-        most_tokens: int = MOST_TOKENS,
-        no_answer: bool = False,
-        **asked,
-    ):
-        """What of a context answers a question, of a model for question answering.
-
-        A context that is longer than the largest bucket is read in windows. An answer is a dict of
-        "score" (its probability, in [0, 1]), "start" and "end" (characters of the context) and
-        "answer".
-
-        Args:
-          question, context: a text each, or a list: an answer for each question with its context;
-            one question or context goes with all of the other.
-          top_k: how many of the best; with more than one, a list of them in place of an answer.
-          most_tokens: the longest answer.
-          no_answer: whether "" may be an answer: that there is none.
-          asked: alpha, speedup, latency_ms and infeasible, as of a call.
-
-        Raises:
-          ValueError: a model for another task, an empty text, a question that leaves no room for
-            its context.
-        """
-        return answer(self, question, context, top_k, most_tokens, no_answer, asked)
-
-    def tag(
-        self, texts: Sequence, aggregation: str = "simple", **asked
-    ) -> list[list[dict[str, str | int | float]]]:
-        """The entities of each text, of a model for token classification.
-
-        Of a string, they are what transformers' token-classification pipeline gives: dicts of
-        "entity_group", "score" (in [0, 1]), "word", "start" and "end" (characters), without "O".
-        Of a list of words, a dict for each word, "O" too: "entity", "score", "index" and "word"; a
-        word that was not read, as it was cut or has no token, is "O" with score 0.
-
-        Args:
-          texts: each a string, or a list of words.
-          aggregation: of a string's tokens: "none" (a dict for each token, with "entity" and
-            "index"), "simple" (neighbours of one type), or "first", "average" or "max": before
-            that, tokens of a word are given the tag of the first, of the mean of their scores, or
-            of the highest score. A word of a list has one tag in any case, by its first token
-            unless "average" or "max" is asked for.
-          asked: alpha, speedup, latency_ms and infeasible, as of a call.
-
-        Raises:
-          ValueError: a model for another task, a text that does not fit.
-        """
-        return tag(self, texts, aggregation, asked)
+    # What models for these tasks are asked, each in its own file.
+    rank, answer, tag = ranking.rank, answers.answer, tags.tag
 
     def submit(
         self,
@@ -277,7 +200,7 @@ class Engine:
         Raises:
           ValueError: as a call does, at once.
         """
-        self._check_ready()
+        self.check_ready()
         with self._tokenizing:
             examples = self._encoded([text], prompt)
         choose = self._chooser(examples, alpha, speedup)
@@ -367,6 +290,7 @@ class Engine:
             )
         return lambda length: alpha
 
-    def _check_ready(self) -> None:
+    def check_ready(self) -> None:
+        """Raises RuntimeError before `warmup`."""
         if not self._latencies:
             raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")

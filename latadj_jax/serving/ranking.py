@@ -9,7 +9,7 @@ from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.pretrained.tokenizers import check_fast, unread, without_surrogates
-from latadj_jax.serving.requests import checked
+from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.ranking import RANKING, check_one_score, scores
 
 CUTS = ("longest_first", "only_second")
@@ -22,11 +22,29 @@ class Ranked(NamedTuple):
     score: float
 
 
-def rank(engine, query: str, documents: Sequence[str], top_k, cut: str, asked) -> list[Ranked]:
-    """As `Engine.rank`."""
+def rank(
+    engine,
+    query: str,
+    documents: Sequence[str],
+    top_k: int | None = None,
+    *,
+    cut: str = "longest_first",
+    **asked,
+) -> list[Ranked]:
+    """Documents by how well they answer a query, best first, of a model for ranking.
+
+    Args:
+      top_k: how many of the best; None is all.
+      cut: what is cut where `truncate` is set and a pair is longer than the largest bucket:
+        "longest_first" or "only_second", the document.
+      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+
+    Raises:
+      ValueError: no documents, a model for another task, a text that does not fit.
+    """
+    engine.check_ready()
     model = engine.model
-    if model.task != RANKING.name:
-        raise ValueError(f"a model ranks with task {RANKING.name!r}; this is for {model.task!r}.")
+    check_task(model, RANKING, "ranks")
     check_one_score(model.config)
     documents = check_texts(query, documents)
     if top_k is not None:
@@ -45,7 +63,7 @@ def rank(engine, query: str, documents: Sequence[str], top_k, cut: str, asked) -
             number, what = error.number, error.what
             raise TextError(number, what, f"the query with document {number}") from None
 
-    logits_N1 = engine.rows_of(examples, **asked)
+    logits_N1 = engine.run_encoded(examples, **asked)
     scores_N = scores(model.config, logits_N1)[:, 0]
     # By logits: where a sigmoid is 1 they still differ. Every activation keeps their order.
     order = np.argsort(-logits_N1[:, 0], kind="stable")[:top_k]

@@ -10,7 +10,9 @@ from latadj_jax.families.embedding import PROMPT
 from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.model.buckets import bucket_of
 from latadj_jax.model.inputs import check_ids
+from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import encode
+from latadj_jax.tasks.task import Task
 
 
 def encode_requests(
@@ -84,6 +86,12 @@ def checked(
                 f"truncate=True to cut such texts.",
             )
     return [{key: ids.astype(np.int32) for key, ids in e.items()} for e in examples]
+
+
+def check_task(model: Model, task: Task, does: str) -> None:
+    """Raises ValueError for a model of another task; `does` is what it was asked to do."""
+    if model.record is not task:
+        raise ValueError(f"a model {does} with task {task.name!r}; this is for {model.task!r}.")
 
 
 def first_tokens(number: int, example: Mapping[str, np.ndarray]) -> np.ndarray:

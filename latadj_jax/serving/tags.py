@@ -2,14 +2,14 @@
 gives them, or one tag for each word."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from latadj_jax.errors import TextError
 from latadj_jax.pretrained.tokenizers import check_fast, without_surrogates
 from latadj_jax.pretrained.words import encode_words
-from latadj_jax.serving.requests import checked
+from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.tags import OUTSIDE, TAGS
 
 # What makes one row of scores [C] of those of a word's pieces [P, C].
@@ -39,11 +39,30 @@ class Request:
     words_T: np.ndarray | None = None
 
 
-def tag(engine, texts: Sequence, aggregation: str, asked: Mapping) -> list[list[dict]]:
-    """As `Engine.tag`."""
+def tag(
+    engine, texts: Sequence, aggregation: str = "simple", **asked
+) -> list[list[dict[str, str | int | float]]]:
+    """The entities of each text, of a model for token classification.
+
+    Of a string, they are what transformers' token-classification pipeline gives: dicts of
+    "entity_group", "score" (in [0, 1]), "word", "start" and "end" (characters), without "O". Of a
+    list of words, a dict for each word, "O" too: "entity", "score", "index" and "word"; a word that
+    was not read, as it was cut or has no token, is "O" with score 0.
+
+    Args:
+      texts: each a string, or a list of words.
+      aggregation: of a string's tokens: "none" (a dict for each token, with "entity" and "index"),
+        "simple" (neighbours of one type), or "first", "average" or "max": before that, tokens of a
+        word are given the tag of the first, of the mean of their scores, or of the highest score. A
+        word of a list has one tag in any case, by its first token unless "average" or "max" is
+        asked for.
+      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+
+    Raises:
+      ValueError: a model for another task, a text that does not fit.
+    """
     model, read = engine.model, []
-    if model.record is not TAGS:
-        raise ValueError(f"a model tags with task {TAGS.name!r}; this is for {model.task!r}.")
+    check_task(model, TAGS, "tags")
     if aggregation not in AGGREGATIONS:
         raise ValueError(
             f"aggregation must be one of {', '.join(AGGREGATIONS)}; it is {aggregation!r}."
@@ -55,7 +74,7 @@ def tag(engine, texts: Sequence, aggregation: str, asked: Mapping) -> list[list[
         inputs = [_inputs(request, engine.keys) for request in read]
         return checked(inputs, model.input_ranges, longest)
 
-    logits = engine.rows_of(encode, **asked)
+    logits = engine.run_encoded(encode, **asked)
     labels = model.config.labels
     return [
         found(engine.tokenizer, labels, request, logits_TC, aggregation)

@@ -15,7 +15,7 @@ import latadj_jax
 from latadj_jax.data.encoded import encode_examples
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.evaluation.evaluate import rows_of
+from latadj_jax.evaluation.evaluate import outputs_of
 from latadj_jax.serving.ranking import pairs
 from latadj_jax.tasks.ranking import scores
 
@@ -241,11 +241,11 @@ def test_a_query_that_is_kept_is_kept_in_training_as_in_serving(tmp_path):
     served = engine.warmup(repeats=1)(rows)
     data = DataSettings(path="x", max_length=24, buckets=(24,))
     part = encode_examples(tokenizer, Examples(rows, np.zeros(4)), data, model)
-    read = rows_of(model, params, part, {24: model.plan(0.6, 24)}, 4, "read")
+    read = outputs_of(model, params, part, {24: model.plan(0.6, 24)}, 4, "read")
     np.testing.assert_allclose(read, served, **SAME)
     by_rank = {r.index: r.score for r in engine.rank(QUERY, DOCUMENTS[:4])}
     expected = scores(model.config, served)[:, 0]
     np.testing.assert_allclose([by_rank[n] for n in range(4)], expected, rtol=1e-5)
     unmarked = model.replace(protected=None)
-    plain = rows_of(unmarked, params, part, {24: unmarked.plan(0.6, 24)}, 4, "read")
+    plain = outputs_of(unmarked, params, part, {24: unmarked.plan(0.6, 24)}, 4, "read")
     assert np.abs(plain - served).max() > 1e-4  # else nothing was shown

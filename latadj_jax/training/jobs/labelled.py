@@ -10,7 +10,7 @@ from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded, buckets_of
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import SettingsError
-from latadj_jax.evaluation.evaluate import evaluate, rows_of
+from latadj_jax.evaluation.evaluate import evaluate, outputs_of
 from latadj_jax.evaluation.results import Results
 from latadj_jax.extras import require
 from latadj_jax.model.inputs import check_ids
@@ -197,7 +197,7 @@ def _evaluator(
 
     def run(model: Model, params, alphas=settings.eval.alphas, speedups=()) -> Results:
         def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
-            rows = rows_of(model, params, part, plans, settings.eval.batch_size, label)
+            rows = outputs_of(model, params, part, plans, settings.eval.batch_size, label)
             names = settings.eval.metrics
             return reader.measure(names, model, examples[name], parts[name], rows)
 

@@ -12,7 +12,7 @@ from latadj_jax.checks import check_fits
 from latadj_jax.data.encoded import Encoded, buckets_of
 from latadj_jax.data.labelled_examples import Examples
 from latadj_jax.errors import ConfigError, SettingsError
-from latadj_jax.evaluation.evaluate import rows_of
+from latadj_jax.evaluation.evaluate import outputs_of
 from latadj_jax.families.hf_config import label_names
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
@@ -77,7 +77,7 @@ class Teacher:
         plans = {n: self.model.plan(None, n) for n in buckets_of(self.settings.data, "valid")}
         batch_size = self.settings.eval.batch_size
         texts = read.one_by_one
-        rows = rows_of(self.model, self.params, texts, plans, batch_size, "teacher")
+        rows = outputs_of(self.model, self.params, texts, plans, batch_size, "teacher")
         if len(texts.examples) > len(read.examples):  # of pairs, read one by one
             rows = rows.reshape(len(read.examples), -1, rows.shape[-1])
         finite_N = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
