@@ -13,8 +13,7 @@ import numpy as np
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.cli import flags
-from latadj_jax.cli.lines import add_flags, at_speed, lines_of, rows_of
-from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.cli.lines import add_flags, at_speed, lines_of, load_for, rows_of
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.serving.engine import Engine
 from latadj_jax.tasks.embedding import EMBEDDING
@@ -24,10 +23,7 @@ AT_ONCE = 512  # lines
 
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
-    task = args.task or EMBEDDING.name
-    model, params = from_pretrained(args.model, task, dtype=args.dtype, strict=args.strict)
-    if model.task != EMBEDDING.name:
-        raise ValueError(f"a model embeds with task {EMBEDDING.name!r}; --task is {task!r}.")
+    model, params = load_for(args, EMBEDDING, "embeds")
     model.config.embedding.prompt(args.prompt)  # refuses an unknown one before anything is compiled
     engine = Engine(
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,

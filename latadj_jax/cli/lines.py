@@ -12,6 +12,8 @@ from latadj_jax.cli import flags
 from latadj_jax.errors import TextError
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.tasks.task import Task
 
 
 def add_flags(parser: flags.Parser):
@@ -36,6 +38,15 @@ def add_flags(parser: flags.Parser):
         help="over dense, expected at the largest bucket",
     )  # fmt: skip
     return speed
+
+
+def load_for(args: argparse.Namespace, task: Task, does: str):
+    """Model and parameters of the command's task; ValueError if --task names another."""
+    asked = args.task or task.name
+    model, params = from_pretrained(args.model, asked, dtype=args.dtype, strict=args.strict)
+    if model.record is not task:
+        raise ValueError(f"a model {does} with task {task.name!r}; --task is {asked!r}.")
+    return model, params
 
 
 def at_speed(args: argparse.Namespace, model: Model) -> Model:

@@ -9,9 +9,8 @@ line, in their order. Longer documents are cut. MODEL is a folder, a hub id, or 
 """
 
 from latadj_jax.cli import flags
-from latadj_jax.cli.lines import add_flags, at_speed, lines_of, rows_of
+from latadj_jax.cli.lines import add_flags, at_speed, lines_of, load_for, rows_of
 from latadj_jax.errors import TextError
-from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.serving.engine import Engine
 from latadj_jax.serving.ranking import CUTS, check_texts
@@ -24,11 +23,7 @@ def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
     if args.query is None and (args.top_k or args.cut):
         raise ValueError("--top_k and --cut are for the documents of one --query.")
-    model, params = from_pretrained(
-        args.model, args.task or RANKING.name, dtype=args.dtype, strict=args.strict
-    )
-    if model.task != RANKING.name:
-        raise ValueError(f"a model ranks with task {RANKING.name!r}; --task is {args.task!r}.")
+    model, params = load_for(args, RANKING, "ranks")
     check_one_score(model.config)
     with lines_of(args.input) as read:
         lines = [line.strip() for line in read]

@@ -13,8 +13,7 @@ import functools
 import json
 
 from latadj_jax.cli import flags
-from latadj_jax.cli.lines import add_flags, at_speed, lines_of, rows_of
-from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.cli.lines import add_flags, at_speed, lines_of, load_for, rows_of
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.serving.engine import Engine
 from latadj_jax.serving.tags import AGGREGATIONS
@@ -25,10 +24,7 @@ AT_ONCE = 512  # lines
 
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
-    task = args.task or TAGS.name
-    model, params = from_pretrained(args.model, task, dtype=args.dtype, strict=args.strict)
-    if model.record is not TAGS:
-        raise ValueError(f"a model tags with task {TAGS.name!r}; --task is {task!r}.")
+    model, params = load_for(args, TAGS, "tags")
     engine = Engine(
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         truncate=args.truncate,

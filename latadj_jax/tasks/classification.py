@@ -11,6 +11,7 @@ from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.tasks.task import (
     Answer,
     Task,
+    check_each,
     cross_entropy,
     kl_divergence,
     labelled_outcome,
@@ -46,10 +47,7 @@ def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
 
 def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
     labels_N = np.asarray(labels_N)
-    bad_N = (labels_N < 0) | (labels_N >= num_labels)
-    if bad_N.any():
-        row = int(np.argmax(bad_N))
-        raise ValueError(f"label {labels_N[row]} of example {row} must be in 0..{num_labels - 1}.")
+    check_each((labels_N >= 0) & (labels_N < num_labels), labels_N, f"in 0..{num_labels - 1}")
 
 
 CLASSIFICATION = Task(

@@ -11,7 +11,7 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.family import EMBEDDING as EMBEDDING_HEAD
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.layers.products import product
-from latadj_jax.tasks.task import Outcome, Passes, Task, labelled_weight
+from latadj_jax.tasks.task import Outcome, Passes, Task, check_each, labelled_weight
 
 SECOND = "second_"  # before the names of what belongs to the second of two texts
 SHARPNESS = 20.0  # of CoSENT: how much a difference of cosines counts
@@ -90,10 +90,8 @@ def _check(config: HfConfig) -> None:
 
 
 def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
-    bad_N = ~np.isfinite(np.asarray(labels_N))
-    if bad_N.any():
-        row = int(np.argmax(bad_N))
-        raise ValueError(f"likeness {labels_N[row]} of example {row} must be finite.")
+    labels_N = np.asarray(labels_N)
+    check_each(np.isfinite(labels_N), labels_N, "finite", "likeness")
 
 
 EMBEDDING = Task(

@@ -11,6 +11,7 @@ from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.task import (
     Answer,
     Task,
+    check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
@@ -58,10 +59,8 @@ def _check_labels(labels_NC: np.ndarray, num_labels: int) -> None:
             f"labels must be [N, {num_labels}], a number for each label; they are "
             f"{list(labels_NC.shape)}."
         )
-    bad_N = ~((labels_NC >= 0) & (labels_NC <= 1)).all(axis=1)
-    if bad_N.any():
-        row = int(np.argmax(bad_N))
-        raise ValueError(f"labels {labels_NC[row].tolist()} of example {row} must be 0 or 1.")
+    is_share_N = ((labels_NC >= 0) & (labels_NC <= 1)).all(axis=1)
+    check_each(is_share_N, labels_NC, "0 or 1", "labels")
 
 
 def _is_meant(hf: Mapping[str, Any]) -> bool:

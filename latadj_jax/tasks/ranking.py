@@ -5,7 +5,7 @@ which a checkpoint names.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,12 +18,13 @@ from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.tasks.classification import num_labels_of
 from latadj_jax.tasks.multi_label import binary_cross_entropy, probabilities
 from latadj_jax.tasks.task import (
-    Answer,
     Task,
+    check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
     protected_alone,
+    values_of,
 )
 
 # Of torch.nn, by name, as a CrossEncoder's config names them. By NumPy: nothing is compiled while
@@ -105,16 +106,9 @@ def _distance(logits: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.
     return jnp.sum(squares.mean(axis=-1) * weights)
 
 
-def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
-    return Answer(values=tuple(float(value) for value in logits_C))
-
-
 def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
     labels_N = np.asarray(labels_N)
-    bad_N = ~((labels_N >= 0) & (labels_N <= 1))
-    if bad_N.any():
-        row = int(np.argmax(bad_N))
-        raise ValueError(f"label {labels_N[row]} of example {row} must be in 0..1, a relevance.")
+    check_each((labels_N >= 0) & (labels_N <= 1), labels_N, "in 0..1, a relevance")
 
 
 RANKING = Task(
@@ -139,6 +133,6 @@ RANKING = Task(
     weight=labelled_weight,
     predictions=lambda logits_NC: logits_NC[:, 0],
     teaches=lambda logits_NC: logits_NC,
-    answer=_answer,
+    answer=values_of,
     check_labels=_check_labels,
 )

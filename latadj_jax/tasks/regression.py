@@ -1,6 +1,6 @@
 """Regression: a number for each text or pair of texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,12 +10,13 @@ import numpy as np
 from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.classification import CLASSIFICATION, num_labels_of
 from latadj_jax.tasks.task import (
-    Answer,
     Task,
+    check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
     protected_alone,
+    values_of,
 )
 
 
@@ -34,16 +35,9 @@ def _distance(logits: jax.Array, teacher: jax.Array, weights: jax.Array) -> jax.
     return _loss(logits, jax.lax.stop_gradient(teacher)[..., 0], weights)
 
 
-def _answer(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
-    return Answer(values=tuple(float(value) for value in logits_C))
-
-
 def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
     labels_N = np.asarray(labels_N)
-    bad_N = ~np.isfinite(labels_N)
-    if bad_N.any():
-        row = int(np.argmax(bad_N))
-        raise ValueError(f"label {labels_N[row]} of example {row} must be finite.")
+    check_each(np.isfinite(labels_N), labels_N, "finite")
 
 
 REGRESSION = Task(
@@ -64,6 +58,6 @@ REGRESSION = Task(
     weight=labelled_weight,
     predictions=lambda logits_NC: logits_NC[:, 0],
     teaches=lambda logits_NC: logits_NC[:, 0],
-    answer=_answer,
+    answer=values_of,
     check_labels=_check_labels,
 )

@@ -140,6 +140,18 @@ class Task:
         return (self.distance if taught else self.loss)(logits, targets, weights)
 
 
+def check_each(ok_N: np.ndarray, labels: np.ndarray, rule: str, what: str = "label") -> None:
+    """Raises ValueError that names the first example whose label is not as it must be."""
+    if not ok_N.all():
+        row = int(np.argmin(ok_N))
+        raise ValueError(f"{what} {labels[row].tolist()} of example {row} must be {rule}.")
+
+
+def values_of(labels: Sequence[str], logits_C: np.ndarray) -> Answer:
+    """The answer of a head that gives values, as they are."""
+    return Answer(values=tuple(float(value) for value in logits_C))
+
+
 def one_for_each_label(config: HfConfig) -> int:
     """Of logits."""
     return len(config.labels)

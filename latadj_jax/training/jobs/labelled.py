@@ -175,6 +175,7 @@ def evaluator(settings: Settings, model: Model, tokenizer) -> Callable:
     require("train", *reader.needs)
     data = dataclasses.replace(settings.data, labels=model.config.labels if task.named else ())
     examples = reader.load(data, task, settings.seed)[1]
+    reader.check(settings.eval.metrics, bool(data.labelled_by), data.labels, examples)
     eval_data = {
         name: reader.encode(tokenizer, part, data, model) for name, part in examples.items()
     }

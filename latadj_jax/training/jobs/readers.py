@@ -27,7 +27,6 @@ from latadj_jax.tasks.regression import REGRESSION
 from latadj_jax.tasks.tags import TAGS
 from latadj_jax.tasks.task import Task
 
-FIDELITY = "fidelity"  # mean cosine with a teacher's embeddings
 # Of (names of metrics, model, examples, the same encoded, a row for each text): the metrics. The
 # labels of what is encoded are a teacher's answers where nobody labelled.
 Measure = Callable[[Sequence[str], Model, Examples, Encoded, np.ndarray], dict[str, float]]
@@ -64,7 +63,7 @@ def _of_rankings(names, model, examples, part, rows) -> dict[str, float]:
 def _of_embeddings(names, model, examples, part, rows) -> dict[str, float]:
     """Of pairs, their likeness against the labels; of texts, the mean cosine with a teacher's."""
     if part.labels.ndim > 1:
-        return {FIDELITY: float(cosine(rows, part.labels.reshape(rows.shape)).mean())}
+        return {EMBEDDING.agreement: float(cosine(rows, part.labels.reshape(rows.shape)).mean())}
     alike = SIMILARITIES[model.config.embedding.similarity].of_pairs(rows[::2], rows[1::2])
     return label_metrics(names, part.labels, alike)
 
@@ -90,7 +89,7 @@ def _check_rankings(metrics, labelled, names, parts) -> None:
     if ranked and not labelled:
         raise SettingsError(
             f"config.eval.metrics: {ranked[0]} needs relevances; what a teacher answers is "
-            f"compared by 'spearman'."
+            f"compared by {RANKING.agreement!r}."
         )
     for name, part in parts.items():
         if any(len(texts) != 2 for texts in part.texts):
@@ -98,18 +97,18 @@ def _check_rankings(metrics, labelled, names, parts) -> None:
                 f"{name} is not of pairs, a query and a document: set config.data.text_columns to "
                 f"two columns."
             )
-    for name, part in [*parts.items()][1:]:
-        if ranked and not (part.labels > 0).any():
+    for name, part in parts.items():
+        if ranked and not np.isnan(part.labels).all() and not (part.labels > 0).any():
             raise DataError(f"{name} has no relevant candidate, so {ranked[0]} is not defined.")
 
 
 def _check_embeddings(metrics, labelled, names, parts) -> None:
     for metric in metrics:
-        if labelled == (metric == FIDELITY):
+        if labelled == (metric == EMBEDDING.agreement):
             raise SettingsError(
                 f"config.eval.metrics: {metric!r} is for texts "
                 + ("without labels, which a teacher answers." if labelled else "with labels; of a "
-                   f"teacher's answers there is {FIDELITY!r}.")
+                   f"teacher's answers there is {EMBEDDING.agreement!r}.")
             )  # fmt: skip
     for name, part in parts.items():
         if labelled and any(len(texts) != 2 for texts in part.texts):
