@@ -3,11 +3,10 @@
 import pathlib
 from collections.abc import Sequence
 
+from latadj_jax.data.hub import load_split
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.text_files import a_string, json_records, local_files, read_text
 from latadj_jax.errors import DataError
-from latadj_jax.extras import require
-from latadj_jax.pretrained import sources
 
 
 def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
@@ -34,20 +33,10 @@ def load_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
 
 
 def _hub_corpus(data: DataSettings) -> tuple[str, dict[str, str]]:
-    require("data", "datasets")
-    import datasets  # slow to import, and local data does without
-
     texts = []
     column = data.text_columns[0]
     for split in (data.train_split, *data.eval_splits):
-        where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
-        try:
-            loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
-        except Exception as error:  # no network, no such data set, no such split
-            raise DataError(
-                f"{where} could not be loaded from the Hugging Face hub "
-                f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
-            ) from None
+        where, loaded = load_split(data, split)
         if column not in loaded.column_names:
             raise _no_column(where, column, loaded.column_names, "")
         rows = (a_string(f"{where}, row {i}", text) for i, text in enumerate(loaded[column][:]))

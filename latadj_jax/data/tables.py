@@ -9,11 +9,10 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from latadj_jax.data.hub import load_split
 from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.text_files import a_string, decode, json_records, local_files
 from latadj_jax.errors import DataError
-from latadj_jax.extras import require
-from latadj_jax.pretrained import sources
 
 
 class Table(NamedTuple):
@@ -67,17 +66,9 @@ def hub_columns(
     Raises:
       DataError: a data set or split that cannot be had, or a column that it has not.
     """
-    require("data", "datasets")
-    import datasets  # slow to import, and local data does without
+    where, loaded = load_split(data, split)
+    import datasets  # imported by now
 
-    where = "/".join(filter(None, (data.hub, data.hub_config))) + f" {split}"
-    try:
-        loaded = datasets.load_dataset(data.hub, data.hub_config or None, split=split)
-    except Exception as error:  # no network, no such data set, no such split
-        raise DataError(
-            f"{where} could not be loaded from the Hugging Face hub "
-            f"({sources.reason(error)}); for local files pass --config.data.path=FOLDER."
-        ) from None
     check_columns(where, wanted, loaded.column_names, "")
     feature = loaded.features[wanted[-1]]
     feature = getattr(feature, "feature", feature)  # of a list of classes, that of one

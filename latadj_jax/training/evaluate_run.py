@@ -38,8 +38,7 @@ def evaluate_run(
     Raises:
       ValueError: no run in `workdir`, or an alpha, speedup or strategy that cannot work.
     """
-    for alpha in alphas:
-        check_alpha(alpha)
+    _check(alphas)
     settings, folder = load_settings(workdir), model_of(workdir)
     loaded = from_pretrained(folder)  # float32, as the run that trained them holds them
     results = _evaluate(loaded, str(folder), settings, alphas, dtype, strategy, speedups)
@@ -63,8 +62,7 @@ def evaluate_model(
     Raises:
       ValueError: a model for another task than that of the settings, or what cannot work.
     """
-    for alpha in alphas:
-        check_alpha(alpha)
+    _check(alphas)
     model, params = read_for(source, settings.model.task, settings.model.strict)
     if model.task != settings.model.task:
         raise SettingsError(
@@ -73,8 +71,14 @@ def evaluate_model(
     return _evaluate((model, params), source, settings, alphas, dtype, strategy, speedups)
 
 
-def _evaluate(loaded, source: str, settings: Settings, alphas, dtype, strategy, speedups):
+def _check(alphas: Sequence[float]) -> None:
+    """Before anything is read: the packages that measure, and the alphas."""
     require("train", "sklearn")
+    for alpha in alphas:
+        check_alpha(alpha)
+
+
+def _evaluate(loaded, source: str, settings: Settings, alphas, dtype, strategy, speedups):
     model, params = loaded
     model = model.replace(dtype=dtype or settings.model.dtype, strategy=strategy or model.strategy)
     evaluate = kind_of(model.record).evaluator(settings, model, load_tokenizer(source))
