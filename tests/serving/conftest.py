@@ -7,12 +7,8 @@ from tiny_engine import ALPHAS, BUCKETS, make
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    return tiny_run.tokenizer(tmp_path_factory.mktemp("tokenizer"))
-
-
-@pytest.fixture(scope="module")
-def parts(tokenizer):
+def parts(tmp_path_factory):
+    tokenizer = tiny_run.tokenizer(tmp_path_factory.mktemp("tokenizer"))
     model = tiny.make_model("bert", "classification", num_hidden_layers=2).replace(alpha=0.9)
     return model, tiny.random_params(model), tokenizer
 
