@@ -31,6 +31,9 @@ class Plan:
       strategy: what is kept, a name of `strategies.STRATEGIES`; "" is what the model carries.
       removed_as: how removed tokens are read where every token is: "left" (as they were when they
         left) or "joined" (as the word-vector that they were merged into, if they were).
+      skipped: the layers (from 1) that do not run; the first always does. What a skipped layer
+        would remove is removed by the last one before it that runs, so that no count is larger
+        for it.
     """
 
     length: int
@@ -39,16 +42,23 @@ class Plan:
     count: str = "valid"
     strategy: str = ""
     removed_as: str = "left"
+    skipped: tuple[int, ...] = ()
 
     @property
     def num_layers(self) -> int:
         return len(self.rates)
 
+    @property
+    def runs(self) -> tuple[bool, ...]:
+        """Whether each layer runs."""
+        return tuple(n not in self.skipped for n in range(1, self.num_layers + 1))
+
     @functools.cached_property
     def table(self) -> np.ndarray:
         """Word-vectors of an example of n valid tokens after each layer: int32 [length + 1, L].
 
-        N_l = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6))), in float64.
+        N_l = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6))), in float64; of a layer that
+        others follow which are skipped, N of the last of these.
         """
         table = np.empty((self.length + 1, self.num_layers), np.int32)
         n = np.arange(self.length + 1)
@@ -56,6 +66,9 @@ class Plan:
             kept = np.floor(rate * n.astype(np.float64) + 1e-6).astype(np.int64)
             n = np.minimum(n, np.maximum(self.floor, kept))
             table[:, layer] = n
+        for layer in reversed(range(1, self.num_layers)):
+            if not self.runs[layer]:
+                table[:, layer - 1] = table[:, layer]
         return table
 
     @functools.cached_property
@@ -63,12 +76,16 @@ class Plan:
         """N_1..N_L of an example that fills the whole length: sizes of the buffers."""
         return tuple(int(n) for n in self.table[self.length])
 
+    @property
+    def into(self) -> tuple[int, ...]:
+        """N_0..N_{L-1} of such an example: what enters each layer."""
+        return (self.length, *self.counts[:-1])
+
     @functools.cached_property
     def removed(self) -> tuple[int, ...]:
         """The most that each layer takes from any example: static sizes of what is removed."""
         if self.count == "padded":
-            into, after = (self.length, *self.counts[:-1]), self.counts
-            return tuple(n_in - n_out for n_in, n_out in zip(into, after, strict=True))
+            return tuple(n_in - n_out for n_in, n_out in zip(self.into, self.counts, strict=True))
         into = np.concatenate([np.arange(self.length + 1)[:, None], self.table[:, :-1]], axis=1)
         return tuple((into - self.table).max(axis=0).tolist())
 
@@ -85,17 +102,26 @@ class Plan:
         """What each layer removes from examples of `valid_B` valid tokens; None is nothing."""
         counts_BN = self.example_counts(valid_B)
         return tuple(
-            None if rate >= 1 else Cut(
+            None if not cuts else Cut(
                 counts_BN[:, n], self.counts[n], find(self.strategy).at(n, self.num_layers),
                 self.removed[n],
             )
-            for n, rate in enumerate(self.rates)
+            for n, cuts in enumerate(self._cuts)
         )  # fmt: skip
+
+    @property
+    def _cuts(self) -> tuple[bool, ...]:
+        """Whether each layer removes anything: by its own rate, or that of one skipped after it."""
+        cuts = [rate < 1 for rate in self.rates]
+        for layer in reversed(range(1, self.num_layers)):
+            if not self.runs[layer]:
+                cuts[layer - 1] |= cuts[layer]
+        return tuple(cut and runs for cut, runs in zip(cuts, self.runs, strict=True))
 
     @property
     def merges(self) -> bool:
         """Whether anything is merged."""
-        return bool(self.strategy) and not self.is_dense and find(self.strategy).merges
+        return bool(self.strategy) and any(self._cuts) and find(self.strategy).merges
 
     @property
     def joins(self) -> bool:
@@ -105,7 +131,7 @@ class Plan:
     @property
     def draws(self) -> bool:
         """Whether it needs a random key."""
-        return bool(self.strategy) and not self.is_dense and find(self.strategy).draws
+        return bool(self.strategy) and any(self._cuts) and find(self.strategy).draws
 
     def for_head(self) -> "Plan":
         """The same, but the last layer leaves only what is protected: all that a classifier reads.
@@ -116,8 +142,8 @@ class Plan:
 
     @property
     def is_dense(self) -> bool:
-        """Whether it removes nothing, at any valid length."""
-        return min(self.rates) >= 1.0
+        """Whether it removes nothing, at any valid length, and every layer runs."""
+        return min(self.rates) >= 1.0 and not self.skipped
 
 
 def make_plan(
@@ -135,7 +161,8 @@ def make_plan(
         rate_l = min(1, alpha^w_l * EP_l)    (1 in a layer that the profile leaves out)
         N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
 
-    with the profile's exponents w, 1 in the paper.
+    with the profile's exponents w, 1 in the paper. Layers whose `skip_at` is alpha or more
+    do not run, see `Plan`; in the paper all do.
 
     Args:
       profile: the model's elimination profile.
@@ -163,7 +190,8 @@ def make_plan(
         _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
         for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
     )
-    return Plan(int(length), rates, max(1, int(protected)), count, strategy, removed_as)
+    skipped = tuple(layer for layer, at in enumerate(profile.skip_at, 1) if scale <= at)
+    return Plan(int(length), rates, max(1, int(protected)), count, strategy, removed_as, skipped)
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:

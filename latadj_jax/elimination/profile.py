@@ -24,7 +24,10 @@ class Profile:
       curve: the fitted ACC curve f(1)..f(L), or ().
       fit: the name of the fit, or "constant", "falling", or whatever else made it.
       layers: the layers (from 1) that remove anything; () for all of them.
-      exponents: of alpha, per layer, in (0, 10]; () becomes 1 everywhere, as in the paper.
+      exponents: of alpha, per layer, in [0, 10]; () becomes 1 everywhere, as in the paper. With 0
+        a layer keeps the share `rates` at any alpha.
+      skip_at: per layer, the largest alpha at which it does not run; 0, of the first layer always,
+        is none. () becomes 0 everywhere, as in the paper.
     """
 
     rates: tuple[float, ...]
@@ -33,14 +36,19 @@ class Profile:
     fit: str = "constant"
     layers: tuple[int, ...] = ()
     exponents: tuple[float, ...] = ()
+    skip_at: tuple[float, ...] = ()
 
     def __post_init__(self):
         object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
         object.__setattr__(self, "acc", _floats("acc", self.acc, optional=True))
         object.__setattr__(self, "curve", _floats("curve", self.curve, optional=True))
         exponents = self.exponents if np.size(self.exponents) else np.ones(len(self.rates))
-        object.__setattr__(self, "exponents", _floats("exponents", exponents, high=10.0))
-        for name in ("acc", "curve", "exponents"):
+        object.__setattr__(self, "exponents", _floats("exponents", exponents, high=10.0, zero=True))
+        below = self.skip_at if np.size(self.skip_at) else np.zeros(len(self.rates))
+        object.__setattr__(self, "skip_at", _floats("skip_at", below, zero=True))
+        if self.skip_at[0]:
+            raise ValueError("skip_at must be 0 for the first layer, which always runs.")
+        for name in ("acc", "curve", "exponents", "skip_at"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")
         every = range(1, self.num_layers + 1)
@@ -153,7 +161,9 @@ def _short(values) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _floats(name: str, values, high: float = np.inf, optional: bool = False) -> tuple[float, ...]:
+def _floats(
+    name: str, values, high: float = np.inf, optional: bool = False, zero: bool = False
+) -> tuple[float, ...]:
     try:
         kind = np.asarray(values).dtype.kind  # texts and truth values would be numbers, too
         array = np.asarray(values, dtype=np.float64)
@@ -163,10 +173,10 @@ def _floats(name: str, values, high: float = np.inf, optional: bool = False) -> 
         raise ValueError(f"{name} must be numbers, one per layer; it is {_short(values)}.")
     if array.ndim != 1 or (array.size == 0 and not optional):
         raise ValueError(f"{name} must be a sequence of numbers, one per layer.")
-    if not (np.isfinite(array).all() and (array > 0).all() and (array <= high).all()):
-        raise ValueError(
-            f"{name} must be greater than 0 and at most {high:g}; it is {_short(values)}."
-        )
+    low = (array >= 0 if zero else array > 0).all()
+    if not (np.isfinite(array).all() and low and (array <= high).all()):
+        least = "at least 0" if zero else "greater than 0"
+        raise ValueError(f"{name} must be {least} and at most {high:g}; it is {_short(values)}.")
     return tuple(float(v) for v in array)
 
 

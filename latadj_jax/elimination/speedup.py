@@ -16,7 +16,7 @@ Lengths = int | Sequence[int] | np.ndarray | Mapping[int, int]
 def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
     """Dense over pruned work, with a quarter of a layer's arithmetic before its cut.
 
-        L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)
+        L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)        the sum: of the layers l that run
 
     Args:
       lengths: tokens of a text, or of many, or how many texts there are of each length: the sums
@@ -31,7 +31,7 @@ def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
         raise ValueError(f"the plan is for {plan.length} tokens; a text has {n_0[-1]}.")
     after = plan.table[n_0]
     into = np.concatenate([n_0[:, None], after[:, :-1]], axis=1)
-    work = (into / 4 + 3 * after / 4).sum(axis=1)
+    work = (into / 4 + 3 * after / 4).sum(axis=1, where=plan.runs)
     return float(plan.num_layers * (times * n_0).sum() / (times * work).sum())
 
 
@@ -64,7 +64,8 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
     So an encoder's layer computes; of a T5 only the encoder is counted. In a decoder's prompt the
     scores are found in blocks: with "score", Q K^T of the kept rows is computed a second time, and
-    with other strategies only the kept rows become queries. Neither is counted.
+    with other strategies only the kept rows become queries. Neither is counted. A layer that is
+    skipped has none.
     """
     c = model.config
     if plan.num_layers != c.num_layers:
@@ -79,8 +80,10 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
         merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 
-    into = (plan.length, *plan.counts[:-1])
-    return tuple(of_layer(*counts) for counts in zip(into, plan.counts, strict=True))
+    return tuple(
+        of_layer(*counts) if runs else 0
+        for runs, *counts in zip(plan.runs, plan.into, plan.counts, strict=True)
+    )
 
 
 def macs(model, plan: Plan) -> int:
@@ -105,7 +108,8 @@ def solve_alpha(
         alone, so that the last layer leaves nothing else at any alpha (see `Plan.for_head`).
 
     Raises:
-      ValueError: a speedup under 1, or beyond what keeping only the protected positions gives.
+      ValueError: a speedup under 1, or beyond what the smallest alpha gives: protected positions
+        alone, in the layers that are never skipped.
     """
     check_profile(profile)
     if not is_number(speedup) or not (math.isfinite(speedup) and speedup >= 1):
@@ -117,10 +121,11 @@ def solve_alpha(
         plan = make_plan(profile, alpha, int(n[-1]), protected=protected)
         return expected_speedup(plan if reads_all else plan.for_head(), texts)
 
-    logs = [-math.log(ep) / w for ep, w in zip(profile.rates, profile.exponents, strict=True)]
+    acts = [(ep, w) for ep, w in zip(profile.rates, profile.exponents, strict=True) if w]
+    logs = [-math.log(ep) / w for ep, w in acts]
     # Next to nothing is left at `low`, and everything at `high`; both are floats.
-    low = max(1e-300, 1e-6 ** (1 / min(1.0, *profile.exponents)))
-    high = math.exp(min(700.0, max(logs)))
+    low = max(1e-300, 1e-6 ** (1 / min([1.0, *(w for _, w in acts)])))
+    high = max(math.exp(min(700.0, max(logs, default=0.0))), *profile.skip_at)
     if at(low) < speedup:
         of = f"length {n[0]}" if len(n) == 1 else f"lengths {n[0]} to {n[-1]}"
         raise ValueError(

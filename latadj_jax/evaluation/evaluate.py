@@ -183,4 +183,5 @@ def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:
         "expected_speedup": dense_work / work,
         "macs": total_macs / len(lengths),
         "remaining": (remaining / len(lengths)).tolist(),
+        "layers": sum(by_bucket[max(by_bucket)].runs),
     }

@@ -206,13 +206,14 @@ def _of_prompt(model: Model, plan: Plan) -> dict:
         "macs": macs(model, plan),
         "cache_bytes": cache_bytes(model, plan),
         "remaining": [n / plan.length for n in plan.counts],
+        "layers": sum(plan.runs),
     }
 
 
 def cache_bytes(model: Model, plan: Plan) -> int:
     """Key-value cache of one prompt that fills the plan: N_{l-1} word-vectors in layer l."""
-    into = (plan.length, *plan.counts[:-1])
-    return sum(into) * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
+    into = sum(n for n, runs in zip(plan.into, plan.runs, strict=True) if runs)
+    return into * 2 * model.config.kv_size * np.dtype(model.module.dtype).itemsize
 
 
 def _first_token_ms(

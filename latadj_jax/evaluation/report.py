@@ -46,6 +46,8 @@ def table(results: Results) -> str:
     for part, metric in names:
         heading = f"{part} {metric}" if several else metric
         columns[heading] = lambda row, p=part, m=metric: f"{row.metrics[p][m]:.4f}"
+    if any((row.layers or results.num_layers) < results.num_layers for row in results.rows):
+        columns["layers"] = lambda row: str(row.layers)
     columns["expected speedup"] = lambda row: f"{row.expected_speedup:.2f}"
     if first.measured_speedup is not None:
         columns["measured speedup"] = lambda row: f"{row.measured_speedup:.2f}"

@@ -72,7 +72,9 @@ def explain(
     settings, found = [], [{"pieces": p, "lived": [], "counts": [], "answer": []} for p in pieces]
     for alpha in tqdm((None, *chosen), desc="explain", unit="alpha", leave=False):
         plan = model.plan(alpha, length)
-        settings.append({"alpha": alpha, "speedup": expected_speedup(plan)})
+        settings.append(
+            {"alpha": alpha, "speedup": expected_speedup(plan), "skipped": plan.skipped}
+        )
         for start in range(0, len(examples), AT_ONCE):
             some = list(examples[start : start + AT_ONCE])
             batch = pad(some + some[:1] * (min(AT_ONCE, len(examples)) - len(some)), length)

@@ -2,7 +2,8 @@
 
 A prompt's word-vectors are ranked by the prompt's own queries only, so nothing that comes later
 can change what is removed. Layer l's cache holds the keys and values of its N_{l-1} inputs; every
-later token runs through all layers against these smaller caches.
+later token runs through all layers against these smaller caches, but for layers that the prompt
+skipped: they have no cache, and are skipped again.
 
 A family's base model has `embed(ids, positions, train)`, `word`, `layers` and `final_norm`.
 """
@@ -31,7 +32,7 @@ def read_prompt(base, inputs, plan: Plan, restore=False, train=False, last_only=
         the last layer makes keys and values only.
 
     Returns:
-      caches: of each layer, its N_{l-1} inputs.
+      caches: of each layer, its N_{l-1} inputs; None of one that is skipped.
       lengths: int32 [B], positions in each row: the next token's position.
     """
     valid_BT = inputs["attention_mask"]
@@ -48,18 +49,21 @@ def read_prompt(base, inputs, plan: Plan, restore=False, train=False, last_only=
 
     cuts = [*plan.cuts(valid_BT.sum(axis=1, dtype=jnp.int32))]
     if last_only:
-        count_B = jnp.ones_like(last_B1[:, 0])
-        cuts[-1] = Cut(count_B, 1, RECENT, (plan.length, *plan.counts)[-2] - 1)
+        last = plan.num_layers - 1 - plan.runs[::-1].index(True)
+        cuts[last] = Cut(jnp.ones_like(last_B1[:, 0]), 1, RECENT, plan.into[last] - 1)
     removed_BTD = jnp.zeros_like(x_BTD)
     scores, entered, caches = [], [], []
-    for layer, cut in zip(base.layers, cuts, strict=True):
+    for layer, runs, cut in zip(base.layers, plan.runs, cuts, strict=True):
         rows_BL = in_rows(words.positions_BL, start_B1)
         if cut is not None:
             removed_BTD = put_back(removed_BTD, words.x_BLD, rows_BL)
-        words, scores_BL, cache = layer(words, cut, None, 0, train)
-        words = words.replace(x_BLD=split_by_rows(words.x_BLD))
-        if scores_BL.shape[1] == length:  # room for all: by row, as the input
-            scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
+        scores_BL = cache = None
+        if runs:
+            words, scores_BL, cache = layer(words, cut, None, 0, train)
+            words = words.replace(x_BLD=split_by_rows(words.x_BLD))
+            if scores_BL.shape[1] == length:  # room for all: by row, as the input
+                scores_BL = put_back(jnp.zeros_like(scores_BL), scores_BL, rows_BL)
+        if rows_BL.shape[1] == length:
             rows_BL = put_back(jnp.full_like(rows_BL, -1), rows_BL, rows_BL)
         scores.append(scores_BL)
         entered.append(rows_BL)
@@ -82,16 +86,22 @@ def read_on(base, ids_BS: jax.Array, first_B: jax.Array, caches, slots, train: b
 
     Args:
       first_B: int32, position of the first of these tokens in each row.
-      caches: of each layer, with room for S more from its slot in `slots` on.
+      caches: of each layer, with room for S more from its slot in `slots` on; layers without one
+        are skipped.
     """
     positions_BS = first_B[:, None] + jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
     words = Words(split_by_rows(base.embed(ids_BS, positions_BS, train)), positions_BS, ids_BS)
     written = []
     for layer, cache, slot in zip(base.layers, caches, slots, strict=True):
-        words, _, cache = layer(words, None, cache, slot, train)
-        words = words.replace(x_BLD=split_by_rows(words.x_BLD))
+        if cache is not None:
+            words, _, cache = layer(words, None, cache, slot, train)
+            words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         written.append(cache)
     return base.final_norm(words.x_BLD), tuple(written)
+
+
+def _with_room(caches, room: int) -> tuple:
+    return tuple(cache if cache is None else cache.with_room(room) for cache in caches)
 
 
 def in_rows(positions_BL: jax.Array, start_B1: jax.Array) -> jax.Array:
@@ -125,20 +135,18 @@ class LanguageModelHead(nn.Module):
         out, caches, lengths_B = read_prompt(base, inputs, plan, train=train, last_only=True)
         hidden_BSD = last_hidden(out)[:, None]
         if ids_BS.shape[1]:
-            slots = [cache.keys.shape[2] for cache in caches]
-            caches = [cache.with_room(ids_BS.shape[1]) for cache in caches]
-            following_BSD, _ = read_on(base, ids_BS, lengths_B, caches, slots, train)
+            caches = _with_room(caches, ids_BS.shape[1])
+            following_BSD, _ = read_on(base, ids_BS, lengths_B, caches, plan.into, train)
             hidden_BSD = jnp.concatenate([hidden_BSD, following_BSD], axis=1)
         return self.logits(base, hidden_BSD)
 
     def begin(self, base, inputs, plan: Plan, room: int):
         out, caches, lengths_B = read_prompt(base, inputs, plan, last_only=True)
-        caches = tuple(cache.with_room(room) for cache in caches)
-        return self.logits(base, last_hidden(out)), (caches, lengths_B)
+        return self.logits(base, last_hidden(out)), (_with_room(caches, room), lengths_B)
 
     def go_on(self, base, plan: Plan, token_B: jax.Array, step: jax.Array, memory):
         caches, lengths_B = memory
-        slots = [size + step for size in (plan.length, *plan.counts[:-1])]
+        slots = [size + step for size in plan.into]
         hidden_B1D, caches = read_on(base, token_B[:, None], lengths_B + step, caches, slots)
         return self.logits(base, hidden_B1D[:, 0]), (caches, lengths_B)
 

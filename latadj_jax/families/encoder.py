@@ -63,8 +63,11 @@ def run(
     removed_BTD = jnp.zeros_like(words.x_BLD)
     bias_BHLL = None if bias is None else bias(None)
     valid_B = words.valid_BL.sum(axis=1, dtype=jnp.int32)
-    for layer, cut in zip(layers, plan.cuts(valid_B), strict=True):
+    for layer, runs, cut in zip(layers, plan.runs, plan.cuts(valid_B), strict=True):
         entered.append(words.positions_BL)
+        if not runs:
+            scores.append(None)
+            continue
         if cut is not None:
             removed_BTD = put_back(removed_BTD, words.x_BLD, words.positions_BL)
         words, scores_BL = layer(words, bias_BHLL, cut, train)

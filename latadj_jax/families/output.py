@@ -18,8 +18,8 @@ class Output:
         -1 where the buffer holds nothing (its hidden state is 0 once anything was removed).
       sizes: float32 [B, N_L], how many tokens each word-vector stands for: 1, or more once others
         were merged into it (restored ones stand for one each); 0 where the buffer holds nothing.
-      scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, slot by slot, or
-        None.
+      scores: per layer the float32 Score Vector [B, N_{l-1}] of what entered it, slot by slot;
+        None of a layer that is skipped, or of all.
       entered: per layer the positions int32 [B, N_{l-1}] of what entered it, or None; `scores` are
         theirs.
       left: int32 [B, N_L], the positions of what the last layer left, whether or not the others

@@ -24,22 +24,24 @@ from latadj_jax.model.model import Model, checked_params, resolve_plan
 
 @struct.dataclass
 class _Counts:
-    """Stands where a `Plan` stands: every layer cuts, to these counts, in a buffer of all slots."""
+    """Stands where a `Plan` stands: all layers that run cut, to these counts, in a full buffer."""
 
     counts_by_layer: jax.Array
     length: int = struct.field(pytree_node=False)
     strategy: str = struct.field(pytree_node=False)
     removed_as: str = struct.field(pytree_node=False)
     floor: int = struct.field(pytree_node=False)
+    runs: tuple[bool, ...] = struct.field(pytree_node=False)
     is_dense: bool = struct.field(pytree_node=False, default=False)
 
-    def cuts(self, valid_B: jax.Array) -> tuple[Cut, ...]:
+    def cuts(self, valid_B: jax.Array) -> tuple[Cut | None, ...]:
         num_layers, strategy = self.counts_by_layer.shape[1], find(self.strategy)
         counts_BN = jnp.minimum(self.counts_by_layer, valid_B[:, None])
         return tuple(
             Cut(counts_BN[:, n], self.length, strategy.at(n, num_layers), self.length)
-            for n in range(num_layers)
-        )
+            if runs else None
+            for n, runs in enumerate(self.runs)
+        )  # fmt: skip
 
     @property
     def merges(self) -> bool:
@@ -75,10 +77,11 @@ def simulate(
     if model.head_inputs:
         raise ValueError(f"of a {model.task} model the encoder is simulated: pass model.encoder.")
     removed_as, floor = model.removed_as, model.num_protected
+    runs = (True,) * model.config.num_layers
     valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
     valid_B = (valid_BT != 0).sum(axis=1).astype(np.int32)
     if isinstance(counts, Plan):
-        removed_as, floor = counts.removed_as, counts.floor
+        removed_as, floor, runs = counts.removed_as, counts.floor, counts.runs
         counts = resolve_plan(model, None, counts, counts.count, length)
         strategy = strategy or counts.strategy
         counts = counts.example_counts(valid_B)
@@ -92,7 +95,7 @@ def simulate(
     model.check_strategy(strategy)
     with checked_params(model, params):
         inputs = cast_inputs(batch, ranges)
-        how = length, strategy, removed_as, max(1, floor)
+        how = length, strategy, removed_as, max(1, floor), runs
         return _forward(model.module, how, params, inputs, counts_by_layer)
 
 

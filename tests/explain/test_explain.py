@@ -210,7 +210,7 @@ def test_a_text_is_never_markup(browser, tmp_path):
     evil = "</script><script>document.title='caught'</script><img src=x onerror=alert(1)>"
     found = {
         "layers": 1,
-        "settings": [{"alpha": None, "speedup": 1.0}],
+        "settings": [{"alpha": None, "speedup": 1.0, "skipped": []}],
         "texts": [{"pieces": [(" ", evil)], "lived": [[1]], "counts": [[1]], "answer": [evil]}],
     }
     file = tmp_path / "page.html"
