@@ -69,7 +69,7 @@ class Method:
       start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
       profile: "acc" (the paper's), "falling" (`Profile.falling`) or "searched" (by search.py).
       strategy: "score" forgets what is removed, "merge" averages it into what stays.
-      distill: see `settings.EliminationSettings`.
+      distill: see `elimination.settings.EliminationSettings`.
       eased: one speed after another, each for as many steps, in place of all in each step.
       taught: reads no labels, and learns what the model answers that it begins with.
       alpha: in place of a speed.

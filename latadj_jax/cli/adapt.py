@@ -20,7 +20,6 @@ import numpy as np
 
 from latadj_jax.cli import flags, train
 from latadj_jax.data.text_files import decode
-from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import MERGE, SCORE
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained import sources
@@ -28,7 +27,7 @@ from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.tasks.answers import ANSWERS
 from latadj_jax.tasks.embedding import EMBEDDING
-from latadj_jax.training.jobs.job import as_trained
+from latadj_jax.training.jobs.job import as_trained, given_profile
 from latadj_jax.training.jobs.readers import reader_of
 from latadj_jax.training.settings import Settings
 
@@ -40,12 +39,7 @@ SAMPLE = 2000  # texts whose lengths say which alphas are so fast
 
 def run(argv: list[str], prog: str) -> None:
     args, overrides = _parser(prog).parse_known_args(argv)
-    model, _ = from_pretrained(args.model, args.task, strict=args.strict)
-    if not model.record.agreement:
-        raise ValueError(f"a model of task {model.task!r} cannot be made adjustable on texts.")
-    base = "embed_adapt" if model.record is EMBEDDING else "adapt"
-    given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
-    settings = train.read_settings(base, [*given, *overrides])
+    model, base, given, settings = asked(args, overrides)
     alphas = alphas_of(model, settings, args.speedup)
     given += [
         f"--config.elimination.alphas={alphas}",
@@ -54,6 +48,20 @@ def run(argv: list[str], prog: str) -> None:
         f"--config.eval.alphas={alphas}",
     ]
     train.run(["--config", base, *given, *overrides], prog)
+
+
+def asked(args, overrides: list[str]) -> tuple[Model, str, list[str], Settings]:
+    """The model, the config, the flags that follow from model and texts, and all as settings.
+
+    Raises:
+      ValueError: a model of a task without an agreement, or settings that cannot be.
+    """
+    model, _ = from_pretrained(args.model, args.task, strict=args.strict)
+    if not model.record.agreement:
+        raise ValueError(f"a model of task {model.task!r} cannot be made adjustable on texts.")
+    base = "embed_adapt" if model.record is EMBEDDING else "adapt"
+    given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
+    return model, base, given, train.read_settings(base, [*given, *overrides])
 
 
 def _settings(args, model: Model) -> dict[str, object]:
@@ -114,27 +122,14 @@ def alphas_of(model: Model, settings: Settings, speedups: tuple[float, ...]) -> 
     Raises:
       ValueError: a speedup that they cannot have, or a profile that training is yet to measure.
     """
-    e, data, reader = settings.elimination, settings.data, reader_of(model.record)
-    num_layers = model.config.num_layers
-    if e.layers:
-        profile = Profile.at_layers(num_layers, e.layers)
-    elif e.fit == "falling":
-        profile = Profile.falling(num_layers, model.reads_all)
-    elif not e.calibration_examples:
-        profile = Profile.constant(num_layers)
-    else:
+    profile = given_profile(model, settings)
+    if profile is None:
         raise ValueError(
             "speedups need a profile that is not measured: --config.elimination.fit=falling, or "
             "--config.elimination.calibration_examples=0."
         )
     model = as_trained(model, settings).replace(profile=profile)
-    names = model.config.labels if model.record.named else ()
-    named = dataclasses.replace(data, labels=names)
-    texts, _, _ = reader.load(named, model.record, settings.seed)
-    rng = np.random.default_rng(0)
-    some = texts.subset(np.sort(rng.permutation(len(texts))[:SAMPLE]))
-    tokenizer = load_tokenizer(settings.model.source)
-    lengths = reader.encode(tokenizer, some, data, model).one_by_one.lengths
+    lengths = lengths_of(model, settings)
     found = []
     for speedup in sorted(set(speedups or SPEEDUPS)):
         try:
@@ -146,18 +141,34 @@ def alphas_of(model: Model, settings: Settings, speedups: tuple[float, ...]) -> 
     return tuple(sorted(set(found), reverse=True))
 
 
+def lengths_of(model: Model, settings: Settings) -> np.ndarray:
+    """Of some of the texts, in tokens as training would read them."""
+    data, reader = settings.data, reader_of(model.record)
+    names = model.config.labels if model.record.named else ()
+    texts, _, _ = reader.load(dataclasses.replace(data, labels=names), model.record, settings.seed)
+    rng = np.random.default_rng(0)
+    some = texts.subset(np.sort(rng.permutation(len(texts))[:SAMPLE]))
+    tokenizer = load_tokenizer(settings.model.source)
+    return np.array(reader.encode(tokenizer, some, data, model).one_by_one.lengths)
+
+
 def _parser(prog: str) -> flags.Parser:
     parser = flags.Parser(prog, __doc__.split("\n")[0])
+    add_texts(parser)
+    parser.add_argument("--output", type=flags.path, help="the run's folder (runs/adapt-MODEL)")
+    flags.add_reading(parser)
+    return parser
+
+
+def add_texts(parser: flags.Parser) -> None:
+    """The flags that name a model, texts and speedups."""
     parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
     parser.add_argument("--texts", required=True, type=flags.path, metavar="FILE", help="to read")
     parser.add_argument(
         "--columns", type=flags.several(str), default=(), metavar="NAME[,NAME]",
         help="of a file with named columns: that of the texts, or two of pairs",
     )  # fmt: skip
-    parser.add_argument("--output", type=flags.path, help="the run's folder (runs/adapt-MODEL)")
     parser.add_argument(
         "--speedup", type=flags.several(flags.speedup), default=(), metavar="X[,X]",
         help="over dense, expected over the texts (1.5,2,3)",
     )  # fmt: skip
-    flags.add_reading(parser)
-    return parser

@@ -10,6 +10,7 @@ import latadj_jax
 COMMANDS = {
     "train": "fine-tune a model with elimination on",
     "adapt": "make a finished model latency-adjustable, on texts without labels",
+    "search": "the profile with which a model's answers change least, at equal measured time",
     "evaluate": "quality and speed of a run, dense and at several alphas",
     "perplexity": "a language model on a text file, dense and at several alphas",
     "last-words": "accuracy of a language model's last words (LAMBADA), in the same way",

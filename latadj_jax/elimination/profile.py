@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from latadj_jax.atomic_file import write_whole
-from latadj_jax.checks import check_integer
+from latadj_jax.checks import check_integer, is_number
 
 DEFAULT_FIT = "quadratic"
 
@@ -123,6 +124,55 @@ class Profile:
         curve = np.maximum(curve, 0.01 * min(acc))
         rates = np.minimum(1.0, curve / np.concatenate([[1.0], curve[:-1]]))
         return cls(rates=tuple(rates), acc=acc, curve=tuple(curve), fit=fit)
+
+    def path(self, depth: float, order: Sequence[int] = ()) -> "Profile":
+        """One alpha along two axes: this profile's speeds, a part of them by skipping layers.
+
+        Of the logarithm of a speedup, `depth` is reached by fewer layers and the rest by fewer
+        word-vectors. With d = `depth`, S(alpha) this profile's speedup of a long text, and L_n
+        layers left once the n-th is skipped,
+
+            EP' = EP^(1-d),   w' = w (1-d),   the n-th skipped from S(alpha)^d = L / (L_n + 1/2) on
+
+        so that about S(alpha) remains at each alpha. 0 is this profile, 1 removes no word-vector.
+
+        Args:
+          order: layers (from 1), the first to be skipped first; the last ones first by default. A
+            layer that is not named always runs.
+
+        Raises:
+          ValueError: a depth outside of [0, 1], or an order that names the first layer, another
+            than there is, or one twice.
+        """
+        if not is_number(depth) or not 0 <= depth <= 1:
+            raise ValueError(f"depth must be a number in [0, 1]; it is {depth!r}.")
+        size = self.num_layers
+        order = tuple(order) or tuple(range(size, 1, -1))
+        if sorted({*order} & {*range(2, size + 1)}) != sorted(order):
+            raise ValueError(f"order must be different layers in 2..{size}; it is {order!r}.")
+        skip_at = [0.0] * size
+        for n, layer in enumerate(order if depth else (), 1):
+            skip_at[layer - 1] = round(self._alpha_of((size / (size - n + 0.5)) ** (1 / depth)), 4)
+        return dataclasses.replace(
+            self,
+            rates=tuple(rate ** (1 - depth) for rate in self.rates),
+            exponents=tuple(w * (1 - depth) for w in self.exponents),
+            skip_at=tuple(skip_at),
+        )
+
+    def _alpha_of(self, speedup: float) -> float:
+        """The alpha of a speedup, of a text so long that no count is rounded."""
+        rates, exponents = np.array(self.rates), np.array(self.exponents)
+        removes = np.isin(np.arange(1, self.num_layers + 1), self.layers or range(1, 1000))
+        low, high = -50.0, 50.0  # logarithms of alpha
+        for _ in range(60):
+            middle = (low + high) / 2
+            rate = np.minimum(1.0, np.exp(middle * exponents) * rates)
+            after = np.cumprod(np.where(removes, rate, 1.0))
+            into = np.concatenate([[1.0], after[:-1]])
+            fast = self.num_layers >= speedup * (into / 4 + 3 * after / 4).sum()
+            low, high = (middle, high) if fast else (low, middle)
+        return math.exp(low)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the profile as JSON."""

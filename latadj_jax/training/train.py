@@ -22,6 +22,7 @@ from latadj_jax.devices.mesh import (
 from latadj_jax.devices.processes import first_alone, together
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.settings import EliminationSettings
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.report import write_report
 from latadj_jax.evaluation.results import Results
@@ -32,12 +33,12 @@ from latadj_jax.model.placement import check_heads
 from latadj_jax.pretrained.save import save_pretrained
 from latadj_jax.tasks.registry import TASKS
 from latadj_jax.training.checkpoints import Checkpoints
-from latadj_jax.training.jobs.job import Job
+from latadj_jax.training.jobs.job import Job, given_profile
 from latadj_jax.training.jobs.registry import kind_of
 from latadj_jax.training.metrics_log import MetricsLog, require_tensorboard
 from latadj_jax.training.optimizer import learning_rate, make_optimizer
 from latadj_jax.training.run_folder import PROFILE_FILE, check_data, check_workdir, claimed_workdir
-from latadj_jax.training.settings import EliminationSettings, Settings, TrainSettings
+from latadj_jax.training.settings import Settings, TrainSettings
 from latadj_jax.training.sigterm import Stopped, stop_requests
 from latadj_jax.training.steps import Step, abstract_state, evaluation_loss, first_state, train_step
 
@@ -77,6 +78,7 @@ def _train(settings: Settings) -> Results:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: kind_of(TASKS[settings.model.task]).load(settings))
     check_heads(job.model)
+    given = given_profile(job.model, settings)
     fingerprint = job.data.fingerprint()  # before a teacher says what each device makes of it
     if job.teach:
         job = job.teach()
@@ -89,7 +91,7 @@ def _train(settings: Settings) -> Results:
         first_alone(lambda: check_data(workdir, fingerprint))
         profile_file = workdir / PROFILE_FILE
         if together(lambda: not profile_file.exists()):
-            profile = calibrated(job, settings)
+            profile = given or calibrated(job, settings)
             first_alone(lambda: profile.save(profile_file))
         model = job.model.replace(profile=Profile.load(profile_file))
 
@@ -104,20 +106,14 @@ def _train(settings: Settings) -> Results:
 
 
 def calibrated(job: Job, settings: Settings) -> Profile:
-    """Profile of a random part of the training data, before fine-tuning, or one not measured."""
-    num_layers, e = job.model.config.num_layers, settings.elimination
-    if e.layers:
-        return Profile.at_layers(num_layers, e.layers)
-    if e.fit == "falling":
-        return Profile.falling(num_layers, job.model.reads_all)
-    if not e.calibration_examples:
-        return Profile.constant(num_layers)
+    """Profile of a random part of the training data, before fine-tuning."""
+    e = settings.elimination
     rng = np.random.default_rng(settings.seed)
     chosen = rng.permutation(len(job.data.examples))[: e.calibration_examples]
     examples = [job.data.examples[i] for i in chosen]
     batches = list(calibration_batches(examples, job.buckets, settings.eval.batch_size))
     progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
-    return calibrate(job.model, job.params, progress, e.fit)
+    return calibrate(job.model, job.params, progress, e.fit).path(e.depth)
 
 
 def fine_tune(

@@ -78,8 +78,8 @@ def test_the_alpha_of_a_speedup_reaches_it_and_is_the_largest(profile, speedup):
         return
     alpha = solve_alpha(profile, 40, speedup)
     assert expected_speedup(make_plan(profile, alpha, 40)) >= speedup
-    more = alpha * (1 + 1e-9)
-    assert speedup == 1 or expected_speedup(make_plan(profile, more, 40)) < speedup
+    if expected_speedup(make_plan(profile, 1e9, 40)) < speedup:  # not at any alpha
+        assert expected_speedup(make_plan(profile, alpha * (1 + 1e-9), 40)) < speedup
 
 
 def test_a_skipped_layer_multiplies_nothing():
@@ -109,3 +109,53 @@ def test_a_profile_is_saved_with_what_it_skips(tmp_path):
 def test_bad_layers_to_skip_are_one_sentence(skip_at, sentence):
     with pytest.raises(ValueError, match=sentence):
         Profile((1.0, 1.0), skip_at=skip_at)
+
+
+@pytest.mark.parametrize(
+    "profile", [Profile.constant(12), Profile.falling(6), Profile.falling(6, True)]
+)
+def test_a_path_of_no_depth_is_the_profile(profile):
+    assert profile.path(0) == profile
+
+
+@pytest.mark.parametrize("size", [2, 6, 12])
+def test_a_path_of_full_depth_skips_layers_alone(size):
+    """At the alpha of a speedup that whole layers can give, they give it."""
+    profile = Profile.constant(size).path(1.0)
+    assert (profile.rates, profile.exponents) == ((1.0,) * size, (0.0,) * size)
+    for left in range(1, size):
+        plan = make_plan(profile, solve_alpha(profile, 64, size / left), 64)
+        assert plan.skipped == tuple(range(left + 1, size + 1))
+        assert plan.counts == (64,) * size
+
+
+@pytest.mark.parametrize("depth", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("base", [Profile.constant(12), Profile.falling(12)])
+def test_a_path_shares_a_speedup_between_layers_and_word_vectors(base, depth):
+    profile = base.path(depth)
+    for speedup in (1.5, 2.0, 3.0):
+        plan = make_plan(profile, solve_alpha(profile, 400, speedup), 400)
+        by_layers = 12 / sum(plan.runs)
+        assert abs(12 / by_layers - 12 / speedup**depth) < 1.5  # layers
+        assert plan.counts[-1] < 400
+
+
+def test_the_order_of_a_path_says_which_layers_go_first():
+    profile = Profile.constant(4).path(0.5, (3, 2))
+    assert profile.skip_at[2] > profile.skip_at[1] > 0
+    assert profile.skip_at[0] == profile.skip_at[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("depth", "order", "sentence"),
+    [
+        (1.5, (), r"depth must be a number in \[0, 1\]; it is 1.5"),
+        ("all", (), r"depth must be a number in \[0, 1\]"),
+        (0.5, (1,), r"order must be different layers in 2\.\.4; it is \(1,\)"),
+        (0.5, (5,), r"order must be different layers in 2\.\.4"),
+        (0.5, (3, 3), r"order must be different layers in 2\.\.4"),
+    ],
+)
+def test_a_bad_path_is_one_sentence(depth, order, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Profile.constant(4).path(depth, order)

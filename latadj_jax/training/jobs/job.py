@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from latadj_jax.data.encoded import Encoded
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.results import Results
 from latadj_jax.model.model import Model
 from latadj_jax.training.settings import Settings
@@ -42,3 +44,24 @@ def as_trained(model: Model, settings: Settings) -> Model:
         protected=e.protected or model.protected,
         dtype=settings.model.dtype,
     )
+
+
+def given_profile(model: Model, settings: Settings) -> Profile | None:
+    """The profile that the settings name; None where it is to be measured.
+
+    Raises:
+      SettingsError: a file that is none, or one for a model of another depth.
+    """
+    e, num_layers = settings.elimination, model.config.num_layers
+    if e.profile:
+        try:
+            return model.replace(profile=Profile.load(e.profile)).profile
+        except ValueError as error:
+            raise SettingsError(f"config.elimination.profile: {error}") from None
+    if e.layers:
+        return Profile.at_layers(num_layers, e.layers).path(e.depth)
+    if e.fit == "falling":
+        return Profile.falling(num_layers, model.reads_all).path(e.depth)
+    if not e.calibration_examples:
+        return Profile.constant(num_layers).path(e.depth)
+    return None

@@ -1,0 +1,59 @@
+"""Searches the profile with which a model's answers change least, at equal measured time.
+
+    latadj search MODEL --texts texts.txt --speedup 1.5,2,3 --profile profile.json
+    latadj adapt MODEL --texts texts.txt --config.elimination.profile=profile.json
+
+Tried are rates, merging and forgetting, and how much of a speedup comes from skipping layers, and
+which. Nothing is trained: what changes least before is not always what is best after. Flags and
+texts as of `latadj adapt`, whose evaluation texts are what is measured on.
+"""
+
+import logging
+
+from latadj_jax.cli import adapt, flags
+from latadj_jax.evaluation.profile_search import Tried, search_profile
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.training.jobs.job import as_trained
+from latadj_jax.training.jobs.labelled import evaluator
+from latadj_jax.training.jobs.teacher import read_for
+
+TEXTS = 512  # to measure on
+
+
+def run(argv: list[str], prog: str) -> None:
+    args, overrides = _parser(prog).parse_known_args(argv)
+    args.output = None  # nothing is trained
+    logging.getLogger("latadj_jax").setLevel(logging.INFO)
+    _, _, _, settings = adapt.asked(args, [f"--config.data.max_eval_examples={TEXTS}", *overrides])
+    model, params = read_for(args.model, settings.model.task, args.strict)
+    model = as_trained(model, settings)
+    speedups = tuple(sorted({*(args.speedup or adapt.SPEEDUPS)}))
+    evaluate = evaluator(settings, model, load_tokenizer(args.model))
+    tried = search_profile(model, evaluate, params, adapt.lengths_of(model, settings), speedups)
+    best = tried[0].candidate
+    best.of(model).profile.save(args.profile)
+    print(f"{table(tried, model.record.agreement, speedups)}\n\nThe first is in {args.profile}.")
+    if best.strategy != settings.elimination.strategy:
+        print(f"It goes with --config.elimination.strategy={best.strategy}.")
+
+
+def table(tried: list[Tried], metric: str, speedups: tuple[float, ...]) -> str:
+    """Markdown, a row for each candidate: agreement with the dense answers at each speedup."""
+    columns = ["rates", "strategy", "depth", "order", *(f"{metric}, {x:g}x" for x in speedups)]
+    lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+    for one in tried:
+        c = one.candidate
+        cells = [c.rates, c.strategy, f"{c.depth:g}", c.order if c.depth else ""]
+        cells += ["out of reach" if x != x else f"{x:.4f}" for x in one.agreement]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__.split("\n")[0])
+    adapt.add_texts(parser)
+    parser.add_argument(
+        "--profile", type=flags.path, default="profile.json", help="written (profile.json)"
+    )
+    flags.add_reading(parser)
+    return parser

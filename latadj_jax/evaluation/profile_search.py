@@ -1,0 +1,127 @@
+"""The profile with which a model's answers change least, at equal measured time."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.speedup import Lengths
+from latadj_jax.elimination.strategies import MERGE, SCORE
+from latadj_jax.evaluation.results import Results
+from latadj_jax.model.model import Model
+
+log = logging.getLogger(__name__)
+
+STEP = 1.3  # between the expected speedups that a candidate is measured at
+BEYOND = 1.7  # expected over asked at which measuring ends: time saves less than arithmetic
+
+RATES: dict[str, Callable[[Model], Profile]] = {
+    "constant": lambda model: Profile.constant(model.config.num_layers),
+    "falling": lambda model: Profile.falling(model.config.num_layers, model.reads_all),
+}
+ORDERS: dict[str, Callable[[int], tuple[int, ...]]] = {
+    "last first": lambda size: tuple(range(size, 1, -1)),
+    "every other": lambda size: (*range(size - 1, 1, -2), *range(size - 2, 1, -2), size)[
+        : size - 1
+    ],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """One way to spend less; what `Profile.path` and a model are made of."""
+
+    strategy: str
+    rates: str = "constant"
+    depth: float = 0.0
+    order: str = "last first"
+
+    def of(self, model: Model) -> Model:
+        """The model with it."""
+        order = ORDERS[self.order](model.config.num_layers) if self.depth else ()
+        profile = RATES[self.rates](model).path(self.depth, order)
+        return model.replace(profile=profile, strategy=self.strategy)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """A candidate and how near its answers are to the dense ones, at each speedup in time.
+
+    NaN where it is never so fast.
+    """
+
+    candidate: Candidate
+    agreement: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over all speedups; less than any other where one is out of reach."""
+        mean = float(np.mean(self.agreement))
+        return mean if np.isfinite(mean) else -np.inf
+
+
+def search_profile(
+    model: Model,
+    evaluate: Callable[..., Results],
+    params,
+    lengths: Lengths,
+    speedups: Sequence[float],
+) -> list[Tried]:
+    """All that was tried, the best first: one axis after another, from tokens alone.
+
+    Args:
+      evaluate: of (model, params, alphas): how near its answers are to the dense ones, more is
+        nearer, and its measured speedups.
+      lengths: of the texts, in tokens.
+      speedups: over dense, in time.
+    """
+    size = model.config.num_layers
+    merges = model.family.takes(MERGE)
+    axes = (
+        ("rates", (*RATES,)),
+        ("strategy", (MERGE.name, SCORE.name) if merges else (SCORE.name,)),
+        ("depth", (0.0, 0.25, 0.5, 0.75, 1.0) if size > 1 else (0.0,)),
+        ("order", (*ORDERS,)),
+    )
+    tried: dict[Candidate, Tried] = {}
+    best = Candidate(MERGE.name if merges else SCORE.name)
+    for name, values in axes:
+        for value in values:
+            candidate = dataclasses.replace(best, **{name: value})
+            if not candidate.depth:  # nothing is skipped, in any order
+                candidate = dataclasses.replace(candidate, order="last first")
+            if candidate not in tried:
+                agreement = _agreement(candidate.of(model), evaluate, params, lengths, speedups)
+                tried[candidate] = Tried(candidate, agreement)
+                log.info("%s: %s", candidate, agreement)
+        best = max(tried.values(), key=lambda one: one.mean).candidate
+    return sorted(tried.values(), key=lambda one: -one.mean)
+
+
+def _agreement(model, evaluate, params, lengths, speedups) -> tuple[float, ...]:
+    """At each speedup in time, between those that were measured."""
+    steps = int(np.ceil(np.log(BEYOND * max(speedups)) / np.log(STEP)))
+    alphas = []
+    for speedup in STEP ** np.arange(1, steps + 1):
+        try:
+            alphas.append(model.solve_alpha(lengths, float(speedup)))
+        except ValueError:  # out of reach
+            break
+    rows = evaluate(model, params, alphas).rows
+    found = [(row.measured_speedup, *next(iter(row.metrics.values())).values()) for row in rows]
+    return interpolated(*zip(*found, strict=True), speedups)
+
+
+def interpolated(
+    measured: Sequence[float], agreement: Sequence[float], speedups: Sequence[float]
+) -> tuple[float, ...]:
+    """Agreement at each speedup, linear in its logarithm between two that were measured.
+
+    Of what was measured at one speed the best counts; NaN beyond the fastest.
+    """
+    order = np.argsort(measured)
+    x, y = np.log(np.asarray(measured)[order]), np.asarray(agreement)[order]
+    y = np.maximum.accumulate(y[::-1])[::-1]  # a faster one that is better serves here as well
+    return tuple(np.interp(np.log(speedups), x, y, right=np.nan).tolist())
