@@ -52,6 +52,6 @@ def logits_of(
         valid_B = batch["attention_mask"].sum(axis=1).astype(np.int32)
         counts_by_layer = np.asarray(plan.example_counts(valid_B))
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
-        out = simulate(model, params, inputs, counts_by_layer, strategy)
+        out = simulate(model, params, inputs, counts_by_layer, strategy, plan.skipped)
         logits[indices] = np.asarray(out.logits)[: len(indices)]
     return logits

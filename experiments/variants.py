@@ -76,7 +76,7 @@ def separators_alive(model: Model, params, part: Encoded, plan: Plan, strategy: 
         inputs = {k: v for k, v in batch.items() if k not in ("labels", "weights")}
         counts_by_layer = np.asarray(plan.example_counts(batch["attention_mask"].sum(axis=1)))
         entered_BL = np.asarray(
-            simulate(model, params, inputs, counts_by_layer, strategy).entered[-1]
+            simulate(model, params, inputs, counts_by_layer, strategy, plan.skipped).entered[-1]
         )
         ids_BT = np.where(batch["attention_mask"], batch["input_ids"], -1)
         for ids, entered in zip(ids_BT[: len(indices)], entered_BL, strict=False):

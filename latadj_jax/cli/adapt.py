@@ -14,7 +14,9 @@ configs/embed_adapt.py, and flags as well: --config.KEY=VALUE.
 
 import dataclasses
 import logging
+import math
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,7 +41,7 @@ SAMPLE = 2000  # texts whose lengths say which alphas are so fast
 
 def run(argv: list[str], prog: str) -> None:
     args, overrides = _parser(prog).parse_known_args(argv)
-    model, base, given, settings = asked(args, overrides)
+    model, config, given, settings = asked(args, overrides)
     alphas = alphas_of(model, settings, args.speedup)
     given += [
         f"--config.elimination.alphas={alphas}",
@@ -47,11 +49,18 @@ def run(argv: list[str], prog: str) -> None:
         f"--config.elimination.sandwich={len(alphas) > 1}",
         f"--config.eval.alphas={alphas}",
     ]
-    train.run(["--config", base, *given, *overrides], prog)
+    train.run(["--config", config, *given, *overrides], prog)
 
 
-def asked(args, overrides: list[str]) -> tuple[Model, str, list[str], Settings]:
-    """The model, the config, the flags that follow from model and texts, and all as settings.
+class Asked(NamedTuple):
+    model: Model
+    config: str  # its name
+    given: list[str]  # flags that follow from the model and the texts
+    settings: Settings  # of config, these flags, and those of the command line
+
+
+def asked(args, overrides: list[str]) -> Asked:
+    """What a command line of `add_texts` and settings asks for.
 
     Raises:
       ValueError: a model of a task without an agreement, or settings that cannot be.
@@ -59,9 +68,9 @@ def asked(args, overrides: list[str]) -> tuple[Model, str, list[str], Settings]:
     model, _ = from_pretrained(args.model, args.task, strict=args.strict)
     if not model.record.agreement:
         raise ValueError(f"a model of task {model.task!r} cannot be made adjustable on texts.")
-    base = "embed_adapt" if model.record is EMBEDDING else "adapt"
+    config = "embed_adapt" if model.record is EMBEDDING else "adapt"
     given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
-    return model, base, given, train.read_settings(base, [*given, *overrides])
+    return Asked(model, config, given, train.read_settings(config, [*given, *overrides]))
 
 
 def _settings(args, model: Model) -> dict[str, object]:
@@ -71,7 +80,7 @@ def _settings(args, model: Model) -> dict[str, object]:
     of_texts = model.config.embedding.max_length if model.config.embedding else None
     strategy = MERGE if model.family.takes(MERGE) else SCORE
     return {
-        "workdir": args.output or f"runs/adapt-{name or 'model'}",
+        "workdir": getattr(args, "output", None) or f"runs/adapt-{name or 'model'}",
         "model.source": args.model,
         "model.task": model.task,
         "model.strict": args.strict,
@@ -133,7 +142,7 @@ def alphas_of(model: Model, settings: Settings, speedups: tuple[float, ...]) -> 
     found = []
     for speedup in sorted(set(speedups or SPEEDUPS)):
         try:
-            found.append(round(model.solve_alpha(lengths, speedup), 4))
+            found.append(math.floor(model.solve_alpha(lengths, speedup) * 1e4) / 1e4)
         except ValueError as error:
             if speedups or not found:
                 raise

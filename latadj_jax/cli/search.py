@@ -9,6 +9,8 @@ texts as of `latadj adapt`, whose evaluation texts are what is measured on.
 """
 
 import logging
+import math
+from pathlib import Path
 
 from latadj_jax.cli import adapt, flags
 from latadj_jax.evaluation.profile_search import Tried, search_profile
@@ -22,12 +24,18 @@ TEXTS = 512  # to measure on
 
 def run(argv: list[str], prog: str) -> None:
     args, overrides = _parser(prog).parse_known_args(argv)
-    args.output = None  # nothing is trained
+    speedups = tuple(sorted({*(args.speedup or adapt.SPEEDUPS)}))
+    if not all(1 < speedup < math.inf for speedup in speedups):
+        raise ValueError(f"--speedup takes numbers above 1; one is {speedups[0]:g}.")
+    for override in overrides:
+        if override.startswith(("--config.elimination.", "--config.eval.metrics")):
+            raise ValueError(f"{override.split('=')[0]} is what is searched, or searched by.")
+    if not Path(args.profile).absolute().parent.is_dir():
+        raise ValueError(f"--profile is {args.profile!r}: there is no such folder.")
     logging.getLogger("latadj_jax").setLevel(logging.INFO)
-    _, _, _, settings = adapt.asked(args, [f"--config.data.max_eval_examples={TEXTS}", *overrides])
+    settings = adapt.asked(args, [f"--config.data.max_eval_examples={TEXTS}", *overrides]).settings
     model, params = read_for(args.model, settings.model.task, args.strict)
     model = as_trained(model, settings)
-    speedups = tuple(sorted({*(args.speedup or adapt.SPEEDUPS)}))
     evaluate = evaluator(settings, model, load_tokenizer(args.model))
     tried = search_profile(model, evaluate, params, adapt.lengths_of(model, settings), speedups)
     best = tried[0].candidate

@@ -44,6 +44,10 @@ class Plan:
     removed_as: str = "left"
     skipped: tuple[int, ...] = ()
 
+    def __post_init__(self):
+        if not {*self.skipped} <= {*range(2, self.num_layers + 1)}:
+            raise ValueError(f"skipped must lie in 2..{self.num_layers}; it is {self.skipped!r}.")
+
     @property
     def num_layers(self) -> int:
         return len(self.rates)
@@ -190,11 +194,14 @@ def make_plan(
         _rate(scale, ep, w) if not profile.layers or layer in profile.layers else 1.0
         for layer, (ep, w) in enumerate(zip(profile.rates, profile.exponents, strict=True), 1)
     )
-    skipped = tuple(layer for layer, at in enumerate(profile.skip_at, 1) if scale <= at)
+    printed = float(f"{scale:g}")  # what tables and float32 make of an alpha skips the same
+    skipped = tuple(layer for layer, at in enumerate(profile.skip_at, 1) if printed <= at)
     return Plan(int(length), rates, max(1, int(protected)), count, strategy, removed_as, skipped)
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:
+    if math.isinf(alpha):
+        return 1.0
     if w * math.log(alpha) + math.log(ep) >= 0:  # where alpha^w can be more than a float holds
         return 1.0
     return min(1.0, alpha**w * ep)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from latadj_jax.atomic_file import write_whole
 from latadj_jax.checks import check_integer, is_number
 
 DEFAULT_FIT = "quadratic"
+ALONE = 1e-3  # a rate under it leaves nothing but protected word-vectors, at any alpha in use
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,46 +133,68 @@ class Profile:
         word-vectors. With d = `depth`, S(alpha) this profile's speedup of a long text, and L_n
         layers left once the n-th is skipped,
 
-            EP' = EP^(1-d),   w' = w (1-d),   the n-th skipped from S(alpha)^d = L / (L_n + 1/2) on
+            EP' = EP^(1-d),   w' = w (1-d),   the n-th skipped where S(alpha)^d > L / (L_n + 1/2)
 
-        so that about S(alpha) remains at each alpha. 0 is this profile, 1 removes no word-vector.
+        so that about S(alpha) remains at each alpha. 0 is this profile, 1 removes no word-vector. A
+        layer that leaves protected ones alone at any alpha goes on to. One whose share of a speedup
+        no removal of word-vectors reaches is never skipped.
 
         Args:
           order: layers (from 1), the first to be skipped first; the last ones first by default. A
             layer that is not named always runs.
 
         Raises:
-          ValueError: a depth outside of [0, 1], or an order that names the first layer, another
-            than there is, or one twice.
+          ValueError: a depth outside of [0, 1]; an order that names the first layer, another than
+            there is, or one twice; a profile that skips layers already.
         """
         if not is_number(depth) or not 0 <= depth <= 1:
             raise ValueError(f"depth must be a number in [0, 1]; it is {depth!r}.")
         size = self.num_layers
-        order = tuple(order) or tuple(range(size, 1, -1))
-        if sorted({*order} & {*range(2, size + 1)}) != sorted(order):
-            raise ValueError(f"order must be different layers in 2..{size}; it is {order!r}.")
+        if not np.iterable(order) or not {*order} <= {*range(2, size + 1)}:
+            raise ValueError(f"order must be layers in 2..{size}; it is {order!r}.")
+        order = tuple(map(int, order)) or tuple(range(size, 1, -1))
+        if len({*order}) < len(order):
+            raise ValueError(f"order names a layer twice: {order!r}.")
+        if depth == 0:
+            return self
+        if any(self.skip_at):
+            raise ValueError("a profile that skips layers already has a path.")
         skip_at = [0.0] * size
-        for n, layer in enumerate(order if depth else (), 1):
-            skip_at[layer - 1] = round(self._alpha_of((size / (size - n + 0.5)) ** (1 / depth)), 4)
+        for n, layer in enumerate(order, 1):
+            alpha = self._alpha_of(math.log(size / (size - n + 0.5)) / depth)
+            skip_at[layer - 1] = math.floor(alpha * 1e4) / 1e4
+        share = np.where(np.array(self.rates) < ALONE, 1.0, 1 - depth)
         return dataclasses.replace(
             self,
-            rates=tuple(rate ** (1 - depth) for rate in self.rates),
-            exponents=tuple(w * (1 - depth) for w in self.exponents),
+            rates=tuple(np.array(self.rates) ** share),
+            exponents=tuple(np.array(self.exponents) * share),
             skip_at=tuple(skip_at),
         )
 
-    def _alpha_of(self, speedup: float) -> float:
-        """The alpha of a speedup, of a text so long that no count is rounded."""
-        rates, exponents = np.array(self.rates), np.array(self.exponents)
-        removes = np.isin(np.arange(1, self.num_layers + 1), self.layers or range(1, 1000))
-        low, high = -50.0, 50.0  # logarithms of alpha
+    def _alpha_of(self, log_speedup: float) -> float:
+        """The alpha of a speedup, of a text so long that no count is rounded; 0 if none has it.
+
+        Over what it is at the largest alpha, and without layers that always leave next to nothing.
+        """
+
+        def log_speed(log_alpha: float) -> float:
+            return -math.log(sum(n_in / 4 + 3 * n_out / 4 for n_in, n_out in of_layers(log_alpha)))
+
+        def of_layers(log_alpha: float) -> Iterator[tuple[float, float]]:
+            n_in = 1.0
+            for layer, (ep, w) in enumerate(zip(self.rates, self.exponents, strict=True), 1):
+                acts = ep >= ALONE and (not self.layers or layer in self.layers)
+                n_out = n_in * (min(1.0, math.exp(w * log_alpha) * ep) if acts else 1.0)
+                yield n_in, n_out
+                n_in = n_out
+
+        low, high = -50.0, 50.0
+        wanted = log_speed(high) + log_speedup
+        if log_speed(low) < wanted:
+            return 0.0
         for _ in range(60):
             middle = (low + high) / 2
-            rate = np.minimum(1.0, np.exp(middle * exponents) * rates)
-            after = np.cumprod(np.where(removes, rate, 1.0))
-            into = np.concatenate([[1.0], after[:-1]])
-            fast = self.num_layers >= speedup * (into / 4 + 3 * after / 4).sum()
-            low, high = (middle, high) if fast else (low, middle)
+            low, high = (middle, high) if log_speed(middle) >= wanted else (low, middle)
         return math.exp(low)
 
     def save(self, path: str | os.PathLike) -> None:

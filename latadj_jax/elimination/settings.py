@@ -46,6 +46,9 @@ class EliminationSettings:
         need_not_negative("elimination.protected", self.protected)
         need_not_negative("elimination.calibration_examples", self.calibration_examples)
         need(0 <= self.depth <= 1, "elimination.depth", self.depth, "a share, in [0, 1]")
+        if self.profile:
+            need(not self.depth, "elimination.depth", self.depth, "0 with elimination.profile")
+            need(not self.layers, "elimination.layers", self.layers, "() with elimination.profile")
         whole = all(isinstance(layer, int) and layer >= 1 for layer in self.layers)
         need(whole, "elimination.layers", self.layers, "numbers of layers, from 1")
         alphas = self.alphas

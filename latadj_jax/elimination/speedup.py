@@ -123,14 +123,14 @@ def solve_alpha(
 
     acts = [(ep, w) for ep, w in zip(profile.rates, profile.exponents, strict=True) if w]
     logs = [-math.log(ep) / w for ep, w in acts]
-    # Next to nothing is left at `low`, and everything at `high`; both are floats.
+    # Next to nothing is left at `low`, and everything runs and stays at `high`; both are floats.
     low = max(1e-300, 1e-6 ** (1 / min([1.0, *(w for _, w in acts)])))
-    high = max(math.exp(min(700.0, max(logs, default=0.0))), *profile.skip_at)
+    high = max(math.exp(min(700.0, max(logs, default=0.0))), 1.01 * max(profile.skip_at))
     if at(low) < speedup:
         of = f"length {n[0]}" if len(n) == 1 else f"lengths {n[0]} to {n[-1]}"
         raise ValueError(
-            f"speedup {speedup:g} is out of reach at {of}: keeping only the protected "
-            f"positions gives {at(low):.3g}; ask for less or for a longer input."
+            f"speedup {speedup:g} is out of reach at {of}: the smallest alpha gives "
+            f"{at(low):.3g}; ask for less or for a longer input."
         )
     return largest_alpha(lambda alpha: at(alpha) >= speedup, low, high)
 

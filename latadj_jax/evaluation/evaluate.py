@@ -69,6 +69,7 @@ def evaluate(
     score: Callable[..., dict[str, float]] | None = None,
     unit: str = "examples",
     speedups: Sequence[float] = (),
+    served: bool = False,
 ) -> Results:
     """Quality and speed, dense and at each alpha.
 
@@ -81,6 +82,8 @@ def evaluate(
       unit: what the report says they are.
       speedups: in place of alphas, over dense: expected over the texts of the first part, each by
         its own length. Their alphas are "asked".
+      served: whether passes, the dense one as well, compute no more than the head reads, as the
+        engine's do.
 
     Returns:
       what `report` makes tables and sentences of. `expected_speedup` and `macs` are those of the
@@ -107,8 +110,9 @@ def evaluate(
     if count == "padded":
         lengths = [max(buckets)]
     solved = [model.solve_alpha(lengths, speedup) for speedup in speedups]
+    plan_of = model.head_plan if served else lambda plan: plan
     plans = {
-        alpha: {bucket: model.plan(alpha, bucket, count=count) for bucket in buckets}
+        alpha: {bucket: plan_of(model.plan(alpha, bucket, count=count)) for bucket in buckets}
         for alpha in (None, *dict.fromkeys((*alphas, *solved)))
     }
     times_ms = _times_ms(model.encoder, params, first, plans, settings)
@@ -183,5 +187,5 @@ def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:
         "expected_speedup": dense_work / work,
         "macs": total_macs / len(lengths),
         "remaining": (remaining / len(lengths)).tolist(),
-        "layers": sum(by_bucket[max(by_bucket)].runs),
+        "skipped": by_bucket[max(by_bucket)].skipped,
     }

@@ -18,7 +18,7 @@ def plot_acc(acc, curve, fit: str, rates, file: Path) -> None:
     figure, axis = _pyplot().subplots(figsize=(6, 4), layout="constrained")
     axis.plot(layers, acc, "o", label="ACC, measured (median of the Score Vector)")
     axis.plot(layers, curve, "-", label=f"f(l), {fit} fit")
-    axis.plot(layers, rates, "s--", color="0.5", label="profile EP = min(1, f(l) / f(l-1))")
+    axis.plot(layers, rates, "s--", color="0.5", label="profile EP, from f(l) / f(l-1)")
     axis.set(
         xlabel="layer", xticks=list(layers), ylim=(0, 1.05), title="Attention Context Contribution"
     )

@@ -15,6 +15,7 @@ from latadj_jax.model.model import Model
 log = logging.getLogger(__name__)
 
 STEP = 1.3  # between the expected speedups that a candidate is measured at
+LEAST = 1e-6  # the alpha at which nothing is left that may go
 BEYOND = 1.7  # expected over asked at which measuring ends: time saves less than arithmetic
 
 RATES: dict[str, Callable[[Model], Profile]] = {
@@ -72,10 +73,13 @@ def search_profile(
     """All that was tried, the best first: one axis after another, from tokens alone.
 
     Args:
-      evaluate: of (model, params, alphas): how near its answers are to the dense ones, more is
-        nearer, and its measured speedups.
+      evaluate: of (model, params, alphas, served=): its agreement with the dense answers and its
+        measured speedups.
       lengths: of the texts, in tokens.
       speedups: over dense, in time.
+
+    Raises:
+      ValueError: nothing is so fast.
     """
     size = model.config.num_layers
     merges = model.family.takes(MERGE)
@@ -97,20 +101,30 @@ def search_profile(
                 tried[candidate] = Tried(candidate, agreement)
                 log.info("%s: %s", candidate, agreement)
         best = max(tried.values(), key=lambda one: one.mean).candidate
+    if not np.isfinite(max(one.mean for one in tried.values())):
+        raise ValueError(
+            f"nothing reaches a speedup of {max(speedups):g} in time with these texts; ask for "
+            f"less, or bring longer texts."
+        )
     return sorted(tried.values(), key=lambda one: -one.mean)
 
 
 def _agreement(model, evaluate, params, lengths, speedups) -> tuple[float, ...]:
     """At each speedup in time, between those that were measured."""
-    steps = int(np.ceil(np.log(BEYOND * max(speedups)) / np.log(STEP)))
-    alphas = []
-    for speedup in STEP ** np.arange(1, steps + 1):
+    alphas, speedup = [], STEP
+    while speedup < STEP * BEYOND * max(speedups):
         try:
-            alphas.append(model.solve_alpha(lengths, float(speedup)))
+            alphas.append(model.solve_alpha(lengths, speedup, reads_all=model.reads_all))
         except ValueError:  # out of reach
+            alphas.append(LEAST)
             break
-    rows = evaluate(model, params, alphas).rows
-    found = [(row.measured_speedup, *next(iter(row.metrics.values())).values()) for row in rows]
+        speedup *= STEP
+    rows = evaluate(model, params, alphas, served=True).rows
+    found = [
+        (row.measured_speedup, part[model.record.agreement])
+        for row in rows
+        for part in row.metrics.values()
+    ]
     return interpolated(*zip(*found, strict=True), speedups)
 
 

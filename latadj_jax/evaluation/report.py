@@ -46,8 +46,8 @@ def table(results: Results) -> str:
     for part, metric in names:
         heading = f"{part} {metric}" if several else metric
         columns[heading] = lambda row, p=part, m=metric: f"{row.metrics[p][m]:.4f}"
-    if any((row.layers or results.num_layers) < results.num_layers for row in results.rows):
-        columns["layers"] = lambda row: str(row.layers)
+    if any(row.skipped for row in results.rows):
+        columns["layers"] = lambda row: str(results.num_layers - len(row.skipped))
     columns["expected speedup"] = lambda row: f"{row.expected_speedup:.2f}"
     if first.measured_speedup is not None:
         columns["measured speedup"] = lambda row: f"{row.measured_speedup:.2f}"
@@ -85,6 +85,8 @@ def remaining(results: Results) -> str:
         "|---" * (len(rows) + 1) + "|",
     ]
     for layer in range(results.num_layers):
-        shares = " | ".join(f"{row.remaining[layer]:.2f}" for row in rows)
+        shares = " | ".join(
+            "skipped" if layer + 1 in row.skipped else f"{row.remaining[layer]:.2f}" for row in rows
+        )
         lines.append(f"| {layer + 1} | {shares} |")
     return "\n".join(lines)

@@ -47,10 +47,11 @@ def explain(
       speedups: in place of alphas, over dense, expected at the padded length of the longest text.
 
     Returns:
-      {"layers", "settings", "texts"}: a setting has `alpha` (None is dense, the first) and
-      `speedup`, expected at the padded length. A text has `pieces`, for each token what stands
-      before it and its own text, and per setting `lived` (after how many layers each token is
-      still there, 0 to all), `counts` (tokens left after each layer) and `answer`.
+      {"layers", "settings", "texts"}: a setting has `alpha` (None is dense, the first), `speedup`,
+      expected at the padded length, and `skipped`, layers (from 1) that do not run. A text has
+      `pieces`, for each token what stands before it and its own text, and per setting `lived`
+      (after how many layers each token is still there, 0 to all), `counts` (tokens left after each
+      layer) and `answer`.
 
     Raises:
       ValueError: no text, one that is empty or longer than the model reads, or an alpha that

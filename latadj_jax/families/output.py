@@ -33,7 +33,7 @@ class Output:
     pooled: jax.Array | None
     positions: jax.Array
     sizes: jax.Array
-    scores: tuple[jax.Array, ...] | None
+    scores: tuple[jax.Array | None, ...] | None
     entered: tuple[jax.Array, ...] | None
     left: jax.Array | None = None
     embedding: jax.Array | None = None

@@ -50,8 +50,8 @@ def apply(
         state that it had when it was removed.
       train: dropout on; needs `rngs={"dropout": key}`.
       rngs: keys; strategy "random" needs "eliminate".
-      return_scores: whether `out.scores` holds the Score Vector of each layer, `out.entered` whose
-        they are, and `out.left` what the last layer left.
+      return_scores: whether `out.scores` holds the Score Vector of each layer that runs,
+        `out.entered` whose they are, and `out.left` what the last layer left.
 
     Raises:
       ValueError: input that cannot work, before any compilation.

@@ -6,7 +6,7 @@ the same counts, since results do not depend on the size of buffers; here none e
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +58,7 @@ def simulate(
     batch: Mapping[str, jax.Array],
     counts: Plan | np.ndarray,
     strategy: str | None = None,
+    skipped: Sequence[int] = (),
 ) -> Output:
     """What `apply` gives, scores included, compiled once for each batch shape and strategy.
 
@@ -67,6 +68,7 @@ def simulate(
         [B, number of layers] (or [1, ...], of all examples): never rising along the layers, and
         at least the protected positions.
       strategy: what is kept; the plan's, or the model's.
+      skipped: layers (from 1) that do not run, where counts are no plan, which names its own.
 
     Raises:
       ValueError: input that cannot work.
@@ -77,15 +79,16 @@ def simulate(
     if model.head_inputs:
         raise ValueError(f"of a {model.task} model the encoder is simulated: pass model.encoder.")
     removed_as, floor = model.removed_as, model.num_protected
-    runs = (True,) * model.config.num_layers
     valid_BT = np.asarray(batch.get("attention_mask", np.ones((rows, length), bool)))
     valid_B = (valid_BT != 0).sum(axis=1).astype(np.int32)
     if isinstance(counts, Plan):
-        removed_as, floor, runs = counts.removed_as, counts.floor, counts.runs
+        removed_as, floor, skipped = counts.removed_as, counts.floor, counts.skipped
         counts = resolve_plan(model, None, counts, counts.count, length)
         strategy = strategy or counts.strategy
         counts = counts.example_counts(valid_B)
-    shape = (rows, model.config.num_layers)
+    num_layers = model.config.num_layers
+    runs = tuple(layer not in skipped for layer in range(1, num_layers + 1))
+    shape = (rows, num_layers)
     counts_by_layer = np.broadcast_to(np.asarray(counts, np.int32), shape)
     rising = (np.diff(counts_by_layer, axis=1) > 0).any()
     least_B1 = np.minimum(max(1, floor), valid_B)[:, None]

@@ -78,7 +78,7 @@ def _train(settings: Settings) -> Results:
     # ---- model and data ---------------------------------------------------------------------
     job = together(lambda: kind_of(TASKS[settings.model.task]).load(settings))
     check_heads(job.model)
-    given = given_profile(job.model, settings)
+    given = together(lambda: given_profile(job.model, settings))
     fingerprint = job.data.fingerprint()  # before a teacher says what each device makes of it
     if job.teach:
         job = job.teach()
@@ -94,6 +94,11 @@ def _train(settings: Settings) -> Results:
             profile = given or calibrated(job, settings)
             first_alone(lambda: profile.save(profile_file))
         model = job.model.replace(profile=Profile.load(profile_file))
+        if settings.elimination.profile and model.profile != given:
+            raise SettingsError(
+                f"{settings.elimination.profile} is not what the run in {workdir} began with; name "
+                f"another config.workdir."
+            )
 
         # ---- fine-tuning --------------------------------------------------------------------
         params = fine_tune(model, job, settings, workdir)

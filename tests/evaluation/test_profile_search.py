@@ -28,7 +28,8 @@ def searched(worth_of, speedups=(1.5, 2.0), time=lambda plan: 1.0):
     """What is tried of a BERT whose agreement is `worth_of` a candidate's model and plan."""
     model = tiny.make_model("bert", "embedding", num_hidden_layers=6)
 
-    def evaluate(model, params, alphas):
+    def evaluate(model, params, alphas, served):
+        assert served
         rows = []
         for alpha in (None, *alphas):
             plan = model.plan(alpha, 30)
@@ -66,6 +67,27 @@ def test_what_saves_no_time_is_never_the_best():
     assert reached == sorted(reached, reverse=True)
     assert reached[0]
     assert not reached[-1]
+
+
+def test_where_nothing_is_fast_enough_nothing_is_found():
+    with pytest.raises(ValueError, match="nothing reaches a speedup of 2 in time"):
+        searched(lambda model, plan: 1.0, time=lambda plan: 1 / expected_speedup(plan))
+
+
+def test_the_fastest_alpha_is_measured_where_texts_are_short():
+    """Of 8 tokens 6 layers reach 5x, but not the step after the last one below it."""
+    model = tiny.make_model("bert", "embedding", num_hidden_layers=6)
+
+    def evaluate(model, params, alphas, served):
+        plans = [model.plan(alpha, 8) for alpha in (None, *alphas)]
+        metrics = {"all": {"fidelity": 1.0}}
+        rows = [
+            SimpleNamespace(measured_speedup=expected_speedup(p), metrics=metrics) for p in plans
+        ]
+        return SimpleNamespace(rows=rows)
+
+    tried = search_profile(model, evaluate, None, [8], (5.0,))
+    assert all(one.agreement == (1.0,) for one in tried if not one.candidate.depth)
 
 
 def test_a_candidate_is_a_profile_and_a_strategy():

@@ -13,75 +13,83 @@ import latadj_jax
 from latadj_jax import Profile
 from latadj_jax.model.dynamic_counts import simulate
 
-# The second of three layers does not run at alpha 0.8, and only the third removes anything.
-SKIPS = Profile((1.0, 1.0, 1.0), exponents=(0, 0, 1), skip_at=(0, 0.8, 0))
+# One of three layers does not run at alpha 0.8, and one that runs removes.
+SECOND = Profile((1.0, 1.0, 1.0), exponents=(0, 0, 1), skip_at=(0, 0.8, 0))
+LAST = Profile((1.0, 1.0, 1.0), exponents=(0, 0, 1), skip_at=(0, 0, 0.8))  # its cut goes before it
+SKIPS = {1: SECOND, 2: LAST}
 REMOVES = Profile((1.0, 1.0), exponents=(0, 1))
 
 
-def without_second(model, params):
-    """The same model of two layers: the first and the third."""
+def without(layer: int, model, params):
+    """The same model of two layers: all but this one, from 0."""
 
-    def kept(tree):
-        found = {}
-        for name, value in tree.items():
-            numbered = re.fullmatch(r"((?:encoder_)?layer_)(\d)", name)
-            if numbered and numbered[2] == "1":
-                continue
-            name = f"{numbered[1]}1" if numbered and numbered[2] == "2" else name
-            found[name] = value
-        return found
+    def renamed(name: str) -> str | None:
+        numbered = re.fullmatch(r"((?:encoder_)?layer_)(\d)", name)
+        if not numbered:
+            return name
+        number = int(numbered[2])
+        return None if number == layer else f"{numbered[1]}{number - (number > layer)}"
 
     config = dataclasses.replace(model.config, num_layers=2)
-    return model.replace(config=config, profile=REMOVES), kept(params)
+    kept = {renamed(name): value for name, value in params.items() if renamed(name)}
+    return model.replace(config=config, profile=REMOVES), kept
 
 
-@pytest.mark.parametrize("restore", [False, True])
+@pytest.mark.parametrize("count", ["valid", "padded"])
+@pytest.mark.parametrize("layer", SKIPS)
 @pytest.mark.parametrize("family", tiny.FAMILIES)
-def test_it_is_the_model_without_them(family, restore):
+def test_it_is_the_model_without_them(family, layer, count):
     model, params = tiny.make(family, tiny.main_task(family))
-    model = model.replace(profile=SKIPS)
-    small, of_small = without_second(model, params)
+    model = model.replace(profile=SKIPS[layer])
+    small, of_small = without(layer, model, params)
     batch, _ = tiny.mixed_batch(family)
-    out = latadj_jax.apply(model, params, batch, 0.8, restore=restore, return_scores=True)
-    expected = latadj_jax.apply(small, of_small, batch, 0.8, restore=restore, return_scores=True)
-    for name in ("logits", "hidden", "pooled", "positions", "sizes", "left"):
-        ours, theirs = getattr(out, name), getattr(expected, name)
-        if theirs is not None:
-            np.testing.assert_allclose(ours, theirs, **SAME, err_msg=name)
-    assert out.scores[1] is None
+    asked = {"alpha": 0.8, "count": count, "return_scores": True}
+    for restore in (False, True):
+        out = latadj_jax.apply(model, params, batch, restore=restore, **asked)
+        expected = latadj_jax.apply(small, of_small, batch, restore=restore, **asked)
+        for name in ("logits", "hidden", "pooled", "positions", "sizes", "left"):
+            ours, theirs = getattr(out, name), getattr(expected, name)
+            if theirs is not None:
+                np.testing.assert_allclose(ours, theirs, **SAME, err_msg=name)
+    assert out.scores[layer] is None
+    scores, entered = (
+        [x for n, x in enumerate(xs) if n != layer] for xs in (out.scores, out.entered)
+    )
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, **SAME),
-        (out.scores[0], out.scores[2], out.entered[0], out.entered[2]),
-        (*expected.scores, *expected.entered),
+        (scores, entered),
+        (list(expected.scores), list(expected.entered)),
     )
     slower = latadj_jax.apply(model, params, batch, 0.81)
     assert np.abs(np.asarray(slower.hidden[0, 0] - out.hidden[0, 0])).max() > 1e-3
 
 
-@pytest.mark.parametrize("family", tiny.CAUSAL)
-def test_what_it_writes_is_what_the_model_without_them_writes(family):
-    model, params = tiny.make(family, "lm")
-    model = model.replace(profile=SKIPS)
-    small, of_small = without_second(model, params)
+@pytest.mark.parametrize("layer", SKIPS)
+@pytest.mark.parametrize("family", [*tiny.CAUSAL, "t5"])
+def test_what_it_writes_is_what_the_model_without_them_writes(family, layer):
+    """A layer that the prompt skips has no cache, and what follows skips it as well."""
+    model, params = tiny.make(family, "seq2seq" if family == "t5" else "lm")
+    model = model.replace(profile=SKIPS[layer])
+    parts = (model, params), without(layer, model, params)
     batch, _ = tiny.mixed_batch(family)
-    following = np.array([[3, 4, 5]] * 4, np.int32)
     found, expected = (
-        latadj_jax.continuation_logits(*parts, batch, following, alpha=0.8)
-        for parts in ((model, params), (small, of_small))
+        latadj_jax.continuation_logits(*part, batch, tiny.continuation(3), alpha=0.8)
+        for part in parts
     )
     np.testing.assert_allclose(found, expected, **SAME)
-    written, wanted = (
-        latadj_jax.generate(*parts, batch, alpha=0.8, max_new_tokens=6)
-        for parts in ((model, params), (small, of_small))
-    )
-    np.testing.assert_array_equal(written, wanted)
+    for options in ({}, {"num_beams": 3}):
+        written, wanted = (
+            latadj_jax.generate(*part, batch, alpha=0.8, max_new_tokens=5, **options)
+            for part in parts
+        )
+        np.testing.assert_array_equal(written, wanted)
 
 
 @pytest.mark.parametrize("family", ["bert", "llama", "t5"])
 def test_it_depends_on_nothing_but_the_text_and_is_trained_where_it_runs(family):
     """A row alone is what it is in a batch; the layer that is skipped has no gradient."""
     model, params = tiny.make(family, tiny.main_task(family))
-    model = model.replace(profile=SKIPS)
+    model = model.replace(profile=SECOND)
     batch, slots = tiny.mixed_batch(family)
     out = latadj_jax.apply(model, params, batch, 0.8, restore=True)
     for row, at in enumerate(slots[:3]):  # the last has holes, which are positions of their own
@@ -89,12 +97,14 @@ def test_it_depends_on_nothing_but_the_text_and_is_trained_where_it_runs(family)
         expected = latadj_jax.apply(model, params, alone, 0.8, restore=True)
         np.testing.assert_allclose(out.hidden[row, at], expected.hidden[0], **SAME)
 
-    def loss(params):
-        return latadj_jax.apply(model, params, batch, 0.8).hidden.sum()
+    def loss(params, trained):
+        return latadj_jax.apply(trained, params, batch, 0.8).hidden.sum()
 
-    sizes = jax.tree.map(lambda g: float(np.abs(g).max()), jax.grad(loss)(params))
-    of_layer = [max(jax.tree.leaves(sizes[name])) for name in sorted(sizes) if "layer_" in name]
-    assert [size > 0 for size in of_layer] == [True, False, True]
+    for remat in (False, True):
+        gradients = jax.grad(loss)(params, model.replace(remat=remat))
+        sizes = jax.tree.map(lambda g: float(np.abs(g).max()), gradients)
+        of_layer = [max(jax.tree.leaves(sizes[n])) for n in sorted(sizes) if "layer_" in n]
+        assert [size > 0 for size in of_layer] == [True, False, True]
 
 
 def test_merging_and_counts_at_run_time_skip_as_well():

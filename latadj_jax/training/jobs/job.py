@@ -1,6 +1,7 @@
 """What a training run needs, whatever its data are."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -55,7 +56,7 @@ def given_profile(model: Model, settings: Settings) -> Profile | None:
     e, num_layers = settings.elimination, model.config.num_layers
     if e.profile:
         try:
-            return model.replace(profile=Profile.load(e.profile)).profile
+            return model.replace(profile=Profile.load(os.path.expanduser(e.profile))).profile
         except ValueError as error:
             raise SettingsError(f"config.elimination.profile: {error}") from None
     if e.layers:

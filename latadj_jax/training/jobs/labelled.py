@@ -196,7 +196,9 @@ def _evaluator(
     reader = reader_of(EVERY_TASK[settings.model.task])
     unit = reader.unit if labelled else f"texts as {settings.teacher} answers"
 
-    def run(model: Model, params, alphas=settings.eval.alphas, speedups=()) -> Results:
+    def run(
+        model: Model, params, alphas=settings.eval.alphas, speedups=(), served=False
+    ) -> Results:
         def score(name: str, part: Encoded, plans, label: str) -> dict[str, float]:
             rows = outputs_of(model, params, part, plans, settings.eval.batch_size, label)
             names = settings.eval.metrics
@@ -213,6 +215,7 @@ def _evaluator(
             score=score,
             unit=unit,
             speedups=speedups,
+            served=served,
         )
 
     return run
