@@ -1,5 +1,7 @@
 """Layers that a plan skips: counts, work and alphas."""
 
+from pathlib import Path
+
 import hypothesis
 import hypothesis.strategies as st
 import numpy as np
@@ -195,3 +197,12 @@ def test_an_alpha_as_it_is_printed_or_in_float32_skips_what_it_was_chosen_for():
 def test_a_plan_skips_no_layer_that_is_not_there(skipped):
     with pytest.raises(ValueError, match=r"skipped must lie in 2\.\.3"):
         Plan(8, (1.0, 1.0, 1.0), skipped=skipped)
+
+
+def test_the_page_of_this_prints_what_it_says(capsys):
+    page = (Path(__file__).parents[2] / "docs" / "depth.md").read_text()
+    block = page.split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/depth.md", "exec"), {})
+    said = [line.split("  # ")[1] for line in block.split("\n") if line.startswith("print(")]
+    assert capsys.readouterr().out.split("\n")[:-1] == said
+    assert len(said) == 2
