@@ -82,20 +82,18 @@ def search_profile(
       ValueError: nothing is so fast.
     """
     size = model.config.num_layers
-    merges = model.family.takes(MERGE)
+    strategies = (MERGE.name, SCORE.name) if model.family.takes(MERGE) else (SCORE.name,)
+    depths = (0.25, 0.5, 0.75, 1.0) if size > 1 else ()
     axes = (
-        ("rates", (*RATES,)),
-        ("strategy", (MERGE.name, SCORE.name) if merges else (SCORE.name,)),
-        ("depth", (0.0, 0.25, 0.5, 0.75, 1.0) if size > 1 else (0.0,)),
-        ("order", (*ORDERS,)),
+        [{"rates": rates} for rates in RATES],
+        [{"strategy": strategy} for strategy in strategies],
+        [{"depth": depth, "order": order} for depth in depths for order in ORDERS],
     )
     tried: dict[Candidate, Tried] = {}
-    best = Candidate(MERGE.name if merges else SCORE.name)
-    for name, values in axes:
-        for value in values:
-            candidate = dataclasses.replace(best, **{name: value})
-            if not candidate.depth:  # nothing is skipped, in any order
-                candidate = dataclasses.replace(candidate, order="last first")
+    best = Candidate(strategies[0])
+    for axis in axes:
+        for changes in axis:
+            candidate = dataclasses.replace(best, **changes)
             if candidate not in tried:
                 agreement = _agreement(candidate.of(model), evaluate, params, lengths, speedups)
                 tried[candidate] = Tried(candidate, agreement)
