@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from latadj_jax.elimination.eliminate import indices_where, put_back, take, take_positions
+from latadj_jax.layers.norms import unit_vectors
 from latadj_jax.layers.products import product
 
 
@@ -94,9 +95,7 @@ def group_removed(
 
     keys_BLE = jax.lax.stop_gradient(keys_BLE)
     receives_BK = (keep_BK < length) & ~take(protected_BL, keep_BK)
-    kept_BKE = take(keys_BLE, keep_BK).astype(jnp.float32)
-    square_BK1 = jnp.square(kept_BKE).sum(axis=-1, keepdims=True)
-    unit_BKE = (kept_BKE * jax.lax.rsqrt(jnp.maximum(square_BK1, 1e-12))).astype(keys_BLE.dtype)
+    unit_BKE = unit_vectors(take(keys_BLE, keep_BK))
     alike_BKR = product("BKE,BRE->BKR", unit_BKE, take(keys_BLE, gone_BR))
     alike_BKR = jnp.where(receives_BK[:, :, None], alike_BKR, -jnp.inf)
     slots_1K = jnp.arange(keep_BK.shape[1], dtype=jnp.int32)[None, :]

@@ -62,10 +62,11 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
         R (q N_{l-1} + (2 q + d) N_l)
 
-    So an encoder's layer computes; of a T5 only the encoder is counted. In a decoder's prompt the
-    scores are found in blocks: with "score", Q K^T of the kept rows is computed a second time, and
-    with other strategies only the kept rows become queries. Neither is counted. A layer that is
-    skipped has none.
+    and a strategy that compares every key with every other adds q N_{l-1}^2. So an encoder's layer
+    computes; of a T5 only the encoder is counted. In a decoder's prompt the scores are found in
+    blocks: with "score", Q K^T of the kept rows is computed a second time, and with other
+    strategies only the kept rows become queries. Neither is counted. A layer that is skipped has
+    none.
     """
     c = model.config
     if plan.num_layers != c.num_layers:
@@ -74,7 +75,8 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
 
     def of_layer(n_in: int, n_out: int) -> int:
-        before = d * (q + 2 * k) * n_in + q * n_in * n_in
+        ranking = q * n_in * n_in if find(strategy).compares and n_out < n_in else 0
+        before = d * (q + 2 * k) * n_in + q * n_in * n_in + ranking
         after = (q * n_in + d * q + d * f) * n_out
         merges = find(strategy).merges and n_out > plan.floor
         merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0

@@ -12,8 +12,9 @@ first; its parameters are what it needs, and it is handed nothing else:
     key           a random key; its stream is "eliminate"
     asked_BL      float32, attention of the last WINDOW queries; of causal strategies only
 
-"score" is the paper's; the others are for comparison, or for the prompts of causal language models,
-where nothing ranks as well in every layer. `register` adds one from outside of this package.
+"score" is the paper's. "merge" and "distinct" merge what they remove. The others are for
+comparison, or for the prompts of causal language models, where nothing ranks as well in every layer. `register`
+adds one from outside of this package.
 """
 
 import dataclasses
@@ -23,6 +24,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+
+from latadj_jax.layers.norms import unit_vectors
+from latadj_jax.layers.products import product
 
 OFFERED = (
     "scores_BL", "positions_BL", "ids_BL", "x_BLD", "keys_BLE", "count_B", "key", "asked_BL",
@@ -43,6 +47,7 @@ class Strategy:
         own word-vectors alone (but "random" does not), and nothing flows back through it.
       merges: whether what is removed is averaged into what stays, see merging.py.
       causal: whether it is for the prompts of causal models only.
+      compares: whether the rank compares every key with every other, which is counted as work.
       by_layer: in place of `rank`: function of (layer from 0, number of layers) that gives the
         strategy of that layer, which merges and draws no more than this one says.
 
@@ -54,6 +59,7 @@ class Strategy:
     rank: Callable[..., jax.Array] | None = None
     merges: bool = False
     causal: bool = False
+    compares: bool = False
     by_layer: Callable[[int, int], "Strategy"] | None = None
 
     def __post_init__(self):
@@ -96,6 +102,23 @@ class Strategy:
 def score(scores_BL: jax.Array) -> jax.Array:
     """The most attended, as in the paper."""
     return scores_BL
+
+
+def distinct(keys_BLE: jax.Array, scores_BL: jax.Array, positions_BL: jax.Array) -> jax.Array:
+    """Of two word-vectors alike the less attended one goes: best is what is like no better one.
+
+        c_j = max over i with SV_i > SV_j of cos(k_j, k_i),   rank_j = -c_j
+
+    The likeness is that by which merging chooses, see merging.py: what goes has where to go.
+    """
+    unit_BLE = unit_vectors(jax.lax.stop_gradient(keys_BLE))
+    alike_BLL = product("BIE,BJE->BIJ", unit_BLE, unit_BLE)
+    slots_L = jnp.arange(keys_BLE.shape[1], dtype=jnp.int32)
+    earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
+    own_BL1, other_B1L = scores_BL[:, :, None], scores_BL[:, None, :]
+    better_BLL = (other_B1L > own_BL1) | ((other_B1L == own_BL1) & earlier_1LL)
+    better_BLL &= (positions_BL >= 0)[:, None, :]
+    return -jnp.where(better_BLL, alike_BLL, -1.0).max(axis=2)
 
 
 def recent(positions_BL: jax.Array) -> jax.Array:
@@ -177,6 +200,7 @@ def _around(x_BL: jax.Array) -> jax.Array:
 
 SCORE = Strategy("score", score)
 MERGE = Strategy("merge", score, merges=True)
+DISTINCT = Strategy("distinct", distinct, merges=True, compares=True)
 TAIL = Strategy("tail", tail)
 RANDOM = Strategy("random", random)
 RECENT = Strategy("recent", recent, causal=True)
@@ -188,7 +212,7 @@ RECALL = Strategy(
     "recall", causal=True, by_layer=lambda n, layers: NOVELTY if n < 0.6 * layers else WINDOWED
 )
 STRATEGIES = {
-    s.name: s for s in (SCORE, RECENT, WINDOWED, NOVELTY, RECALL, TAIL, RANDOM, MERGE)
+    s.name: s for s in (SCORE, RECENT, WINDOWED, NOVELTY, RECALL, TAIL, RANDOM, MERGE, DISTINCT)
 }  # fmt: skip
 
 

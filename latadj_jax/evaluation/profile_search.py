@@ -8,7 +8,7 @@ import numpy as np
 
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths
-from latadj_jax.elimination.strategies import MERGE, SCORE
+from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
 from latadj_jax.evaluation.results import Results
 from latadj_jax.model.model import Model
 
@@ -82,7 +82,7 @@ def search_profile(
       ValueError: nothing is so fast.
     """
     size = model.config.num_layers
-    strategies = (MERGE.name, SCORE.name) if model.family.takes(MERGE) else (SCORE.name,)
+    strategies = [one.name for one in (MERGE, DISTINCT, SCORE) if model.family.takes(one)]
     depths = (0.25, 0.5, 0.75, 1.0) if size > 1 else ()
     axes = (
         [{"rates": rates} for rates in RATES],

@@ -42,6 +42,13 @@ class RMSNorm(nn.Module):
         return (normed_BLD * wide_like(scale_D, x_BLD)).astype(x_BLD.dtype)
 
 
+def unit_vectors(x_BLD: jax.Array) -> jax.Array:
+    """The same directions of length 1, in the dtype that came in; their products are cosines."""
+    wide_BLD = x_BLD.astype(jnp.float32)
+    square_BL1 = jnp.square(wide_BLD).sum(axis=-1, keepdims=True)
+    return (wide_BLD * jax.lax.rsqrt(jnp.maximum(square_BL1, 1e-12))).astype(x_BLD.dtype)
+
+
 def wide_like(x_D: jax.Array, like: jax.Array) -> jax.Array:
     """`x` with the axes of `like` in front, to broadcast by intent."""
     return x_D.reshape(*[1] * (like.ndim - 1), -1)

@@ -46,6 +46,28 @@ def test_a_strategy_says_by_its_parameters_what_it_needs():
     assert needs["window"] == {"asked_BL", "positions_BL", "count_B"}
 
 
+def test_of_two_alike_the_less_attended_goes():
+    """Against a loop; fails where an empty slot, or a worse one, counts as what one is like."""
+    rng = np.random.default_rng(0)
+    keys = rng.normal(size=(2, 7, 5)).astype(np.float32)
+    keys[0, 2], keys[1, 0] = 2 * keys[0, 5], keys[1, 3]
+    scores = rng.uniform(size=(2, 7)).astype(np.float32)
+    scores[0, 5], scores[1, 0] = 2.0, scores[1, 3]
+    positions = positions_of(7, 5, size=7)
+    ranking = np.asarray(strategies.distinct(keys, scores, positions))
+    unit = keys / np.linalg.norm(keys, axis=-1, keepdims=True)
+    for row, n in enumerate((7, 5)):
+        for j in range(n):
+            better = [
+                i for i in range(n) if (scores[row, i], -i) > (scores[row, j], -j)
+            ]  # of equals the earlier is the better
+            expected = -max((unit[row, i] @ unit[row, j] for i in better), default=-1.0)
+            assert ranking[row, j] == pytest.approx(expected, abs=1e-5)
+    assert ranking[0, 2] == pytest.approx(-1.0)
+    assert ranking[1, 3] == pytest.approx(-1.0)
+    assert ranking[0, 5] == ranking[0].max() == 1.0
+
+
 @pytest.fixture
 def pluggable(monkeypatch):
     """The registry, which is as before after the test."""
