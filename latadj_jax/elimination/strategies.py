@@ -13,8 +13,8 @@ first; its parameters are what it needs, and it is handed nothing else:
     asked_BL      float32, attention of the last WINDOW queries; of causal strategies only
 
 "score" is the paper's. "merge" and "distinct" merge what they remove. The others are for
-comparison, or for the prompts of causal language models, where nothing ranks as well in every layer. `register`
-adds one from outside of this package.
+comparison, or for the prompts of causal language models, where nothing ranks as well in every
+layer. `register` adds one from outside of this package.
 """
 
 import dataclasses
