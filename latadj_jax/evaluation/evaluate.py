@@ -187,5 +187,5 @@ def _work(model: Model, data: Encoded, by_bucket: Mapping[int, Plan]) -> dict:
         "expected_speedup": dense_work / work,
         "macs": total_macs / len(lengths),
         "remaining": (remaining / len(lengths)).tolist(),
-        "skipped": by_bucket[max(by_bucket)].skipped,
+        "skipped": list(by_bucket[max(by_bucket)].skipped) or None,
     }

@@ -206,7 +206,7 @@ def _of_prompt(model: Model, plan: Plan) -> dict:
         "macs": macs(model, plan),
         "cache_bytes": cache_bytes(model, plan),
         "remaining": [n / plan.length for n in plan.counts],
-        "skipped": plan.skipped,
+        "skipped": list(plan.skipped) or None,
     }
 
 

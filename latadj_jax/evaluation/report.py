@@ -47,7 +47,7 @@ def table(results: Results) -> str:
         heading = f"{part} {metric}" if several else metric
         columns[heading] = lambda row, p=part, m=metric: f"{row.metrics[p][m]:.4f}"
     if any(row.skipped for row in results.rows):
-        columns["layers"] = lambda row: str(results.num_layers - len(row.skipped))
+        columns["layers"] = lambda row: str(results.num_layers - len(row.skipped or ()))
     columns["expected speedup"] = lambda row: f"{row.expected_speedup:.2f}"
     if first.measured_speedup is not None:
         columns["measured speedup"] = lambda row: f"{row.measured_speedup:.2f}"
@@ -86,7 +86,8 @@ def remaining(results: Results) -> str:
     ]
     for layer in range(results.num_layers):
         shares = " | ".join(
-            "skipped" if layer + 1 in row.skipped else f"{row.remaining[layer]:.2f}" for row in rows
+            "skipped" if layer + 1 in (row.skipped or ()) else f"{row.remaining[layer]:.2f}"
+            for row in rows
         )
         lines.append(f"| {layer + 1} | {shares} |")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ class Row:
       macs: multiply-accumulates of an example.
       cache_bytes: of one prompt's key-value cache; None where there is no cache.
       remaining: the mean share of an example's word-vectors left after each layer.
-      skipped: the layers (from 1) that do not run.
+      skipped: the layers (from 1) that do not run; None where all do.
     """
 
     alpha: float | None
@@ -29,7 +29,7 @@ class Row:
     macs: float
     cache_bytes: int | None = None
     remaining: Sequence[float]
-    skipped: Sequence[int] = ()
+    skipped: Sequence[int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
