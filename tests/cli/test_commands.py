@@ -123,7 +123,7 @@ assert not {"jax", "numpy", "absl", "transformers"} & {*sys.modules}
 
 def test_an_unknown_command_names_those_there_are():
     assert refused(main, ["clasify"]).startswith(
-        "latadj: 'clasify' is no command; there are: train, adapt, evaluate, "
+        "latadj: 'clasify' is no command; there are: train, adapt, search, evaluate, "
     )
 
 
