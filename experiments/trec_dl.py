@@ -13,7 +13,11 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
+
+from latadj_jax.data.beir import read_candidates, read_collection
 from latadj_jax.data.text_files import decode
+from latadj_jax.evaluation.retrieval import judge
 
 
 def main(source: Path, out: Path) -> None:
@@ -35,6 +39,12 @@ def main(source: Path, out: Path) -> None:
         f"{hit['qid']} Q0 {hit['docid']} {hit['rank']} {hit['score']} bm25" for hit in hits
     ])  # fmt: skip
     print(f"{len(queries)} queries, {len(hits)} candidates, {len(judged)} judgments: {out}")
+    collection = read_collection(out)
+    ranked = read_candidates(out / "bm25.trec", collection)
+    rng = np.random.default_rng(0)
+    shuffled = [{q: rng.permutation(docs) for q, docs in ranked.items()} for _ in range(5)]
+    own, *random = (judge(("ndcg",), collection.judged, r)["ndcg"] for r in (ranked, *shuffled))
+    print(f"nDCG@10 of this order {own:.3f}, of a random one {np.mean(random):.3f}")
 
 
 def _write(file: Path, lines: list[str]) -> None:

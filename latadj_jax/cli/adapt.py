@@ -41,6 +41,8 @@ SAMPLE = 2000  # texts whose lengths say which alphas are so fast
 
 def run(argv: list[str], prog: str) -> None:
     args, overrides = _parser(prog).parse_known_args(argv)
+    if args.output:
+        overrides = [f"--config.workdir={args.output}", *overrides]
     model, config, given, settings = asked(args, overrides)
     alphas = alphas_of(model, settings, args.speedup)
     given += [
@@ -80,7 +82,7 @@ def _settings(args, model: Model) -> dict[str, object]:
     of_texts = model.config.embedding.max_length if model.config.embedding else None
     strategy = MERGE if model.family.takes(MERGE) else SCORE
     return {
-        "workdir": getattr(args, "output", None) or f"runs/adapt-{name or 'model'}",
+        "workdir": f"runs/adapt-{name or 'model'}",
         "model.source": args.model,
         "model.task": model.task,
         "model.strict": args.strict,

@@ -136,8 +136,8 @@ class Profile:
             EP' = EP^(1-d),   w' = w (1-d),   the n-th skipped where S(alpha)^d > L / (L_n + 1/2)
 
         so that about S(alpha) remains at each alpha. 0 is this profile, 1 removes no word-vector. A
-        layer that leaves protected ones alone at any alpha goes on to. One whose share of a speedup
-        no removal of word-vectors reaches is never skipped.
+        layer that leaves only protected ones at any alpha keeps doing so. A layer whose share of a
+        speedup no alpha reaches is never skipped.
 
         Args:
           order: layers (from 1), the first to be skipped first; the last ones first by default. A

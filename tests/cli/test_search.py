@@ -1,5 +1,6 @@
 """The command that searches a profile, and training with what it found."""
 
+import numpy as np
 import pytest
 from test_adapt import FAST, adapted, model_folder, texts
 
@@ -23,7 +24,7 @@ def test_a_profile_is_searched_and_trained_with(tmp_path, capsys, monkeypatch):
     rows = [row for row in printed.split("\n") if row.startswith(("| constant", "| falling"))]
     sums = [sum(map(float, row.split("|")[5:7])) for row in rows]
     assert len(sums) >= 7
-    assert sums == sorted(sums, reverse=True)
+    assert (np.diff(sums) <= 2e-4).all()  # of two numbers of four digits
     model = adapted(tmp_path, source, "--speedup", "1.2", f"--config.elimination.profile={file}")
     assert model.profile == Profile.load(file)
 
