@@ -47,7 +47,7 @@ def main() -> None:
     alphas = [model.solve_alpha(lengths, speedup) for speedup in args.speedup]
     engine = latadj_jax.Engine(
         model.replace(alpha=None), params, tokenizer, alphas=alphas,
-        buckets=default_buckets(args.max_length), batch_sizes=(1, 8, 32), truncate=True,
+        buckets=default_buckets(args.max_length), batch_sizes=(32,), truncate=True,
     ).warmup(repeats=1)  # fmt: skip
     runs = {"dense": lambda: engine(texts)}
     for speedup, alpha in zip(args.speedup, alphas, strict=True):

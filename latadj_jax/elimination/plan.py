@@ -80,18 +80,23 @@ class Plan:
         """N_1..N_L of an example that fills the whole length: sizes of the buffers."""
         return tuple(int(n) for n in self.table[self.length])
 
+    @functools.cached_property
+    def entering(self) -> np.ndarray:
+        """What enters each layer, as `table` has what leaves it: int32 [length + 1, L]."""
+        every = np.arange(self.length + 1, dtype=np.int32)[:, None]
+        return np.concatenate([every, self.table[:, :-1]], axis=1)
+
     @property
     def into(self) -> tuple[int, ...]:
-        """N_0..N_{L-1} of such an example: what enters each layer."""
-        return (self.length, *self.counts[:-1])
+        """N_0..N_{L-1} of an example that fills the whole length."""
+        return tuple(self.entering[self.length].tolist())
 
     @functools.cached_property
     def removed(self) -> tuple[int, ...]:
         """The most that each layer takes from any example: static sizes of what is removed."""
-        if self.count == "padded":
-            return tuple(n_in - n_out for n_in, n_out in zip(self.into, self.counts, strict=True))
-        into = np.concatenate([np.arange(self.length + 1)[:, None], self.table[:, :-1]], axis=1)
-        return tuple((into - self.table).max(axis=0).tolist())
+        gone = self.entering - self.table
+        most = gone[self.length] if self.count == "padded" else gone.max(axis=0)
+        return tuple(most.tolist())
 
     def example_counts(self, valid_B: jax.Array) -> jax.Array:
         """Word-vectors that examples of `valid_B` valid tokens keep: int32 [B, number of layers].

@@ -29,8 +29,7 @@ def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
     n_0, times = _histogram(plan.length if lengths is None else lengths)
     if n_0[-1] > plan.length:
         raise ValueError(f"the plan is for {plan.length} tokens; a text has {n_0[-1]}.")
-    after = plan.table[n_0]
-    into = np.concatenate([n_0[:, None], after[:, :-1]], axis=1)
+    into, after = plan.entering[n_0], plan.table[n_0]
     work = (into / 4 + 3 * after / 4).sum(axis=1, where=plan.runs)
     return float(plan.num_layers * (times * n_0).sum() / (times * work).sum())
 
