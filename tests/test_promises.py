@@ -172,7 +172,7 @@ def test_output_has_the_shapes_it_says(family):
     shape = None if out.logits is None else out.logits.shape
     assert shape == (None if family == "t5" else (BATCH, 3))
     assert out.hidden.shape == (BATCH, plan.counts[-1], 32)
-    has_pooler = family == "bert"  # beside a classifier
+    has_pooler = family in ("bert", "albert")  # beside a classifier
     assert out.pooled is None if not has_pooler else out.pooled.shape == (BATCH, 32)
     assert out.positions.shape == (BATCH, plan.counts[-1])
     assert out.positions.dtype == jnp.int32

@@ -6,6 +6,7 @@ CLS, the first token, is protected: heads read it.
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ from latadj_jax.layers.attention import attend, attention_weights, split_heads
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import LayerNorm
+from latadj_jax.layers.relative_bias import RelativeBias
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,14 @@ class BertConfig(HfConfig):
     protects = "cls"
     dropouts = ("hidden_dropout", "attention_dropout", "head_dropout")
     first_position = 0  # the row of the table that the first token has
+    shares_layers = False  # whether all layers have the same weights
+    num_buckets = 0  # of distances, for a relative position bias; 0 is none
+    projects = False  # whether embeddings are brought to hidden_size by a product
+
+    @property
+    def table_size(self) -> int:
+        """Width of the embeddings."""
+        return self.hidden_size
 
     @property
     def max_positions(self) -> int:
@@ -81,12 +91,16 @@ class BertEmbeddings(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
 
         def embed(num, name):
-            return Embed(num, cfg.hidden_size, self.dtype, embedding_init=init, name=name)
+            return Embed(num, cfg.table_size, self.dtype, embedding_init=init, name=name)
 
-        x_BLD = embed(cfg.vocab_size, "word")(ids_BL)
-        x_BLD += embed(cfg.type_vocab_size, "token_type")(types_BL)
-        x_BLD += embed(cfg.position_rows, "position")(positions_BL)
-        return Dropout(cfg.hidden_dropout)(LayerNorm(cfg.norm_eps, name="norm")(x_BLD), train)
+        x_BLE = embed(cfg.vocab_size, "word")(ids_BL)
+        if cfg.type_vocab_size:
+            x_BLE += embed(cfg.type_vocab_size, "token_type")(types_BL)
+        x_BLE += embed(cfg.position_rows, "position")(positions_BL)
+        x_BLE = Dropout(cfg.hidden_dropout)(LayerNorm(cfg.norm_eps, name="norm")(x_BLE), train)
+        if not cfg.projects:
+            return x_BLE
+        return Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init, name="project")(x_BLE)
 
 
 class BertLayer(nn.Module):
@@ -115,11 +129,11 @@ class BertLayer(nn.Module):
             split_heads(dense(cfg.hidden_size, name)(x_BLD), cfg.num_heads)
             for name in ("query", "key", "value")
         )
+        if sizes_BL is not None:
+            log_sizes_B11L = jnp.log(sizes_BL)[:, None, None, :]
+            bias_BHLL = log_sizes_B11L if bias_BHLL is None else bias_BHLL + log_sizes_B11L
         weights_BHLL, totals_BHL1 = attention_weights(
-            q_BLHC,
-            k_BLHC.swapaxes(1, 2),
-            words.valid_BL[:, None, :],
-            None if sizes_BL is None else jnp.log(sizes_BL)[:, None, None, :],
+            q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL
         )
         scores_BL = score_vector(weights_BHLL, words.valid_BL, totals_BHL1)
 
@@ -158,12 +172,20 @@ class Bert(nn.Module):
         cfg = self.cfg
         self.embeddings = BertEmbeddings(cfg, self.dtype)
         layer = layer_class(self.layer, self.remat, 4)
-        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        if cfg.shares_layers:
+            self.layers = [layer(cfg, self.dtype, name="layer")] * cfg.num_layers
+        else:
+            self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        if cfg.num_buckets:
+            self.relative_bias = RelativeBias(
+                cfg.num_buckets, cfg.max_distance, cfg.num_heads, both_ways=True,
+                dtype=jnp.float32, std=cfg.initializer_range,
+            )  # fmt: skip
 
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
         """The inputs that it reads and how many values each can take."""
-        types = {"token_type_ids": cfg.type_vocab_size}
+        types = {"token_type_ids": cfg.type_vocab_size} if cfg.type_vocab_size else {}
         return {"input_ids": cfg.vocab_size, **types, encoder.PROTECTED: 2}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
@@ -175,7 +197,10 @@ class Bert(nn.Module):
         places_BT = jnp.maximum(rows_1T - start_B1, 0) + self.cfg.first_position
         x_BTD = self.embeddings(ids_BT, types_BT, places_BT, train)
         words = encoder.words_of(x_BTD, inputs, plan, start_B1)
-        remaining, restored = encoder.run(self.layers, words, plan, train)
+        bias = None
+        if self.cfg.num_buckets:
+            bias = partial(self.relative_bias.among, length=ids_BT.shape[1])
+        remaining, restored = encoder.run(self.layers, words, plan, train, bias=bias)
         return restored() if restore else remaining
 
 

@@ -4,7 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import bert, gpt2, llama, roberta, t5
+from latadj_jax.families import (
+    albert,
+    bert,
+    distilbert,
+    electra,
+    gpt2,
+    llama,
+    mpnet,
+    roberta,
+    t5,
+)
 from latadj_jax.families.family import Family
 from latadj_jax.families.hf_config import HfConfig
 
@@ -13,6 +23,10 @@ FAMILIES: dict[str, Family] = {
     for family in (
         bert.FAMILY,
         *roberta.FAMILIES,
+        distilbert.FAMILY,
+        electra.FAMILY,
+        albert.FAMILY,
+        mpnet.FAMILY,
         gpt2.FAMILY,
         llama.FAMILY,
         t5.FAMILY,

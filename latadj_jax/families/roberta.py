@@ -22,6 +22,7 @@ from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import field
 from latadj_jax.families.output import Output
 from latadj_jax.families.token_heads import span_head, token_head
+from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense
 
@@ -62,10 +63,11 @@ class CamembertConfig(RobertaConfig):
 
 
 class _TwoLayers(nn.Module):
-    """Dropout, dense, tanh, dropout, dense."""
+    """Dropout, dense, activation, dropout, dense."""
 
-    cfg: RobertaConfig
+    cfg: BertConfig
     dtype: jnp.dtype
+    activation: str
 
     @nn.compact
     def __call__(self, x_BD, train: bool):
@@ -73,25 +75,32 @@ class _TwoLayers(nn.Module):
         dropout = Dropout(cfg.head_dropout)
         wide = Dense(cfg.hidden_size, dtype=self.dtype, kernel_init=init, name="dense")
         out = Dense(len(cfg.labels), wide=True, dtype=self.dtype, kernel_init=init, name="out")
-        return out(dropout(jnp.tanh(wide(dropout(x_BD, train))), train))
+        return out(dropout(ACTIVATIONS[self.activation](wide(dropout(x_BD, train))), train))
 
 
 class RobertaClassifier(nn.Module):
-    """Logits of a text, from <s> alone: there is no pooler."""
+    """Logits of a text, from its first token alone: there is no pooler."""
 
-    cfg: RobertaConfig
+    cfg: BertConfig
     dtype: jnp.dtype
     remat: bool = False
+
+    activation = "tanh"
 
     @nn.compact
     def __call__(self, base, inputs, plan: Plan, restore: bool, train: bool) -> Output:
         out = base(inputs, plan, restore, train)
-        classifier = _TwoLayers(self.cfg, self.dtype, name="classifier")
+        classifier = _TwoLayers(self.cfg, self.dtype, self.activation, name="classifier")
         return out.replace(logits=classifier(first_hidden(out), train))
 
 
+CLASSIFIER_NAMES = {
+    "classifier/dense": "classifier.dense",
+    "classifier/out": "classifier.out_proj",
+}
+
+
 def _family(config: type[RobertaConfig], name: str) -> Family:
-    head = {"classifier/dense": "classifier.dense", "classifier/out": "classifier.out_proj"}
     return Family(
         config=config,
         module=Bert,
@@ -101,7 +110,7 @@ def _family(config: type[RobertaConfig], name: str) -> Family:
             SEQUENCE: Head(
                 f"{name}ForSequenceClassification",
                 RobertaClassifier,
-                head,
+                CLASSIFIER_NAMES,
                 aliases=("RobertaForSequenceClassification",),
             ),
             TOKEN: token_head(

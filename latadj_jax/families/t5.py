@@ -71,14 +71,8 @@ class T5(nn.Module):
         def finish(x_BLD: jax.Array) -> jax.Array:
             return self.dropout(self.encoder_norm(x_BLD), train)
 
-        bias = partial(self.bias, length=length)
+        bias = partial(self.encoder_bias.among, length=length)
         return encoder.run(self.encoder_layers, words, plan, train, finish, bias)
-
-    def bias(self, positions_BL: jax.Array | None, length: int) -> jax.Array:
-        """Of the attention logits between these positions; None: all of `length`."""
-        if positions_BL is None:
-            positions_BL = jnp.arange(length, dtype=jnp.int32)[None, :]
-        return self.encoder_bias(positions_BL, positions_BL, length)
 
     def embed(self, word: Embed, ids_BL: jax.Array, train: bool) -> jax.Array:
         return split_by_rows(self.dropout(word(ids_BL), train))

@@ -1,4 +1,4 @@
-"""Relative position bias (T5): one learned number per head and bucket of distances.
+"""Relative position bias (T5, MPNet): one learned number per head and bucket of distances.
 
 It depends on the distance between two tokens of the text, so word-vectors that remain keep their
 original positions.
@@ -46,11 +46,18 @@ class RelativeBias(nn.Module):
     num_heads: int
     both_ways: bool
     dtype: jnp.dtype
+    std: float = 1.0  # of fresh ones; for T5 wider than Hugging Face's, see `model.random_params`
 
     def setup(self):
-        init = nn.initializers.normal(1.0)  # wider than Hugging Face's, see `model.random_params`
+        init = nn.initializers.normal(self.std)
         shape = (self.num_buckets, self.num_heads)
         self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def among(self, positions_BL: jax.Array | None, length: int) -> jax.Array:
+        """Bias [B, H, L, L] between these positions; None: between all of `length`, B being 1."""
+        if positions_BL is None:
+            positions_BL = jnp.arange(length, dtype=jnp.int32)[None, :]
+        return self(positions_BL, positions_BL, length)
 
     def __call__(self, queries_BI: jax.Array, keys_BJ: jax.Array, length: int) -> jax.Array:
         """Bias [B, H, I, J]; positions under 0 (empty slots) get one without meaning.

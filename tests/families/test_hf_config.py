@@ -83,7 +83,7 @@ def test_impossible_sizes_are_refused_by_key(key, value):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "albert"}, "model_type 'albert'"),
+        ({"model_type": "xlnet"}, "model_type 'xlnet'"),
         ({"model_type": None}, "model_type None"),
         ({"hidden_size": 25}, "hidden_size 25.*num_attention_heads 3"),
         ({"hidden_act": "swish7"}, "hidden_act 'swish7'"),

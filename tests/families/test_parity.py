@@ -95,7 +95,8 @@ def run_torch(model, batch):
     start = inputs["attention_mask"].argmax(dim=1, keepdim=True)
     rows = torch.arange(inputs["input_ids"].shape[1])
     if model.config.model_type != "t5":  # which knows distances only
-        first = model.config.pad_token_id + 1 if model.config.model_type == "roberta" else 0
+        first = {"roberta": model.config.pad_token_id or 0, "mpnet": 1}
+        first = first[model.config.model_type] + 1 if model.config.model_type in first else 0
         inputs["position_ids"] = (rows - start).clamp(min=0) + first
     with torch.no_grad():
         out = model.eval()(**inputs, output_hidden_states=True)

@@ -1,6 +1,7 @@
-"""BERT with elimination, one example at a time, in NumPy float64: word-vectors are list entries.
+"""BERT and its kin with elimination, one example at a time, in NumPy float64.
 
-Nothing is shared with the library but the names of the parameters.
+Word-vectors are list entries: what is removed is really deleted. Nothing is shared with the
+library but the names of the parameters.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ class Expected:
     hidden: np.ndarray  # [kept, D]
     restored: dict[int, np.ndarray]  # every slot's hidden state, removed ones as when removed
     owners: dict[int, int]  # of every slot that of the word-vector that it is part of at the end
-    pooled: np.ndarray
+    pooled: np.ndarray | None
     logits: np.ndarray | None
     scores: list[np.ndarray]  # per layer, of what entered it
     # Least difference of scores between a kept and a removed word-vector, and of likeness to the
@@ -56,22 +57,22 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
     weights = to_float64(params)
     embeddings = weights["embeddings"]
     rows = [
-        norm(
-            embeddings["word"]["embedding"][token]
-            + embeddings["token_type"]["embedding"][kind]
-            + embeddings["position"]["embedding"][slot - slots[0]],
-            embeddings["norm"],
-            config.norm_eps,
-        )
+        embed(embeddings, token, kind, slot - slots[0] + config.first_position, config.norm_eps)
         for token, kind, slot in zip(ids, types, slots, strict=True)
     ]
+    relative = weights.get("relative_bias")
     slots, cls = [int(slot) for slot in slots], int(slots[0])
     sizes = [1] * len(rows)  # tokens that each stands for
     restored, scores, margin = {}, [], math.inf
     owners = {slot: slot for slot in slots}
     for number in range(config.num_layers):
-        layer = weights[f"layer_{number}"]
-        probs, keys, values = attention(np.array(rows), layer, config.num_heads, sizes)
+        layer = weights["layer" if "layer" in weights else f"layer_{number}"]
+        bias = np.zeros((config.num_heads, len(rows), len(rows)))
+        if relative is not None:
+            for i, j in np.ndindex(len(rows), len(rows)):
+                number_of = bucket(slots[j] - slots[i], config.num_buckets, config.max_distance)
+                bias[:, i, j] = relative["embedding"][number_of]
+        probs, keys, values = attention(np.array(rows), layer, config.num_heads, sizes, bias)
         score = [sum(probs[:, i, j].mean() for i in range(len(rows))) for j in range(len(rows))]
         scores.append(np.array(score))
 
@@ -96,9 +97,32 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
         sizes = [sum(sizes[j] for j in group) for group in groups.values()]
         slots = [slots[j] for j in stay]
     restored |= dict(zip(slots, rows, strict=True))
-    pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
-    logits = dense(pooled, weights["classifier"]) if "classifier" in weights else None
+    pooled = logits = None
+    if "pooler" in weights:
+        pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
+        logits = dense(pooled, weights["classifier"]) if "classifier" in weights else None
     return Expected(slots, np.array(rows), restored, owners, pooled, logits, scores, margin)
+
+
+def embed(tables, token, kind, place, eps):
+    row = tables["word"]["embedding"][token] + tables["position"]["embedding"][place]
+    if "token_type" in tables:
+        row = row + tables["token_type"]["embedding"][kind]
+    row = norm(row, tables["norm"], eps)
+    return dense(row, tables["project"]) if "project" in tables else row
+
+
+def bucket(distance, num_buckets, max_distance, both_ways=True):
+    """Of T5, for a distance from a query to a key."""
+    first, far = 0, max(0, -distance)
+    if both_ways:
+        num_buckets //= 2
+        first, far = num_buckets if distance > 0 else 0, abs(distance)
+    exact = num_buckets // 2
+    if far < exact:
+        return first + far
+    step = math.log(far / exact) / math.log(max_distance / exact)
+    return first + min(num_buckets - 1, exact + int(step * (num_buckets - exact) + 1e-9))
 
 
 def mean_of_group(group, rows, probs, sizes):
@@ -108,10 +132,13 @@ def mean_of_group(group, rows, probs, sizes):
     return row, np.average([probs[:, j] for j in group], axis=0, weights=share)
 
 
-def attention(x, layer, num_heads, sizes):
+def attention(x, layer, num_heads, sizes, bias):
     """Probabilities [heads, n, n], keys [n, D] and values [heads, n, width].
 
     A key that stands for several tokens is attended to as so many equal ones.
+
+    Args:
+      bias: of the logits, [heads, n, n].
     """
     query, key, value = (dense(x, layer[name]) for name in ("query", "key", "value"))
     width = x.shape[1] // num_heads
@@ -119,7 +146,7 @@ def attention(x, layer, num_heads, sizes):
     for head in range(num_heads):
         part = slice(head * width, (head + 1) * width)
         logits = query[:, part] @ key[:, part].T / math.sqrt(width)
-        probs.append(scipy.special.softmax(logits + np.log(sizes), axis=1))
+        probs.append(scipy.special.softmax(logits + bias[head] + np.log(sizes), axis=1))
         values.append(value[:, part])
     return np.array(probs), key, np.array(values)
 
@@ -129,7 +156,10 @@ def block(x, probs, values, layer, config):
     heads = np.concatenate([p @ v for p, v in zip(probs, values, strict=True)])
     x = norm(x + dense(heads, layer["attention_out"]), layer["attention_norm"], config.norm_eps)
     wide = dense(x, layer["ff_in"])
-    wide = wide * (1 + scipy.special.erf(wide / math.sqrt(2))) / 2
+    if config.activation == "gelu":
+        wide = wide * (1 + scipy.special.erf(wide / math.sqrt(2))) / 2
+    else:  # gelu_new
+        wide = wide * (1 + np.tanh(math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3))) / 2
     return norm(x + dense(wide, layer["ff_out"]), layer["ff_norm"], config.norm_eps)
 
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 import scipy.special
-from oracle import by_score, to_float64
+from oracle import bucket, by_score, to_float64
 
 
 @dataclasses.dataclass
@@ -111,21 +111,11 @@ class T5:
 
     def bias(self, stack, query_at, key_at):
         """[heads]"""
-        return self.weights[f"{stack}_bias"]["embedding"][self.bucket(key_at - query_at, stack)]
-
-    def bucket(self, distance, stack):
-        buckets, first = self.config.num_buckets, 0
-        if stack == "encoder":
-            buckets //= 2
-            first = buckets if distance > 0 else 0
-            far = abs(distance)
-        else:
-            far = max(0, -distance)
-        exact = buckets // 2
-        if far < exact:
-            return first + far
-        step = math.log(far / exact) / math.log(self.config.max_distance / exact)
-        return first + min(buckets - 1, exact + int(step * (buckets - exact) + 1e-9))
+        config = self.config
+        number = bucket(
+            key_at - query_at, config.num_buckets, config.max_distance, stack == "encoder"
+        )
+        return self.weights[f"{stack}_bias"]["embedding"][number]
 
     def feed_forward(self, x, weights):
         normed = self.norm(x, weights["norm"])

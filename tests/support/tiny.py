@@ -43,6 +43,46 @@ FAMILIES = {
         "type_vocab_size": 1,
         "pad_token_id": 1,
     },
+    "distilbert": {
+        "model_type": "distilbert",
+        "vocab_size": VOCAB,
+        "dim": 32,
+        "n_layers": 3,
+        "n_heads": 4,
+        "hidden_dim": 48,
+        "max_position_embeddings": 40,
+    },
+    "electra": {
+        "model_type": "electra",
+        "vocab_size": VOCAB,
+        "embedding_size": 24,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+    },
+    # One layer three times.
+    "albert": {
+        "model_type": "albert",
+        "vocab_size": VOCAB,
+        "embedding_size": 24,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+    },
+    # 40 tokens, whose positions begin at 2.
+    "mpnet": {
+        "model_type": "mpnet",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 42,
+    },
     "gpt2": {
         "model_type": "gpt2",
         "vocab_size": VOCAB,
@@ -85,22 +125,19 @@ FAMILIES = {
     },
 }
 CAUSAL = ("gpt2", "llama")
-ENCODERS = ("bert", "roberta")  # whose heads read the first token
+BERTS = ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")
+ENCODERS = BERTS  # whose heads read the first token
 # Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
 TASKS = {
-    "bert": (
-        "features",
-        "classification",
-        "regression",
-        "token-classification",
-        "question-answering",
-    ),
-    "roberta": (
-        "features",
-        "classification",
-        "regression",
-        "token-classification",
-        "question-answering",
+    **dict.fromkeys(
+        BERTS,
+        (
+            "features",
+            "classification",
+            "regression",
+            "token-classification",
+            "question-answering",
+        ),
     ),
     "gpt2": ("features", "lm", "classification", "regression"),
     "llama": ("features", "lm", "classification", "regression"),
@@ -120,6 +157,7 @@ LABELS = {
 }
 # GPT-2's own names for what the other families call alike; transformers takes both.
 ALIASES = {
+    "distilbert": {"num_hidden_layers": "n_layers"},
     "gpt2": {"num_hidden_layers": "n_layer", "max_position_embeddings": "n_positions"},
     "t5": {"num_hidden_layers": "num_layers"},
 }
