@@ -6,7 +6,6 @@ CLS, the first token, is protected: heads read it.
 import dataclasses
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -197,9 +196,7 @@ class Bert(nn.Module):
         places_BT = jnp.maximum(rows_1T - start_B1, 0) + self.cfg.first_position
         x_BTD = self.embeddings(ids_BT, types_BT, places_BT, train)
         words = encoder.words_of(x_BTD, inputs, plan, start_B1)
-        bias = None
-        if self.cfg.num_buckets:
-            bias = partial(self.relative_bias.among, length=ids_BT.shape[1])
+        bias = self.relative_bias if self.cfg.num_buckets else None
         remaining, restored = encoder.run(self.layers, words, plan, train, bias=bias)
         return restored() if restore else remaining
 

@@ -49,19 +49,20 @@ def run(
     plan: Plan,
     train: bool,
     finish: Callable[[jax.Array], jax.Array] = lambda x_BLD: x_BLD,
-    bias: Callable[[jax.Array | None], jax.Array] | None = None,
+    bias: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> tuple[Output, Callable[[], Output]]:
     """Runs the layers: the Output of what remains, and a function that restores the others.
 
     Args:
       layers: each a function of (words, bias, cut, train) that gives (words, scores).
       finish: what follows the last layer, of each hidden state by itself: a norm.
-      bias: function of positions [B, L] that gives what a layer adds to its attention logits, made
-        anew wherever something was removed; of None, all T positions, it is one for all examples.
+      bias: function of the positions of queries and keys [B, L] that gives what all layers add to
+        their attention logits, made anew wherever something was removed.
     """
     every_BT, scores, entered = words.positions_BL, [], []
     removed_BTD = jnp.zeros_like(words.x_BLD)
-    bias_BHLL = None if bias is None else bias(None)
+    every_1T = jnp.arange(every_BT.shape[1], dtype=jnp.int32)[None, :]  # one for all examples
+    bias_BHLL = None if bias is None else bias(every_1T, every_1T)
     valid_B = words.valid_BL.sum(axis=1, dtype=jnp.int32)
     for layer, runs, cut in zip(layers, plan.runs, plan.cuts(valid_B), strict=True):
         entered.append(words.positions_BL)
@@ -73,7 +74,7 @@ def run(
         words, scores_BL = layer(words, bias_BHLL, cut, train)
         words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         if cut is not None and bias is not None:
-            bias_BHLL = bias(words.positions_BL)
+            bias_BHLL = bias(words.positions_BL, words.positions_BL)
         scores.append(scores_BL)
 
     def output(x_BLD, positions_BL, sizes_BL=None, masses_BLM=None) -> Output:

@@ -29,7 +29,7 @@ FAMILIES: dict[str, Family] = {
         mpnet.FAMILY,
         gpt2.FAMILY,
         llama.FAMILY,
-        t5.FAMILY,
+        *t5.FAMILIES,
     )
 }
 

@@ -1,13 +1,15 @@
-"""T5: an encoder that removes word-vectors, and a decoder that attends to those that remain.
+"""T5, mT5, umT5: an encoder that removes word-vectors, and a decoder that attends to what remains.
 
 RMS norms before each block, no biases, logits that are not scaled, a relative position bias shared
-by all layers of a stack and taken at the original positions of what remains. No position is
-protected.
+by all layers of a stack (of umT5 each has its own) and taken at the original positions of what
+remains. No position is protected. ByT5 is a T5 to its config.
+
+Source: Raffel et al., arXiv 1910.10683; Xue et al., 2010.11934 and 2105.13626; Chung et al.,
+2304.09151.
 """
 
 import re
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,19 +21,18 @@ from latadj_jax.families import encoder
 from latadj_jax.families.embedding import embedding_head
 from latadj_jax.families.family import BASE, EMBEDDING, SEQ2SEQ, Family, Head
 from latadj_jax.families.output import Output
-from latadj_jax.families.t5_config import DECODER_NAMES, ENCODER_NAMES, T5Config
-from latadj_jax.families.t5_layers import T5DecoderLayer, T5EncoderLayer
+from latadj_jax.families.t5_config import (
+    DECODER_NAMES,
+    ENCODER_NAMES,
+    MT5Config,
+    T5Config,
+    UMT5Config,
+)
+from latadj_jax.families.t5_layers import T5DecoderLayer, T5EncoderLayer, relative_bias
 from latadj_jax.layers.cached_attention import LayerCache
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import RMSNorm
-from latadj_jax.layers.relative_bias import RelativeBias
-
-
-def _relative_bias(cfg: T5Config, both_ways: bool) -> RelativeBias:
-    return RelativeBias(
-        cfg.num_buckets, cfg.max_distance, cfg.num_heads, both_ways, dtype=jnp.float32
-    )
 
 
 class T5(nn.Module):
@@ -45,7 +46,8 @@ class T5(nn.Module):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_factor)
         self.shared = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
-        self.encoder_bias = _relative_bias(cfg, both_ways=True)
+        if not cfg.bias_by_layer:
+            self.encoder_bias = relative_bias(cfg, both_ways=True)
         layer = layer_class(T5EncoderLayer, self.remat, 4)
         self.encoder_layers = [
             layer(cfg, self.dtype, name=f"encoder_layer_{n}") for n in range(cfg.num_layers)
@@ -64,14 +66,13 @@ class T5(nn.Module):
 
     def encode(self, inputs, plan: Plan, train: bool) -> tuple[Output, Callable[[], Output]]:
         """What remains, and a function that restores the rest."""
-        length = inputs["input_ids"].shape[1]
         x_BLD = self.embed(self.shared, inputs["input_ids"], train)
         words = encoder.words_of(x_BLD, inputs, plan)
 
         def finish(x_BLD: jax.Array) -> jax.Array:
             return self.dropout(self.encoder_norm(x_BLD), train)
 
-        bias = partial(self.encoder_bias.among, length=length)
+        bias = None if self.cfg.bias_by_layer else self.encoder_bias
         return encoder.run(self.encoder_layers, words, plan, train, finish, bias)
 
     def embed(self, word: Embed, ids_BL: jax.Array, train: bool) -> jax.Array:
@@ -87,7 +88,8 @@ class T5Decoder(nn.Module):
 
     def setup(self):
         cfg = self.cfg
-        self.decoder_bias = _relative_bias(cfg, both_ways=False)
+        if not cfg.bias_by_layer:
+            self.decoder_bias = relative_bias(cfg, both_ways=False)
         layer = layer_class(T5DecoderLayer, self.remat, 7)
         self.decoder_layers = [
             layer(cfg, self.dtype, name=f"decoder_layer_{n}") for n in range(cfg.num_decoder_layers)
@@ -109,7 +111,7 @@ class T5Decoder(nn.Module):
         positions_1S = jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
         logits_BSV, _ = self.decode(
             base, ids_BS, jnp.broadcast_to(positions_1S, ids_BS.shape), self.memories(remaining),
-            [None] * len(self.decoder_layers), 0, ids_BS.shape[1], train,
+            [None] * len(self.decoder_layers), 0, train,
         )  # fmt: skip
         return (restored() if restore else remaining).replace(logits=logits_BSV)
 
@@ -125,15 +127,15 @@ class T5Decoder(nn.Module):
         start_B1 = jnp.full((len(remaining.hidden), 1), self.cfg.decoder_start, jnp.int32)
         caches = [None] * len(self.decoder_layers)
         first_B1 = jnp.zeros_like(start_B1)
-        logits_B1V, caches = self.decode(base, start_B1, first_B1, memories, caches, 0, room + 1)
+        logits_B1V, caches = self.decode(base, start_B1, first_B1, memories, caches, 0)
         return logits_B1V[:, 0], (memories, tuple(cache.with_room(room) for cache in caches))
 
     def go_on(self, base: T5, plan: Plan, token_B: jax.Array, step: jax.Array, memory):
         memories, caches = memory
-        slot, room = step + 1, caches[0].positions.shape[1]  # the start token stands at slot 0
+        slot = step + 1  # the start token stands at slot 0
         positions_B1 = jnp.broadcast_to(slot, (len(token_B), 1))
         logits_B1V, caches = self.decode(
-            base, token_B[:, None], positions_B1, memories, caches, slot, room
+            base, token_B[:, None], positions_B1, memories, caches, slot
         )
         return logits_B1V[:, 0], (memories, caches)
 
@@ -148,22 +150,18 @@ class T5Decoder(nn.Module):
             layer.memory(remaining.hidden, remaining.positions) for layer in self.decoder_layers
         )
 
-    def decode(
-        self, base: T5, ids_BS, positions_BS, memories, caches, slot, room: int, train: bool = False
-    ):
-        """Logits [B, S, V] of tokens that are read after those in `caches`, and the caches.
-
-        Args:
-          room: how many tokens there can be in all.
-        """
+    def decode(self, base: T5, ids_BS, positions_BS, memories, caches, slot, train: bool = False):
+        """Logits [B, S, V] of tokens that are read after those in `caches`, and the caches."""
         word = self.decoder_word if self.cfg.decoder_embeds else base.shared
         x_BSD = base.embed(word, ids_BS, train)
-        keys_BJ = positions_BS
-        if caches[0] is not None:
-            keys_BJ = jax.lax.dynamic_update_slice_in_dim(
-                caches[0].positions, positions_BS, slot, axis=1
-            )
-        bias_BHSJ = self.decoder_bias(positions_BS, keys_BJ, room)
+        bias_BHSJ = None
+        if not self.cfg.bias_by_layer:
+            keys_BJ = positions_BS
+            if caches[0] is not None:
+                keys_BJ = jax.lax.dynamic_update_slice_in_dim(
+                    caches[0].positions, positions_BS, slot, axis=1
+                )
+            bias_BHSJ = self.decoder_bias(positions_BS, keys_BJ)
         written = []
         for layer, memory, cache in zip(self.decoder_layers, memories, caches, strict=True):
             x_BSD, cache = layer(x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train)
@@ -175,25 +173,31 @@ class T5Decoder(nn.Module):
         return (base.shared.attend if self.cfg.tied else self.head)(x_BSD), tuple(written)
 
 
-FAMILY = Family(
-    config=T5Config,
-    module=T5,
-    heads={
-        BASE: Head("T5EncoderModel", aliases=("T5Model",)),  # which has a decoder, too
-        EMBEDDING: embedding_head("T5EncoderModel"),
-        SEQ2SEQ: Head(
-            "T5ForConditionalGeneration",
-            T5Decoder,
-            DECODER_NAMES,
-            inputs=("decoder_input_ids",),
-            aliases=("T5WithLMHeadModel",),
+def _family(config: type[T5Config], name: str) -> Family:
+    return Family(
+        config=config,
+        module=T5,
+        heads={
+            BASE: Head(
+                f"{name}EncoderModel", aliases=(f"{name}Model",)
+            ),  # which has a decoder, too
+            EMBEDDING: embedding_head(f"{name}EncoderModel"),
+            SEQ2SEQ: Head(
+                f"{name}ForConditionalGeneration",
+                T5Decoder,
+                DECODER_NAMES,
+                inputs=("decoder_input_ids",),
+                aliases=("T5WithLMHeadModel",),
+            ),
+        },
+        names=ENCODER_NAMES,
+        prefix="",
+        left_over=re.compile(r"(lm_head|classification_head|classifier|qa_outputs|v_head)\."),
+        buffers=re.compile(
+            r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
         ),
-    },
-    names=ENCODER_NAMES,
-    prefix="",
-    left_over=re.compile(r"(lm_head|classification_head|classifier|qa_outputs|v_head)\."),
-    buffers=re.compile(
-        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
-    ),
-    optional="decoder.",
-)
+        optional="decoder.",
+    )
+
+
+FAMILIES = (_family(T5Config, "T5"), _family(MT5Config, "MT5"), _family(UMT5Config, "UMT5"))

@@ -20,6 +20,9 @@ from latadj_jax.families.hf_config import (
 ENCODER_NAMES = {
     "shared": "shared",
     "encoder_bias": "encoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "encoder_layer_{n}/relative_bias": (
+        "encoder.block.{n}.layer.0.SelfAttention.relative_attention_bias"
+    ),
     "encoder_layer_{n}/attention_norm": "encoder.block.{n}.layer.0.layer_norm",
     "encoder_layer_{n}/query": "encoder.block.{n}.layer.0.SelfAttention.q",
     "encoder_layer_{n}/key": "encoder.block.{n}.layer.0.SelfAttention.k",
@@ -35,6 +38,9 @@ ENCODER_NAMES = {
 DECODER_NAMES = {
     "decoder_word": "decoder.embed_tokens",
     "decoder_bias": "decoder.block.0.layer.0.SelfAttention.relative_attention_bias",
+    "decoder_layer_{n}/relative_bias": (
+        "decoder.block.{n}.layer.0.SelfAttention.relative_attention_bias"
+    ),
     "decoder_layer_{n}/attention_norm": "decoder.block.{n}.layer.0.layer_norm",
     "decoder_layer_{n}/query": "decoder.block.{n}.layer.0.SelfAttention.q",
     "decoder_layer_{n}/key": "decoder.block.{n}.layer.0.SelfAttention.k",
@@ -83,6 +89,7 @@ class T5Config(HfConfig):
     decoder_start: int | None = field("decoder_start_token_id", optional_id, None)
 
     model_type = "t5"
+    bias_by_layer = False  # whether each layer has a relative position bias of its own
     dropouts = ("dropout",)
     max_positions = 2**31 - 1  # distances have no limit
 
@@ -151,3 +158,26 @@ class T5Config(HfConfig):
                 f"relative_attention_num_buckets {self.num_buckets} must be a multiple of 4 and "
                 f"less than twice relative_attention_max_distance {self.max_distance}."
             )
+
+
+class MT5Config(T5Config):
+    """mT5 encoder and decoder, as Hugging Face's MT5Config: T5 v1.1, never scaled."""
+
+    model_type = "mt5"
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        return T5Config.fill(
+            {"feed_forward_proj": "gated-gelu", **hf, "scale_decoder_outputs": False}
+        )
+
+
+class UMT5Config(T5Config):
+    """umT5 encoder and decoder, as Hugging Face's UMT5Config: T5 v1.1 with a bias in each layer."""
+
+    model_type = "umt5"
+    bias_by_layer = True
+
+    @staticmethod
+    def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        return T5Config.fill({"feed_forward_proj": "gated-gelu", **hf})

@@ -15,12 +15,19 @@ from latadj_jax.layers.cached_attention import LayerCache, sees
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense
 from latadj_jax.layers.norms import RMSNorm
+from latadj_jax.layers.relative_bias import RelativeBias
 
 
 def _dense(cfg: T5Config, dtype, width: int, fan_in: int, name: str) -> Dense:
     """Without bias; random weights that keep the size of what comes in, as T5 draws them."""
     init = nn.initializers.normal(cfg.initializer_factor * fan_in**-0.5)
     return Dense(width, False, dtype=dtype, kernel_init=init, name=name)
+
+
+def relative_bias(cfg: T5Config, both_ways: bool) -> RelativeBias:
+    return RelativeBias(
+        cfg.num_buckets, cfg.max_distance, cfg.num_heads, both_ways, dtype=jnp.float32
+    )
 
 
 class T5FeedForward(nn.Module):
@@ -62,6 +69,9 @@ class T5EncoderLayer(nn.Module):
             split_heads(dense(cfg.query_size, fan_in, name)(normed_BLD), cfg.num_heads)
             for name, fan_in in fan_ins.items()
         )
+        if cfg.bias_by_layer:
+            bias = relative_bias(cfg, both_ways=True).copy(name="relative_bias")
+            bias_BHLL = bias(words.positions_BL, words.positions_BL)
         weights_BHLL, totals_BHL1 = attention_weights(
             q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL, scale=1.0
         )
@@ -103,6 +113,8 @@ class T5DecoderLayer(nn.Module):
         self.cross_key, self.cross_value = dense(query_size, size), dense(query_size, size)
         self.cross_out = dense(size, query_size)
         self.ff = T5FeedForward(cfg, self.dtype)
+        if cfg.bias_by_layer:
+            self.relative_bias = relative_bias(cfg, both_ways=False)
         self.dropout = Dropout(cfg.dropout)
 
     def memory(self, encoded_BKD: jax.Array, positions_BK: jax.Array) -> LayerCache:
@@ -125,6 +137,8 @@ class T5DecoderLayer(nn.Module):
         new = LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), positions_BS)
         cache = new if cache is None else cache.write(new, slot)
         q_BSHC = self._heads(self.query, normed_BSD)
+        if self.cfg.bias_by_layer:
+            bias_BHSJ = self.relative_bias(positions_BS, cache.positions)
         weights_BHSJ, totals_BHS1 = attention_weights(
             q_BSHC, cache.keys, sees(positions_BS, cache.positions), bias_BHSJ, scale=1.0
         )

@@ -39,7 +39,7 @@ def buckets(distances: np.ndarray, num_buckets: int, max_distance: int, both_way
 
 
 class RelativeBias(nn.Module):
-    """Bias of the attention logits between positions 0..length-1."""
+    """Bias of the attention logits between original positions."""
 
     num_buckets: int
     max_distance: int
@@ -48,25 +48,13 @@ class RelativeBias(nn.Module):
     dtype: jnp.dtype
     std: float = 1.0  # of fresh ones; for T5 wider than Hugging Face's, see `model.random_params`
 
-    def setup(self):
+    @nn.compact
+    def __call__(self, queries_BI: jax.Array, keys_BJ: jax.Array) -> jax.Array:
+        """Bias [B, H, I, J]; positions under 0 (empty slots) get one without meaning."""
         init = nn.initializers.normal(self.std)
-        shape = (self.num_buckets, self.num_heads)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
-
-    def among(self, positions_BL: jax.Array | None, length: int) -> jax.Array:
-        """Bias [B, H, L, L] between these positions; None: between all of `length`, B being 1."""
-        if positions_BL is None:
-            positions_BL = jnp.arange(length, dtype=jnp.int32)[None, :]
-        return self(positions_BL, positions_BL, length)
-
-    def __call__(self, queries_BI: jax.Array, keys_BJ: jax.Array, length: int) -> jax.Array:
-        """Bias [B, H, I, J]; positions under 0 (empty slots) get one without meaning.
-
-        Args:
-          length: greater than every position; static.
-        """
-        distances_N = np.arange(-length + 1, length)
-        bucket_N = buckets(distances_N, self.num_buckets, self.max_distance, self.both_ways)
-        bias_NH = self.embedding[bucket_N].astype(self.dtype)
+        table_NH = self.param("embedding", init, (self.num_buckets, self.num_heads), jnp.float32)
+        far = self.max_distance  # what is farther is in the last bucket, too
+        bucket_N = buckets(np.arange(-far, far + 1), self.num_buckets, far, self.both_ways)
+        bias_NH = table_NH[bucket_N].astype(self.dtype)
         distance_BIJ = jnp.maximum(keys_BJ, 0)[:, None, :] - jnp.maximum(queries_BI, 0)[:, :, None]
-        return jnp.moveaxis(bias_NH[distance_BIJ + length - 1], -1, 1)
+        return jnp.moveaxis(bias_NH[jnp.clip(distance_BIJ, -far, far) + far], -1, 1)

@@ -1,5 +1,7 @@
 """Promise 1 for T5 with targets: logits and generated tokens are those of Hugging Face."""
 
+import json
+
 import numpy as np
 import pytest
 import tiny
@@ -12,17 +14,23 @@ KINDS = {
     "v1.0": {"feed_forward_proj": "relu"},
     "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
     "gated relu, unlike depths": {"feed_forward_proj": "gated-relu", "num_decoder_layers": 1},
+    "mT5": {"model_type": "mt5", "tie_word_embeddings": False},
+    "mT5, head tied": {"model_type": "mt5"},
+    "umT5": {"model_type": "umt5", "tie_word_embeddings": False},
+    "umT5, scaled, unlike depths": {"model_type": "umt5", "num_decoder_layers": 1},
     "gelu": {"feed_forward_proj": "gelu", "layer_norm_epsilon": 0.1, "num_decoder_layers": None},
 }
+UNTIED = ("v1.1", "mT5", "umT5")  # with a head of their own
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
 def torch_model(kind):
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
-    config = transformers.T5Config(**tiny.hf_config("t5", "seq2seq", **KINDS[kind]))
-    model = transformers.T5ForConditionalGeneration(config).eval()
-    if kind == "v1.1":  # transformers 5 ties every head at first
+    values = tiny.hf_config("t5", "seq2seq", **KINDS[kind])
+    config = transformers.AutoConfig.for_model(**values)
+    model = transformers.AutoModelForSeq2SeqLM.from_config(config).eval()
+    if kind in UNTIED:  # transformers 5 ties every head at first
         model.lm_head.weight = torch.nn.Parameter(torch.zeros_like(model.lm_head.weight))
     rng = np.random.default_rng(2)
     for name, parameter in model.named_parameters():
@@ -69,7 +77,8 @@ def test_logits_equal_hugging_face_and_back(kind, tmp_path):
     theirs.save_pretrained(tmp_path / "theirs")
     model, params = latadj_jax.from_pretrained(tmp_path / "theirs")
     assert model.task == "seq2seq"
-    assert model.config.tied == (kind != "v1.1")
+    assert model.family.name == KINDS[kind].get("model_type", "t5")
+    assert model.config.tied == (kind not in UNTIED)
     assert_same(theirs, model, params)
 
     latadj_jax.save_pretrained(tmp_path / "ours", model, params)
@@ -78,7 +87,7 @@ def test_logits_equal_hugging_face_and_back(kind, tmp_path):
     assert_same(back.eval(), model, params)
 
 
-@pytest.mark.parametrize("kind", ["v1.0", "v1.1"])
+@pytest.mark.parametrize("kind", ["v1.0", "v1.1", "umT5"])
 def test_greedy_tokens_equal_those_of_transformers(kind, tmp_path):
     theirs = torch_model(kind)
     theirs.save_pretrained(tmp_path)
@@ -128,3 +137,47 @@ def test_beam_search_finds_what_transformers_finds(family, options, tmp_path):
     if options == BEAMS["three"]:
         lengths = (tokens > 0).sum(axis=1)
         assert lengths.min() < lengths.max()
+
+
+@pytest.mark.parametrize("kind", ["v1.0", "umT5"])
+def test_an_encoder_embeds_as_sentence_t5_and_gtr_do(kind, tmp_path):
+    """Their folders, scaled down: mean pooling, Dense without a bias, Normalize."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    whole = torch_model(kind)
+    names = {"v1.0": "T5EncoderModel", "umT5": "UMT5EncoderModel"}
+    theirs = getattr(transformers, names[kind])(whole.config).eval()
+    theirs.load_state_dict(whole.state_dict(), strict=False)
+    theirs.save_pretrained(tmp_path)
+    kinds = {
+        "Transformer": "",
+        "Pooling": "1_Pooling",
+        "Dense": "2_Dense",
+        "Normalize": "3_Normalize",
+    }
+    modules = [
+        {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for n, (name, path) in enumerate(kinds.items())
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    dense = {
+        "in_features": 32, "out_features": 24, "bias": False,
+        "activation_function": "torch.nn.modules.linear.Identity",
+    }  # fmt: skip
+    kernel = torch.from_numpy(np.random.default_rng(5).normal(size=(24, 32)).astype(np.float32))
+    for folder, config in (("1_Pooling", pooling), ("2_Dense", dense)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "config.json").write_text(json.dumps(config))
+    torch.save({"linear.weight": kernel}, tmp_path / "2_Dense/pytorch_model.bin")
+
+    model, params = latadj_jax.from_pretrained(tmp_path)
+    batch, _ = inputs_of()
+    with torch.no_grad():
+        hidden = theirs(**as_torch(batch)).last_hidden_state
+    mask = torch.from_numpy(batch["attention_mask"])[:, :, None]
+    expected = ((hidden * mask).sum(dim=1) / mask.sum(dim=1)) @ kernel.T
+    expected = torch.nn.functional.normalize(expected, dim=1)
+    out = latadj_jax.apply(model, params, batch)
+    np.testing.assert_allclose(out.embedding, expected.numpy(), atol=1e-4)
+    pruned = latadj_jax.apply(model, params, batch, 0.8).embedding
+    assert 0.1 < np.abs(pruned - out.embedding).max() < 2

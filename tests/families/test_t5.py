@@ -14,6 +14,8 @@ LENGTH, VOCAB = 16, tiny.VOCAB
 KINDS = {
     "v1.0": {},
     "v1.1": {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+    "mT5": {"model_type": "mt5", "tie_word_embeddings": False},
+    "umT5": {"model_type": "umt5", "tie_word_embeddings": False},
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)
 

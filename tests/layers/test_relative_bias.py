@@ -37,11 +37,9 @@ def test_every_distance_has_the_bucket_that_transformers_gives_it(
 def test_the_bias_follows_the_original_positions():
     module = RelativeBias(8, 16, 3, True, jnp.float32)
     embedding_NH = np.arange(24.0, dtype=np.float32).reshape(8, 3)
-    positions_BI = jnp.array([[0, 2, 9], [1, 5, -1]], jnp.int32)
-    bias_BHIJ = module.apply(
-        {"params": {"embedding": embedding_NH}}, positions_BI, positions_BI, 12
-    )
-    for row, col, key in ((0, 0, 2), (0, 2, 1), (1, 1, 0)):
+    positions_BI = jnp.array([[0, 2, 9000], [1, 5, -1]], jnp.int32)
+    bias_BHIJ = module.apply({"params": {"embedding": embedding_NH}}, positions_BI, positions_BI)
+    for row, col, key in ((0, 0, 2), (0, 2, 1), (0, 0, 1), (1, 1, 0)):
         distance = positions_BI[row, key] - positions_BI[row, col]
         expected = embedding_NH[buckets(np.array([distance]), 8, 16, True)[0]]
         np.testing.assert_array_equal(bias_BHIJ[row, :, col, key], expected)

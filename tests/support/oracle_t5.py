@@ -39,7 +39,9 @@ class T5:
                 for name in ("query", "key", "value")
             )
             probs = [
-                self.probs(query[i], key, [self.bias("encoder", slots[i], at) for at in slots])
+                self.probs(
+                    query[i], key, [self.bias("encoder", layer, slots[i], at) for at in slots]
+                )
                 for i in range(len(rows))
             ]  # of each query: [keys, heads]
             score = [sum(p[j].mean() for p in probs) for j in range(len(rows))]
@@ -82,7 +84,7 @@ class T5:
             )
             following = []
             for i, state in enumerate(states):
-                bias = [self.bias("decoder", i, j) for j in range(i + 1)]
+                bias = [self.bias("decoder", layer, i, j) for j in range(i + 1)]
                 probs = self.probs(query[i], key[: i + 1], bias)
                 state = state + self.mix(probs, value[: i + 1]) @ layer["attention_out"]["kernel"]
                 asking = self.heads(self.norm(state, layer["cross_norm"]), layer["cross_query"])
@@ -109,13 +111,14 @@ class T5:
         """All heads' outputs, side by side."""
         return sum(p[:, None] * value for p, value in zip(probs, values, strict=True)).reshape(-1)
 
-    def bias(self, stack, query_at, key_at):
+    def bias(self, stack, layer, query_at, key_at):
         """[heads]"""
         config = self.config
         number = bucket(
             key_at - query_at, config.num_buckets, config.max_distance, stack == "encoder"
         )
-        return self.weights[f"{stack}_bias"]["embedding"][number]
+        table = layer.get("relative_bias") or self.weights[f"{stack}_bias"]
+        return table["embedding"][number]
 
     def feed_forward(self, x, weights):
         normed = self.norm(x, weights["norm"])

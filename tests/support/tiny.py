@@ -173,6 +173,7 @@ def changes_of(family: str, task: str) -> dict:
     return {} if task == main_task(family) else {"num_hidden_layers": 1}
 
 
+T5S = ("t5", "mt5", "umt5")
 # T5 does not scale attention logits: as in its checkpoints, its queries are small instead.
 T5_QUERIES = 4
 
@@ -216,7 +217,7 @@ def random_params(model: latadj_jax.Model, seed: int = 0):
 
     def drawn(path, leaf):
         array = draw(path[-1].key, leaf.shape, rng)
-        if model.config.model_type == "t5" and path[-2].key in ("query", "cross_query"):
+        if model.config.model_type in T5S and path[-2].key in ("query", "cross_query"):
             array /= T5_QUERIES
         return jnp.asarray(array)
 
