@@ -97,11 +97,12 @@ def cut_words(
     if cut is None:
         return Kept(), words
     keep_BK = choose(cut, words, offered)
-    merges = cut.strategy.merges and cut.size > 1  # one that is protected alone receives nothing
+    # One that is protected receives nothing, and one that is left alone is it, where there is one.
+    merges = cut.strategy.merges and (cut.size > 1 or words.protected_BL is None)
     groups, sizes_BK, masses_BKM = None, words.sizes_BL, words.masses_BLM
     if merges:
         groups = group_removed(
-            offered["keys_BLE"], keep_BK, words.valid_BL, words.protected_BL, words.sizes_BL,
+            offered["keys_BLE"], keep_BK, words.valid_BL, _protected(words), words.sizes_BL,
             cut.removed,
         )  # fmt: skip
         sizes_BK = groups.sizes_BK
@@ -132,8 +133,10 @@ def choose(cut: Cut, words: Words, offered) -> jax.Array:
     }
     given = {name: have[name] for name in cut.strategy.needs}
     given = {name: value() if callable(value) else value for name, value in given.items()}
-    protected_BL = words.protected_BL
-    if protected_BL is None:
-        protected_BL = jnp.zeros_like(words.valid_BL)
     ranking_BL = cut.strategy.rank(**given).astype(jnp.float32)
-    return select(ranking_BL, words.valid_BL, protected_BL, cut.count_B, cut.size)
+    return select(ranking_BL, words.valid_BL, _protected(words), cut.count_B, cut.size)
+
+
+def _protected(words: Words) -> jax.Array:
+    none = words.protected_BL is None
+    return jnp.zeros_like(words.valid_BL) if none else words.protected_BL

@@ -77,7 +77,7 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
         ranking = q * n_in * n_in if find(strategy).compares and n_out < n_in else 0
         before = d * (q + 2 * k) * n_in + q * n_in * n_in + ranking
         after = (q * n_in + d * q + d * f) * n_out
-        merges = find(strategy).merges and n_out > plan.floor
+        merges = find(strategy).merges and (n_out > plan.floor or not c.protects)
         merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 

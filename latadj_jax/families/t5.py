@@ -29,7 +29,6 @@ from latadj_jax.families.t5_config import (
     UMT5Config,
 )
 from latadj_jax.families.t5_layers import T5DecoderLayer, T5EncoderLayer, relative_bias
-from latadj_jax.layers.cached_attention import LayerCache
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import RMSNorm
@@ -90,7 +89,7 @@ class T5Decoder(nn.Module):
         cfg = self.cfg
         if not cfg.bias_by_layer:
             self.decoder_bias = relative_bias(cfg, both_ways=False)
-        layer = layer_class(T5DecoderLayer, self.remat, 7)
+        layer = layer_class(T5DecoderLayer, self.remat, 8)
         self.decoder_layers = [
             layer(cfg, self.dtype, name=f"decoder_layer_{n}") for n in range(cfg.num_decoder_layers)
         ]
@@ -110,7 +109,8 @@ class T5Decoder(nn.Module):
         ids_BS = inputs["decoder_input_ids"]
         positions_1S = jnp.arange(ids_BS.shape[1], dtype=jnp.int32)[None, :]
         logits_BSV, _ = self.decode(
-            base, ids_BS, jnp.broadcast_to(positions_1S, ids_BS.shape), self.memories(remaining),
+            base, ids_BS, jnp.broadcast_to(positions_1S, ids_BS.shape),
+            self.memories(remaining, plan),
             [None] * len(self.decoder_layers), 0, train,
         )  # fmt: skip
         return (restored() if restore else remaining).replace(logits=logits_BSV)
@@ -123,7 +123,7 @@ class T5Decoder(nn.Module):
 
     def begin(self, base: T5, inputs, plan: Plan, room: int):
         remaining, _ = base.encode(inputs, plan, False)
-        memories = self.memories(remaining)
+        memories = self.memories(remaining, plan)
         start_B1 = jnp.full((len(remaining.hidden), 1), self.cfg.decoder_start, jnp.int32)
         caches = [None] * len(self.decoder_layers)
         first_B1 = jnp.zeros_like(start_B1)
@@ -144,11 +144,12 @@ class T5Decoder(nn.Module):
         memories, caches = memory
         return memories, jax.tree.map(lambda x: x[rows_B], caches)
 
-    def memories(self, remaining: Output) -> tuple[LayerCache, ...]:
-        """What each decoder layer attends to."""
-        return tuple(
+    def memories(self, remaining: Output, plan: Plan):
+        """What each decoder layer attends to, and what is added to its logits there, or None."""
+        of_layers = tuple(
             layer.memory(remaining.hidden, remaining.positions) for layer in self.decoder_layers
         )
+        return of_layers, jnp.log(remaining.sizes)[:, None, None, :] if plan.merges else None
 
     def decode(self, base: T5, ids_BS, positions_BS, memories, caches, slot, train: bool = False):
         """Logits [B, S, V] of tokens that are read after those in `caches`, and the caches."""
@@ -162,9 +163,11 @@ class T5Decoder(nn.Module):
                     caches[0].positions, positions_BS, slot, axis=1
                 )
             bias_BHSJ = self.decoder_bias(positions_BS, keys_BJ)
-        written = []
+        (memories, bias_B11K), written = memories, []
         for layer, memory, cache in zip(self.decoder_layers, memories, caches, strict=True):
-            x_BSD, cache = layer(x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train)
+            x_BSD, cache = layer(
+                x_BSD, positions_BS, bias_BHSJ, memory, bias_B11K, cache, slot, train
+            )
             x_BSD = split_by_rows(x_BSD)
             written.append(cache)
         x_BSD = base.dropout(self.decoder_norm(x_BSD), train)
@@ -197,6 +200,7 @@ def _family(config: type[T5Config], name: str) -> Family:
             r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$"
         ),
         optional="decoder.",
+        merges=True,
     )
 
 

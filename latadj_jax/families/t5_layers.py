@@ -72,6 +72,8 @@ class T5EncoderLayer(nn.Module):
         if cfg.bias_by_layer:
             bias = relative_bias(cfg, both_ways=True).copy(name="relative_bias")
             bias_BHLL = bias(words.positions_BL, words.positions_BL)
+        if words.sizes_BL is not None:  # merged ones are attended to as so many
+            bias_BHLL = bias_BHLL + jnp.log(words.sizes_BL)[:, None, None, :]
         weights_BHLL, totals_BHL1 = attention_weights(
             q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL, scale=1.0
         )
@@ -125,8 +127,12 @@ class T5DecoderLayer(nn.Module):
         )
         return LayerCache(keys.swapaxes(1, 2), values.swapaxes(1, 2), positions_BK)
 
-    def __call__(self, x_BSD, positions_BS, bias_BHSJ, memory, cache, slot, train):
+    def __call__(self, x_BSD, positions_BS, bias_BHSJ, memory, bias_B11K, cache, slot, train):
         """Reads tokens at `positions`, after those in `cache` (or nothing).
+
+        Args:
+          bias_B11K: what is added to the logits of `memory`: of merged ones the logarithms of how
+            many they stand for; or None.
 
         Returns:
           x_BSD and the cache, these tokens written from `slot` on.
@@ -147,7 +153,9 @@ class T5DecoderLayer(nn.Module):
 
         q_BSHC = self._heads(self.cross_query, self.cross_norm(x_BSD))
         present_B1K = memory.positions[:, None, :] >= 0
-        weights_BHSK, totals_BHS1 = attention_weights(q_BSHC, memory.keys, present_B1K, scale=1.0)
+        weights_BHSK, totals_BHS1 = attention_weights(
+            q_BSHC, memory.keys, present_B1K, bias_B11K, scale=1.0
+        )
         heads_BSE = attend(dropout(weights_BHSK), totals_BHS1, memory.values)
         x_BSD = x_BSD + dropout(self.cross_out(heads_BSE))
         return self.ff(x_BSD, train), cache

@@ -31,21 +31,28 @@ def targets(length=6, seed=0):
     return ids
 
 
-def expect(model, params, batch, slots, keep):
+def expect(model, params, batch, slots, keep, merge=False):
     t5 = oracle_t5.T5(model.config, params)
-    answers = [t5.encode(batch["input_ids"][row, at], at, keep) for row, at in enumerate(slots)]
+    answers = [
+        t5.encode(batch["input_ids"][row, at], at, keep, merge=merge)
+        for row, at in enumerate(slots)
+    ]
     # Float32 could otherwise choose differently by rounding alone; pick another seed then.
     assert min(answer.margin for answer in answers) > 1e-4
     return t5, answers
 
 
-@pytest.mark.parametrize("alpha", [None, 1.0, 0.8])
+@pytest.mark.parametrize(
+    ("alpha", "strategy"), [(None, "score"), (1.0, "score"), (0.8, "score"), (0.8, "merge")]
+)
 @each_kind
-def test_elimination_equals_deleting_rows_one_example_at_a_time(kind, alpha):
+def test_elimination_equals_deleting_rows_one_example_at_a_time(kind, alpha, strategy):
     """Positions, hidden states, scores and, through the cross-attention, the decoder's logits."""
     model, params = make(kind)
+    model = model.replace(strategy=strategy)
     batch, slots = tiny.mixed_batch("t5")
-    t5, answers = expect(model, params, batch, slots, tiny.kept_at(alpha))
+    merge = strategy == "merge"
+    t5, answers = expect(model, params, batch, slots, tiny.kept_at(alpha), merge)
     ids = targets()
     inputs = {**batch, "decoder_input_ids": ids}
     out = jax.tree.map(
@@ -56,9 +63,10 @@ def test_elimination_equals_deleting_rows_one_example_at_a_time(kind, alpha):
     for row, answer in enumerate(answers):
         present = out.positions[row] >= 0
         assert out.positions[row][present].tolist() == answer.slots
+        assert out.sizes[row][present].tolist() == answer.sizes
         np.testing.assert_allclose(out.hidden[row][present], answer.hidden, atol=1e-4)
         np.testing.assert_allclose(
-            out.logits[row], t5.decode(answer.hidden, ids[row]), atol=1e-3, rtol=1e-4
+            out.logits[row], t5.decode(answer.hidden, answer.sizes, ids[row]), atol=1e-3, rtol=1e-4
         )
         for layer, (scores, expected) in enumerate(zip(out.scores, answer.scores, strict=True)):
             uncut = layer == 0 or alpha is None

@@ -20,15 +20,19 @@ class Expected:
     hidden: np.ndarray  # [kept, D], after the final norm
     restored: dict[int, np.ndarray]  # every slot's hidden state, after the final norm
     scores: list[np.ndarray]  # per layer, of what entered it
-    margin: float  # least difference of scores between a kept and a removed word-vector
+    sizes: list[int]  # tokens that each stands for
+    # Least difference of scores between a kept and a removed word-vector, and of likeness to the
+    # two that a removed one might be merged into.
+    margin: float
 
 
 class T5:
     def __init__(self, config, params):
         self.config, self.weights = config, to_float64(params)
 
-    def encode(self, ids, slots, keep, prefer=by_score) -> Expected:
+    def encode(self, ids, slots, keep, prefer=by_score, merge=False) -> Expected:
         """`keep` says how many stay after a layer, given its number and how many enter."""
+        sizes = [1] * len(ids)
         rows = [self.weights["shared"]["embedding"][token] for token in ids]
         slots, restored, scores, margin = [int(s) for s in slots], {}, [], math.inf
         for number in range(self.config.num_layers):
@@ -38,12 +42,11 @@ class T5:
                 [self.heads(row, layer[name]) for row in normed]
                 for name in ("query", "key", "value")
             )
-            probs = [
-                self.probs(
-                    query[i], key, [self.bias("encoder", layer, slots[i], at) for at in slots]
-                )
-                for i in range(len(rows))
-            ]  # of each query: [keys, heads]
+            probs = []  # of each query: [keys, heads]
+            for i in range(len(rows)):
+                bias = [self.bias("encoder", layer, slots[i], at) for at in slots]
+                bias = [b + math.log(n) for b, n in zip(bias, sizes, strict=True)]
+                probs.append(self.probs(query[i], key, bias))
             score = [sum(p[j].mean() for p in probs) for j in range(len(rows))]
             scores.append(np.array(score))
 
@@ -54,22 +57,33 @@ class T5:
             if go:
                 margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in stay))
             restored |= {slots[j]: rows[j] for j in go}
-            rows = [
-                self.feed_forward(
-                    rows[j] + self.mix(probs[j], value) @ layer["attention_out"]["kernel"],
-                    layer["ff"],
+            groups = {j: [j] for j in stay}
+            for j in go if merge else ():
+                alike = [(key[i] * key[j]).sum() / np.linalg.norm(key[i]) for i in stay]
+                groups[stay[int(np.argmax(alike))]].append(j)
+                *_, second, first = [-math.inf, *sorted(alike)]
+                margin = min(margin, first - second)
+            means = []
+            for group in groups.values():
+                share = [sizes[j] for j in group]
+                row, own = (
+                    np.average([of[j] for j in group], axis=0, weights=share)
+                    for of in (rows, probs)
                 )
-                for j in stay
-            ]
+                row = row + self.mix(own, value) @ layer["attention_out"]["kernel"]
+                means.append(self.feed_forward(row, layer["ff"]))
+            rows = means
+            sizes = [sum(sizes[j] for j in group) for group in groups.values()]
             slots = [slots[j] for j in stay]
         restored |= dict(zip(slots, rows, strict=True))
         final = self.weights["encoder_norm"]
         restored = {slot: self.norm(row, final) for slot, row in restored.items()}
         hidden = np.array([restored[slot] for slot in slots])
-        return Expected(slots, hidden, restored, scores, margin)
+        return Expected(slots, hidden, restored, scores, sizes, margin)
 
-    def decode(self, encoded, ids) -> np.ndarray:
+    def decode(self, encoded, sizes, ids) -> np.ndarray:
         """Logits after each of the target tokens `ids`, [S, V]; `encoded` [kept, D]."""
+        log_sizes = np.log(sizes)[:, None]
         states = [self.weights["shared"]["embedding"][token] for token in ids]
         for number in range(self.config.num_decoder_layers):
             layer = self.weights[f"decoder_layer_{number}"]
@@ -88,7 +102,7 @@ class T5:
                 probs = self.probs(query[i], key[: i + 1], bias)
                 state = state + self.mix(probs, value[: i + 1]) @ layer["attention_out"]["kernel"]
                 asking = self.heads(self.norm(state, layer["cross_norm"]), layer["cross_query"])
-                probs = self.probs(asking, cross_key, np.zeros((len(cross_key), 1)))
+                probs = self.probs(asking, cross_key, log_sizes)
                 state = state + self.mix(probs, cross_value) @ layer["cross_out"]["kernel"]
                 following.append(self.feed_forward(state, layer["ff"]))
             states = following
