@@ -28,7 +28,7 @@ PATTERNS = {
     r"(ff_in|wide|gate|up|head)/kernel": INTO,
     r"(query|key|value|ff_in|gate|up)/bias": INTO_BIAS,
     r"((attention|cross|ff)_out|down)/kernel": OUT_OF,
-    r"(pooler|project|classifier/dense)/kernel": P("fsdp", None),
+    r"(pooler|project|(classifier|head)/dense)/kernel": P("fsdp", None),
 }
 
 

@@ -62,6 +62,34 @@ def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
     return jnp.where(valid_BL, mean_BL, 0.0)
 
 
+def mean_of_viewers(
+    received_BL: jax.Array, viewers_BL: jax.Array, valid_BL: jax.Array
+) -> jax.Array:
+    """The Score Vector where attention is local: each column's mean over who sees it, 1 on average.
+
+        SV[b, j] = a_j / mean_j a_j,    a_j = received[b, j] / viewers[b, j]
+
+    Where all see all it is `score_vector`. Without the division those at the ends of a text, which
+    fewer see, would be removed first.
+
+        P of one head, window 1               a_j               SV of three valid word-vectors
+            0.50 0.50
+            0.60 0.20 0.20              ->    0.55 0.50 0.20    1.32 1.20 0.48
+                 0.80 0.20
+
+    Args:
+      received_BL: `attention_received` from all valid queries.
+      viewers_BL: int32, how many valid queries see each column.
+
+    Returns:
+      float32 [B, L]; its mean over valid positions is 1, and it is 0 elsewhere.
+    """
+    mean_BL = received_BL / jnp.maximum(viewers_BL, 1).astype(jnp.float32)
+    mean_BL = jnp.where(valid_BL, mean_BL, 0.0)
+    count_B1 = valid_BL.sum(axis=1, keepdims=True, dtype=jnp.float32)
+    return mean_BL * (count_B1 / mean_BL.sum(axis=1, keepdims=True))
+
+
 def attention_context_contribution(scores_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
     """ACC: the median of the Score Vector over valid word-vectors.
 

@@ -69,7 +69,7 @@ class Family:
       may_be_new: modules of ours that a checkpoint may lack as a whole, to be drawn anew.
       optional: prefix of tensors that a class without that part ignores: T5's decoder.
       conv1d: modules whose kernels are [in, out] in files too.
-      fused: a module of theirs that is several of ours side by side, and these.
+      fused: modules of theirs that are several of ours side by side, and these.
       causal: whether a query sees no later key.
       merges: whether its attention knows of word-vectors that stand for several tokens.
     """
@@ -84,7 +84,7 @@ class Family:
     may_be_new: tuple[str, ...] = ()
     optional: str = ""
     conv1d: tuple[str, ...] = ()
-    fused: tuple[str, tuple[str, ...]] = ("", ())
+    fused: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     causal: bool = False
     merges: bool = False
 

@@ -182,6 +182,6 @@ FAMILY = Family(
     may_be_new=("classifier", "head"),
     # GPT-2's Conv1D keeps its kernels [in, out], as we do; three of them are one tensor.
     conv1d=("query", "key", "value", "attention_out", "ff_in", "ff_out"),
-    fused=("attn.c_attn", ("query", "key", "value")),
+    fused={"attn.c_attn": ("query", "key", "value")},
     causal=True,
 )

@@ -142,6 +142,7 @@ class HfConfig:
         return self.hidden_size
 
     ff_matrices = 2  # of a feed-forward block
+    classifier_reads_all = False  # or CLS alone, or the last token
     tied = False  # whether the head of a language model is its embedding
 
     def with_dropout(self, rate: float) -> "HfConfig":

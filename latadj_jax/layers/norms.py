@@ -9,19 +9,21 @@ class LayerNorm(nn.Module):
     """Layer norm in float32, returned in the dtype that came in."""
 
     eps: float
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         width = x_BLD.shape[-1:]
         scale_D = self.param("scale", nn.initializers.ones, width, jnp.float32).astype(jnp.float32)
-        bias_D = self.param("bias", nn.initializers.zeros, width, jnp.float32).astype(jnp.float32)
         wide_BLD = x_BLD.astype(jnp.float32)
         centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
         variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
-        return (normed_BLD * wide_like(scale_D, x_BLD) + wide_like(bias_D, x_BLD)).astype(
-            x_BLD.dtype
-        )
+        normed_BLD *= wide_like(scale_D, x_BLD)
+        if self.use_bias:
+            bias_D = self.param("bias", nn.initializers.zeros, width, jnp.float32)
+            normed_BLD += wide_like(bias_D.astype(jnp.float32), x_BLD)
+        return normed_BLD.astype(x_BLD.dtype)
 
 
 class RMSNorm(nn.Module):

@@ -163,38 +163,34 @@ def _pattern(path: tuple[str, ...]) -> tuple[str, str]:
 
 
 def _split(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`tensors` with each fused one in parts, along its last axis."""
-    fused, parts = family.fused
-    if not fused:
-        return dict(tensors)
-    split = {}
-    for name, array in tensors.items():
-        before, found, leaf = name.partition(f"{fused}.")
-        if found and array.shape[-1] % len(parts) == 0:
-            arrays = np.split(np.asarray(array), len(parts), axis=-1)
-            split |= {f"{before}{fused}.{p}.{leaf}": a for p, a in zip(parts, arrays, strict=True)}
-        else:
-            split[name] = array
+    """`tensors` with each fused one in parts."""
+    split = dict(tensors)
+    for fused, parts in family.fused.items():
+        axis = _fused_axis(family, parts)
+        for name in [name for name in split if f"{fused}." in name]:
+            before, _, leaf = name.partition(f"{fused}.")
+            if split[name].shape[axis] % len(parts) == 0:
+                arrays = np.split(np.asarray(split.pop(name)), len(parts), axis=axis)
+                for part, array in zip(parts, arrays, strict=True):
+                    split[f"{before}{fused}.{part}.{leaf}"] = array
     return split
 
 
 def _join(family: Family, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The other way round."""
-    fused, parts = family.fused
-    if not fused:
-        return dict(tensors)
-    joined, of_fused = {}, {}
-    for name, array in tensors.items():
-        before, found, rest = name.partition(f"{fused}.")
-        if found:
-            part, leaf = rest.split(".")
-            of_fused.setdefault(f"{before}{fused}.{leaf}", {})[part] = array
-        else:
-            joined[name] = array
-    return joined | {
-        name: np.concatenate([arrays[part] for part in parts], axis=-1)
-        for name, arrays in of_fused.items()
-    }
+    joined = dict(tensors)
+    for fused, parts in family.fused.items():
+        axis, first = _fused_axis(family, parts), f"{fused}.{parts[0]}."
+        for name in [name for name in joined if first in name]:
+            before, _, leaf = name.partition(first)
+            arrays = [joined.pop(f"{before}{fused}.{part}.{leaf}") for part in parts]
+            joined[f"{before}{fused}.{leaf}"] = np.concatenate(arrays, axis=axis)
+    return joined
+
+
+def _fused_axis(family: Family, parts: Sequence[str]) -> int:
+    """The axis along which they lie side by side: that of a kernel's outputs, as of a bias."""
+    return -1 if parts[0] in family.conv1d else 0
 
 
 def _is_transposed(family: Family, path: tuple[str, ...]) -> bool:

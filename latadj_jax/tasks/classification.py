@@ -11,13 +11,13 @@ from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.tasks.task import (
     Answer,
     Task,
+    as_its_classifier,
     check_each,
     cross_entropy,
     kl_divergence,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
-    protected_alone,
 )
 
 
@@ -53,7 +53,7 @@ def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
 CLASSIFICATION = Task(
     name="classification",
     head=SEQUENCE,
-    reads_all=protected_alone,
+    reads_all=as_its_classifier,
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("accuracy", "f1", "matthews"),

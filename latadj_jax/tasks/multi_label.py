@@ -11,11 +11,11 @@ from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.task import (
     Answer,
     Task,
+    as_its_classifier,
     check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
-    protected_alone,
 )
 
 THRESHOLD = 0.5  # a label holds from this probability
@@ -70,7 +70,7 @@ def _is_meant(hf: Mapping[str, Any]) -> bool:
 MULTI_LABEL = Task(
     name="multi-label",
     head=SEQUENCE,
-    reads_all=protected_alone,
+    reads_all=as_its_classifier,
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("f1_micro", "f1_macro", "exact_match"),

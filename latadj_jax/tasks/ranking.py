@@ -19,11 +19,11 @@ from latadj_jax.tasks.classification import num_labels_of
 from latadj_jax.tasks.multi_label import binary_cross_entropy, probabilities
 from latadj_jax.tasks.task import (
     Task,
+    as_its_classifier,
     check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
-    protected_alone,
     values_of,
 )
 
@@ -114,7 +114,7 @@ def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
 RANKING = Task(
     name="ranking",
     head=SEQUENCE,
-    reads_all=protected_alone,
+    reads_all=as_its_classifier,
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("map", "mrr", "ndcg", "spearman"),

@@ -11,11 +11,11 @@ from latadj_jax.families.family import SEQUENCE
 from latadj_jax.tasks.classification import CLASSIFICATION, num_labels_of
 from latadj_jax.tasks.task import (
     Task,
+    as_its_classifier,
     check_each,
     labelled_outcome,
     labelled_weight,
     one_for_each_label,
-    protected_alone,
     values_of,
 )
 
@@ -43,7 +43,7 @@ def _check_labels(labels_N: np.ndarray, num_labels: int) -> None:
 REGRESSION = Task(
     name="regression",
     head=SEQUENCE,
-    reads_all=protected_alone,
+    reads_all=as_its_classifier,
     outputs=("logits",),
     width=one_for_each_label,
     metrics=("pearson", "spearman"),

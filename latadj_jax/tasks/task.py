@@ -22,6 +22,9 @@ class Passes(Protocol):
     def whole(self, batch: Mapping[str, Any], plan: Plan, restore: bool = False) -> Output:
         """As `latadj_jax.apply`."""
 
+    def answered(self, batch: Mapping[str, Any], plan: Plan) -> Output:
+        """As `whole`, without what the head does not read."""
+
     def after(self, prompt: Mapping[str, Any], ids_BS: jax.Array, plan: Plan) -> jax.Array:
         """As `latadj_jax.continuation_logits`: [B, S + 1, V]."""
 
@@ -162,14 +165,14 @@ def everything(config: HfConfig) -> bool:
     return True
 
 
-def protected_alone(config: HfConfig) -> bool:
-    """Of a head that reads CLS, or the last token."""
-    return False
+def as_its_classifier(config: HfConfig) -> bool:
+    """Of a classifier, which in most families reads CLS, or the last token, alone."""
+    return config.classifier_reads_all
 
 
 def labelled_outcome(passes: Passes, batch: Mapping[str, Any], plan: Plan) -> Outcome:
     """Of one row of logits for each text, from what its head reads: `labels` [B]."""
-    logits_BC = passes.whole(batch, plan.for_head()).logits
+    logits_BC = passes.answered(batch, plan).logits
     return Outcome(logits_BC, batch["labels"], batch["weights"])
 
 

@@ -25,6 +25,9 @@ class _Passes:
             rngs=self.rngs,
         )  # fmt: skip
 
+    def answered(self, batch, plan: Plan):
+        return self.whole(batch, self.model.head_plan(plan))
+
     def after(self, prompt, ids_BS, plan: Plan):
         return continuation_logits(
             self.model, self.params, prompt, ids_BS, plan=plan, train=self.train, rngs=self.rngs

@@ -83,6 +83,20 @@ FAMILIES = {
         "intermediate_size": 48,
         "max_position_embeddings": 42,
     },
+    # One global layer, two local ones, where a token sees three to each side; fast rotation.
+    "modernbert": {
+        "model_type": "modernbert",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+        "local_attention": 6,
+        "global_rope_theta": 50.0,
+        "local_rope_theta": 10.0,
+        "pad_token_id": 0,
+    },
     "gpt2": {
         "model_type": "gpt2",
         "vocab_size": VOCAB,
@@ -126,11 +140,11 @@ FAMILIES = {
 }
 CAUSAL = ("gpt2", "llama")
 BERTS = ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")
-ENCODERS = BERTS  # whose heads read the first token
+ENCODERS = (*BERTS, "modernbert")  # whose heads read the first token
 # Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
 TASKS = {
     **dict.fromkeys(
-        BERTS,
+        ENCODERS,
         (
             "features",
             "classification",
