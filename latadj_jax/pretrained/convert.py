@@ -113,8 +113,9 @@ def has_labels(head: Head, tensors: Mapping[str, np.ndarray], num_labels: int) -
 
 
 def without_head(head: Head, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """`tensors` but for those that stand beside the base model."""
-    prefixes = tuple(f"{name}." for name in head.names.values())
+    """`tensors` but for the module of the head that has a row for each label."""
+    last = list(head.names)[-1].split("/")[0]
+    prefixes = tuple(f"{name}." for ours, name in head.names.items() if ours.split("/")[0] == last)
     return {name: array for name, array in tensors.items() if not name.startswith(prefixes)}
 
 

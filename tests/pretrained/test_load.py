@@ -198,6 +198,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
         ("bert", "BertForMultipleChoice"),
         ("bert", "BertForPreTraining"),
         ("roberta", "RobertaForMultipleChoice"),
+        ("modernbert", "ModernBertForMultipleChoice"),
         ("gpt2", "GPT2DoubleHeadsModel"),
         ("llama", "LlamaForTokenClassification"),
         ("t5", "T5ForSequenceClassification"),
