@@ -10,7 +10,6 @@ Source: Warner et al., arXiv 2412.13663.
 
 import re
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ from latadj_jax.families.pooling import mean
 from latadj_jax.families.rotary import attention_factor, inverse_frequencies, rotate
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import split_heads
-from latadj_jax.layers.dropout import Dropout
+from latadj_jax.layers.dropout import Dropout, drop
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import LayerNorm
 
@@ -80,7 +79,14 @@ class ModernBertLayer(nn.Module):
             rotate(x_BLHC, positions_BL - start_B1, frequencies, attention_factor(rope))
             for x_BLHC in (q_BLHC, k_BLHC)
         )
-        dropout = partial(Dropout(cfg.attention_dropout), train=train)
+        drops = train and cfg.attention_dropout > 0
+        key = self.make_rng("dropout") if drops else None
+
+        def dropout(block, weights):
+            if not drops:
+                return weights
+            return drop(weights, cfg.attention_dropout, jax.random.fold_in(key, block))
+
         heads_BLE, scores_BL = attend_near(
             q_BLHC, k_BLHC, v_BLHC, words, cfg.window(self.number), dropout
         )

@@ -17,11 +17,20 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        threshold = min(round(self.rate * 256), 255)
-        if not train or threshold == 0:
+        if not train or _threshold(self.rate) == 0:
             return x
-        keep = random_bytes(self.make_rng("dropout"), x.shape) >= jnp.uint8(threshold)
-        return jnp.where(keep, x * (256 / (256 - threshold)), jnp.zeros_like(x))
+        return drop(x, self.rate, self.make_rng("dropout"))
+
+
+def drop(x: jax.Array, rate: float, key: jax.Array) -> jax.Array:
+    """The same with a key of one's own, for where no module can be called."""
+    threshold = _threshold(rate)
+    keep = random_bytes(key, x.shape) >= jnp.uint8(threshold)
+    return jnp.where(keep, x * (256 / (256 - threshold)), jnp.zeros_like(x))
+
+
+def _threshold(rate: float) -> int:
+    return min(round(rate * 256), 255)
 
 
 def random_bytes(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
