@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+LONG = 1024  # word-vectors from which on sorting takes less time than comparing all with all
+
 
 def select(
     ranking_BL: jax.Array,
@@ -34,19 +36,25 @@ def select(
     ranking_BL = jnp.where(protected_BL, jnp.inf, ranking_BL)
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
     slots_L = jnp.arange(length, dtype=jnp.int32)
-    # By counting, not sorting: length^2 comparisons are nothing beside attention, and batches that
-    # are spread over devices stay where they are.
-    i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
-    earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
-    rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
+    if length > LONG:
+        order_BL = jnp.argsort(-ranking_BL, axis=1, stable=True)
+        rank_BL = jnp.argsort(order_BL, axis=1).astype(jnp.int32)
+    else:
+        # By counting: length^2 comparisons are nothing beside attention.
+        i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
+        earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
+        rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
     return indices_where(rank_BL < count_B[:, None], size)
 
 
 def indices_where(mask_BL: jax.Array, size: int) -> jax.Array:
     """Indices where it is True, int32 [B, size], ascending; L where there are no more."""
     upto_BL = jnp.cumsum(mask_BL, axis=1, dtype=jnp.int32)
-    slots_1K1 = jnp.arange(size, dtype=jnp.int32)[None, :, None]
-    return jnp.sum(upto_BL[:, None, :] <= slots_1K1, axis=2, dtype=jnp.int32)
+    slots_K = jnp.arange(size, dtype=jnp.int32)
+    if mask_BL.shape[1] > LONG:
+        search = jax.vmap(lambda upto_L: jnp.searchsorted(upto_L, slots_K, side="right"))
+        return search(upto_BL).astype(jnp.int32)
+    return jnp.sum(upto_BL[:, None, :] <= slots_K[None, :, None], axis=2, dtype=jnp.int32)
 
 
 def take(x: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:

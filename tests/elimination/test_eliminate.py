@@ -1,4 +1,5 @@
 import functools
+from unittest import mock
 
 import hypothesis
 import hypothesis.strategies as st
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis.extra import numpy as hnp
 
+from latadj_jax.elimination import eliminate
 from latadj_jax.elimination.eliminate import put_back, select, take, take_positions
 from latadj_jax.elimination.strategies import RANDOM, find
 
@@ -70,10 +72,18 @@ def cuts(draw):
     return rank, valid, protected, np.array(counts, np.int32), size
 
 
-@hypothesis.given(cuts())
-def test_select_equals_plain_sorting(cut):
+@functools.partial(jax.jit, static_argnames="size")
+def select_of_long(*args, size):
+    """As where there are many word-vectors."""
+    with mock.patch.object(eliminate, "LONG", 1):
+        return select(*args, size)
+
+
+@pytest.mark.parametrize("selects", [select_jit, select_of_long])
+@hypothesis.given(cut=cuts())
+def test_select_equals_plain_sorting(selects, cut):
     rank, valid, protected, counts, size = cut
-    for row, got in enumerate(np.asarray(select_jit(rank, valid, protected, counts, size=size))):
+    for row, got in enumerate(np.asarray(selects(rank, valid, protected, counts, size=size))):
         present = [j for j in range(L) if valid[row, j]]
         present.sort(key=lambda j: (not protected[row, j], -rank[row, j], j))
         expected = sorted(present[: counts[row]])
