@@ -61,11 +61,12 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
         R (q N_{l-1} + (2 q + d) N_l)
 
-    and a strategy that compares every key with every other adds q N_{l-1}^2. So an encoder's layer
+    and a strategy that compares every key with every other adds q N_{l-1}^2. Where a layer is local,
+    its queries are counted with the keys in their window, in place of N_{l-1}. So an encoder's layer
     computes; of a T5 only the encoder is counted. In a decoder's prompt the scores are found in
     blocks: with "score", Q K^T of the kept rows is computed a second time, and with other
-    strategies only the kept rows become queries. Neither is counted. A layer that is skipped has
-    none.
+    strategies only the kept rows become queries; in ModernBERT, P V is of all rows. None of this is
+    counted. A layer that is skipped has none.
     """
     c = model.config
     if plan.num_layers != c.num_layers:
@@ -73,17 +74,18 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
     strategy = plan.strategy or model.strategy
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
 
-    def of_layer(n_in: int, n_out: int) -> int:
+    def of_layer(layer: int, n_in: int, n_out: int) -> int:
+        seen = c.keys_seen(layer, n_in)
         ranking = q * n_in * n_in if find(strategy).compares and n_out < n_in else 0
-        before = d * (q + 2 * k) * n_in + q * n_in * n_in + ranking
-        after = (q * n_in + d * q + d * f) * n_out
+        before = d * (q + 2 * k) * n_in + q * n_in * seen + ranking
+        after = (q * seen + d * q + d * f) * n_out
         merges = find(strategy).merges and (n_out > plan.floor or not c.protects)
-        merging = (n_in - n_out) * (q * n_in + (2 * q + d) * n_out) if merges else 0
+        merging = (n_in - n_out) * (q * seen + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 
     return tuple(
-        of_layer(*counts) if runs else 0
-        for runs, *counts in zip(plan.runs, plan.into, plan.counts, strict=True)
+        of_layer(layer, *counts) if runs else 0
+        for layer, (runs, *counts) in enumerate(zip(plan.runs, plan.into, plan.counts, strict=True))
     )
 
 

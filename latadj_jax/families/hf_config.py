@@ -141,6 +141,10 @@ class HfConfig:
         """Width of all heads' keys, and of their values."""
         return self.hidden_size
 
+    def keys_seen(self, layer: int, n_in: int) -> int:
+        """The most that a query of that layer (from 0) sees of `n_in` word-vectors."""
+        return n_in
+
     ff_matrices = 2  # of a feed-forward block
     classifier_reads_all = False  # or CLS alone, or the last token
     tied = False  # whether the head of a language model is its embedding

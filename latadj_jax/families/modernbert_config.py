@@ -121,6 +121,10 @@ class ModernBertConfig(HfConfig):
         """How far a query of that layer (from 0) sees to each side; None is everywhere."""
         return self.local_attention // 2 if self.layer_types[layer] == LOCAL else None
 
+    def keys_seen(self, layer: int, n_in: int) -> int:
+        window = self.window(layer)
+        return n_in if window is None else min(n_in, 2 * window + 1)
+
     def rope(self, layer: int) -> Rope:
         return self.ropes[self.layer_types[layer] == LOCAL]
 

@@ -484,3 +484,24 @@ def test_each_dropout_acts_where_it_should(on):
     if on != "embedding_dropout":
         assert same(out.hidden, plain.hidden) == (on == "classifier_dropout")
     assert not same(out.logits, plain.logits)
+
+
+# ---- work ---------------------------------------------------------------------------------------
+
+
+def test_a_local_layer_is_counted_with_the_keys_of_its_window():
+    """16 word-vectors of which each sees 7 in layer 2 and 3, where 11 and 11 enter."""
+    model, _ = make()
+    plan = model.plan(1.0, 16)
+    assert (plan.into, plan.counts) == ((16, 11, 11), (11, 11, 6))
+    d, f = 32, 3 * 48
+    seen = (16, 7, 7)
+    expected = [
+        3 * d * d * n + d * n * s + (d * s + d * d + d * f) * k
+        for n, s, k in zip(plan.into, seen, plan.counts, strict=True)
+    ]
+    assert list(latadj_jax.elimination.speedup.layer_macs(model, plan)) == expected
+    short = model.plan(1.0, 4)
+    assert latadj_jax.macs(model, short) == latadj_jax.macs(
+        model.replace(config=config(local_attention=128)), short
+    )
