@@ -24,9 +24,9 @@ TABLE = P("tensor", "fsdp")  # embeddings: words by width
 # biases of what is whole, relative positions, classifiers of some labels.
 PATTERNS = {
     r"((decoder_)?word|position|token_type|shared)/embedding": TABLE,
-    r"(cross_)?(query|key|value)/kernel": INTO,
+    r"((cross|position)_)?(query|key|value)/kernel": INTO,
     r"(ff_in|wide|gate|up|head)/kernel": INTO,
-    r"(query|key|value|ff_in|gate|up)/bias": INTO_BIAS,
+    r"((position_)?(query|key|value)|ff_in|gate|up)/bias": INTO_BIAS,
     r"((attention|cross|ff)_out|down)/kernel": OUT_OF,
     r"(pooler|project|(classifier|head)/dense)/kernel": P("fsdp", None),
 }

@@ -124,15 +124,16 @@ class BertLayer(nn.Module):
         def dense(width, name):
             return Dense(width, dtype=self.dtype, kernel_init=init, name=name)
 
+        query, key, value = (dense(cfg.hidden_size, name) for name in ("query", "key", "value"))
         q_BLHC, k_BLHC, v_BLHC = (
-            split_heads(dense(cfg.hidden_size, name)(x_BLD), cfg.num_heads)
-            for name in ("query", "key", "value")
+            split_heads(projection(x_BLD), cfg.num_heads) for projection in (query, key, value)
         )
+        bias_BHLL, scale = self.logits_of_positions(bias_BHLL, q_BLHC, k_BLHC, query, key, train)
         if sizes_BL is not None:
             log_sizes_B11L = jnp.log(sizes_BL)[:, None, None, :]
             bias_BHLL = log_sizes_B11L if bias_BHLL is None else bias_BHLL + log_sizes_B11L
         weights_BHLL, totals_BHL1 = attention_weights(
-            q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL
+            q_BLHC, k_BLHC.swapaxes(1, 2), words.valid_BL[:, None, :], bias_BHLL, scale
         )
         scores_BL = score_vector(weights_BHLL, words.valid_BL, totals_BHL1)
 
@@ -156,6 +157,15 @@ class BertLayer(nn.Module):
         x_BKD = x_BKD + self.dropout(cfg.hidden_dropout)(narrow_BKD, train)
         x_BKD = LayerNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
         return words.replace(x_BLD=x_BKD), scores_BL
+
+    def logits_of_positions(self, bias_BHLL, q_BLHC, k_BLHC, query, key, train: bool):
+        """What positions add to the attention logits, and the scale of the rest; None is BERT's.
+
+        Args:
+          bias_BHLL: what the base model gives its layers.
+          query, key: the projections that made q and k.
+        """
+        return bias_BHLL, None
 
 
 class Bert(nn.Module):

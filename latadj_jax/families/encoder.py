@@ -1,6 +1,7 @@
 """What encoders share: running the layers, each with its cut, and putting back what was removed."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,7 @@ def run(
     plan: Plan,
     train: bool,
     finish: Callable[[jax.Array], jax.Array] = lambda x_BLD: x_BLD,
-    bias: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+    bias: Callable[[jax.Array, jax.Array], Any] | None = None,
 ) -> tuple[Output, Callable[[], Output]]:
     """Runs the layers: the Output of what remains, and a function that restores the others.
 
@@ -57,7 +58,7 @@ def run(
       layers: each a function of (words, bias, cut, train) that gives (words, scores).
       finish: what follows the last layer, of each hidden state by itself: a norm.
       bias: function of the positions of queries and keys [B, L] that gives what all layers add to
-        their attention logits, made anew wherever something was removed.
+        their attention logits, or make that of; made anew wherever something was removed.
     """
     every_BT, scores, entered = words.positions_BL, [], []
     removed_BTD = jnp.zeros_like(words.x_BLD)

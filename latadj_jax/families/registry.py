@@ -7,6 +7,7 @@ from latadj_jax.errors import ConfigError
 from latadj_jax.families import (
     albert,
     bert,
+    deberta,
     distilbert,
     electra,
     gpt2,
@@ -29,6 +30,7 @@ FAMILIES: dict[str, Family] = {
         albert.FAMILY,
         mpnet.FAMILY,
         modernbert.FAMILY,
+        deberta.FAMILY,
         gpt2.FAMILY,
         llama.FAMILY,
         *t5.FAMILIES,

@@ -97,6 +97,23 @@ FAMILIES = {
         "local_rope_theta": 10.0,
         "pad_token_id": 0,
     },
+    # As every v3; distances from 5 on share a bucket with others.
+    "deberta-v2": {
+        "model_type": "deberta-v2",
+        "vocab_size": VOCAB,
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "max_position_embeddings": 40,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "type_vocab_size": 0,
+    },
     "gpt2": {
         "model_type": "gpt2",
         "vocab_size": VOCAB,
@@ -140,7 +157,7 @@ FAMILIES = {
 }
 CAUSAL = ("gpt2", "llama")
 BERTS = ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")
-ENCODERS = (*BERTS, "modernbert")  # whose heads read the first token
+ENCODERS = (*BERTS, "modernbert", "deberta-v2")  # whose heads read the first token
 # Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
 TASKS = {
     **dict.fromkeys(
