@@ -61,12 +61,13 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
         R (q N_{l-1} + (2 q + d) N_l)
 
-    and a strategy that compares every key with every other adds q N_{l-1}^2. Where a layer is local,
-    its queries are counted with the keys in their window, in place of N_{l-1}. So an encoder's layer
-    computes; of a T5 only the encoder is counted. In a decoder's prompt the scores are found in
-    blocks: with "score", Q K^T of the kept rows is computed a second time, and with other
-    strategies only the kept rows become queries; in ModernBERT, P V is of all rows. None of this is
-    counted. A layer that is skipped has none.
+    and a strategy that compares every key with every other adds q N_{l-1}^2. In a layer that is
+    local its queries are counted with the keys in their window, in place of N_{l-1}. Terms of
+    distances add what a config's `position_macs` says. So an encoder's layer computes; of a T5 only
+    the encoder is counted. In a decoder's prompt the scores are found in blocks: with "score",
+    Q K^T of the kept rows is computed a second time, and with other strategies only the kept rows
+    become queries; in ModernBERT, P V is of all rows. None of this is counted. A layer that is
+    skipped has none.
     """
     c = model.config
     if plan.num_layers != c.num_layers:
@@ -78,6 +79,7 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
         seen = c.keys_seen(layer, n_in)
         ranking = q * n_in * n_in if find(strategy).compares and n_out < n_in else 0
         before = d * (q + 2 * k) * n_in + q * n_in * seen + ranking
+        before += c.position_macs(plan.length, n_in)
         after = (q * seen + d * q + d * f) * n_out
         merges = find(strategy).merges and (n_out > plan.floor or not c.protects)
         merging = (n_in - n_out) * (q * seen + (2 * q + d) * n_out) if merges else 0

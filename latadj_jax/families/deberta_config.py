@@ -108,6 +108,13 @@ class DebertaConfig(HfConfig):
         """The distance from which on all are one."""
         return self.max_distance if self.max_distance > 0 else self.position_rows
 
+    def position_macs(self, length: int, n_in: int) -> int:
+        """Of each term: the projection of the rows that are needed, and their products."""
+        if not self.relative:
+            return 0
+        num_rows = int(np.ptp(self.rows_of_distances(length))) + 1
+        return len(self.terms) * self.hidden_size * num_rows * (self.hidden_size + n_in)
+
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
         if hf.get("conv_kernel_size") not in (None, 0):

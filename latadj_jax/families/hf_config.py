@@ -145,6 +145,15 @@ class HfConfig:
         """The most that a query of that layer (from 0) sees of `n_in` word-vectors."""
         return n_in
 
+    def position_macs(self, length: int, n_in: int) -> int:
+        """Multiply-accumulates that positions add to a layer's attention.
+
+        Args:
+          length: of the text, or of what it is padded to.
+          n_in: word-vectors that enter the layer.
+        """
+        return 0
+
     ff_matrices = 2  # of a feed-forward block
     classifier_reads_all = False  # or CLS alone, or the last token
     tied = False  # whether the head of a language model is its embedding

@@ -1,11 +1,12 @@
 """BERT and its kin with elimination, one example at a time, in NumPy float64.
 
 Word-vectors are list entries: what is removed is really deleted. Nothing is shared with the
-library but the names of the parameters.
+library but the names of the parameters. DeBERTa hands in what is its own: oracle_deberta.py.
 """
 
 import dataclasses
 import math
+import sys
 
 import numpy as np
 import scipy.special
@@ -45,7 +46,9 @@ def by_order(scores, order):
     return list(order)
 
 
-def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -> Expected:
+def run(
+    config, params, ids, types, slots, keep, prefer=by_score, merge=False, own=None
+) -> Expected:
     """Runs the valid tokens of one example.
 
     Args:
@@ -53,26 +56,20 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
       keep: how many stay after a layer, given its number and how many enter.
       prefer: sort keys, lowest first, that decide who stays; CLS stays anyway.
       merge: whether what goes is averaged into what stays, by likeness of keys; not into CLS.
+      own: what has functions in place of `embed`, `attention` and `head`.
     """
-    weights = to_float64(params)
-    embeddings = weights["embeddings"]
+    weights, own = to_float64(params), own or sys.modules[__name__]
     rows = [
-        embed(embeddings, token, kind, slot - slots[0] + config.first_position, config.norm_eps)
+        own.embed(weights, token, kind, slot - slots[0], config)
         for token, kind, slot in zip(ids, types, slots, strict=True)
     ]
-    relative = weights.get("relative_bias")
     slots, cls = [int(slot) for slot in slots], int(slots[0])
     sizes = [1] * len(rows)  # tokens that each stands for
     restored, scores, margin = {}, [], math.inf
     owners = {slot: slot for slot in slots}
     for number in range(config.num_layers):
         layer = weights["layer" if "layer" in weights else f"layer_{number}"]
-        bias = np.zeros((config.num_heads, len(rows), len(rows)))
-        if relative is not None:
-            for i, j in np.ndindex(len(rows), len(rows)):
-                number_of = bucket(slots[j] - slots[i], config.num_buckets, config.max_distance)
-                bias[:, i, j] = relative["embedding"][number_of]
-        probs, keys, values = attention(np.array(rows), layer, config.num_heads, sizes, bias)
+        probs, keys, values = own.attention(np.array(rows), slots, sizes, layer, weights, config)
         score = [sum(probs[:, i, j].mean() for i in range(len(rows))) for j in range(len(rows))]
         scores.append(np.array(score))
 
@@ -97,19 +94,26 @@ def run(config, params, ids, types, slots, keep, prefer=by_score, merge=False) -
         sizes = [sum(sizes[j] for j in group) for group in groups.values()]
         slots = [slots[j] for j in stay]
     restored |= dict(zip(slots, rows, strict=True))
-    pooled = logits = None
-    if "pooler" in weights:
-        pooled = np.tanh(dense(rows[slots.index(cls)], weights["pooler"]))
-        logits = dense(pooled, weights["classifier"]) if "classifier" in weights else None
+    pooled, logits = own.head(rows[slots.index(cls)], weights)
     return Expected(slots, np.array(rows), restored, owners, pooled, logits, scores, margin)
 
 
-def embed(tables, token, kind, place, eps):
-    row = tables["word"]["embedding"][token] + tables["position"]["embedding"][place]
+def embed(weights, token, kind, place, config):
+    tables = weights["embeddings"]
+    row = tables["word"]["embedding"][token]
+    row = row + tables["position"]["embedding"][place + config.first_position]
     if "token_type" in tables:
         row = row + tables["token_type"]["embedding"][kind]
-    row = norm(row, tables["norm"], eps)
+    row = norm(row, tables["norm"], config.norm_eps)
     return dense(row, tables["project"]) if "project" in tables else row
+
+
+def head(x, weights):
+    """Pooled vector and logits of CLS; None of what there is no head for."""
+    if "pooler" not in weights:
+        return None, None
+    pooled = np.tanh(dense(x, weights["pooler"]))
+    return pooled, dense(pooled, weights["classifier"]) if "classifier" in weights else None
 
 
 def bucket(distance, num_buckets, max_distance, both_ways=True):
@@ -132,21 +136,22 @@ def mean_of_group(group, rows, probs, sizes):
     return row, np.average([probs[:, j] for j in group], axis=0, weights=share)
 
 
-def attention(x, layer, num_heads, sizes, bias):
+def attention(x, slots, sizes, layer, weights, config):
     """Probabilities [heads, n, n], keys [n, D] and values [heads, n, width].
 
     A key that stands for several tokens is attended to as so many equal ones.
-
-    Args:
-      bias: of the logits, [heads, n, n].
     """
     query, key, value = (dense(x, layer[name]) for name in ("query", "key", "value"))
-    width = x.shape[1] // num_heads
+    bias = np.zeros((config.num_heads, len(slots), len(slots)))
+    for i, j in np.ndindex(bias.shape[1:]) if "relative_bias" in weights else ():
+        row = bucket(slots[j] - slots[i], config.num_buckets, config.max_distance)
+        bias[:, i, j] = weights["relative_bias"]["embedding"][row]
+    width = x.shape[1] // config.num_heads
     probs, values = [], []
-    for head in range(num_heads):
-        part = slice(head * width, (head + 1) * width)
-        logits = query[:, part] @ key[:, part].T / math.sqrt(width)
-        probs.append(scipy.special.softmax(logits + bias[head] + np.log(sizes), axis=1))
+    for number in range(config.num_heads):
+        part = slice(number * width, (number + 1) * width)
+        logits = query[:, part] @ key[:, part].T / math.sqrt(width) + bias[number]
+        probs.append(scipy.special.softmax(logits + np.log(sizes), axis=1))
         values.append(value[:, part])
     return np.array(probs), key, np.array(values)
 
