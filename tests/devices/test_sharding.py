@@ -147,10 +147,13 @@ def test_gradients_are_summed_over_devices(family):
 
 
 def parameters_of(family: str) -> set[str]:
-    biased = {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
+    most = {
+        "llama": {"attention_bias": True, "mlp_bias": True},
+        "deberta-v2": {"share_att_key": False, "embedding_size": 24},
+    }
     names = set()
     for task in {*tasks_of(FAMILIES_BY_NAME[family])} - {"features"}:
-        model = tiny.make_model(family, task, tie_word_embeddings=False, **biased)
+        model = tiny.make_model(family, task, tie_word_embeddings=False, **most.get(family, {}))
         leaves = jax.tree.leaves_with_path(param_shapes(model))
         names |= {jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in leaves}
     return names
@@ -162,8 +165,8 @@ def test_every_kernel_and_table_is_split_and_every_pattern_names_some():
     for pattern in param_specs.PATTERNS:
         found = re.compile(rf"(^|/){pattern}$").search
         assert any(found(name) for names in every.values() for name in names), pattern
-    whole = ("encoder_bias/embedding", "decoder_bias/embedding", "classifier/kernel",
-             "classifier/out/kernel", "qa_outputs/kernel")  # fmt: skip
+    whole = ("encoder_bias/embedding", "decoder_bias/embedding", "relative/embedding",
+             "classifier/kernel", "classifier/out/kernel", "qa_outputs/kernel")  # fmt: skip
     for family, names in every.items():
         for name in names:
             if name.endswith(("/kernel", "/embedding")) and not name.endswith(whole):

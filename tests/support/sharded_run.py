@@ -25,7 +25,10 @@ from latadj_jax.training.steps import Step, first_state, train_step
 
 BATCH, LENGTH, STEPS = 8, 16, 20
 ONE_DEVICE = (1, 1, 1)
-TASKS = {"bert": "classification", "gpt2": "lm", "llama": "lm", "t5": "seq2seq"}
+TASKS = {
+    "bert": "classification", "deberta-v2": "classification", "gpt2": "lm", "llama": "lm",
+    "t5": "seq2seq",
+}  # fmt: skip
 
 
 def model_of(family: str):
