@@ -1,6 +1,7 @@
 """Tokenizers of checkpoints, and texts as token ids."""
 
 import contextlib
+import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,10 +17,8 @@ from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.sentence_transformers import read_layout
 
-_TOKENIZER_FILES = (
-    "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model",
-    "tokenizer.model",
-)  # fmt: skip
+_SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *_SENTENCEPIECE_FILES)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -43,6 +42,11 @@ def load_tokenizer(source: str):
     except Exception as error:
         if not has_files:
             raise _no_tokenizer(source) from None
+        if _needs_sentencepiece(folder):  # transformers asks for tiktoken
+            raise DataError(
+                f"The tokenizer of {source!r} is a file of SentencePiece's: pip install "
+                f"sentencepiece protobuf."
+            ) from None
         raise DataError(
             f"The tokenizer of {source!r} cannot be read ({sources.reason(error)})."
         ) from None
@@ -72,6 +76,13 @@ def _no_tokenizer(source: str) -> DataError:
         f"{source!r} has no tokenizer; needed is one of: {', '.join(_TOKENIZER_FILES)}, or a "
         "tokenizer_config.json that names a class which needs none."
     )
+
+
+def _needs_sentencepiece(folder: Path) -> bool:
+    """Whether there is nothing else to read, as in microsoft/deberta-v3-base, and it is missing."""
+    found = [file for file in _TOKENIZER_FILES if (folder / file).is_file()]
+    missing = importlib.util.find_spec("sentencepiece") is None
+    return missing and {*found} <= {*_SENTENCEPIECE_FILES}
 
 
 def _has_words(tokenizer) -> bool:

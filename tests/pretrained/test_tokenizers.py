@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ EMPTY = [
             "normalized": False, "single_word": False}}}},
         {"added_tokens.json": {"<tool>": 9}},
 ]  # fmt: skip
-ALL = ("bert", "gpt2", "llama", "t5", "roberta", "camembert")
+ALL = ("bert", "gpt2", "llama", "t5", "roberta", "camembert", "deberta-v2")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +111,19 @@ def test_an_empty_tokenizer_is_none(family, files, tmp_path):
     for name, content in files.items():
         (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"has no tokenizer; needed is one of: tokenizer\.json"):
+        tokenizers.load_tokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize(("family", "file"), [("deberta-v2", "spm.model"), ("t5", "spiece.model")])
+def test_a_file_of_sentencepiece_alone_says_what_it_needs(family, file, tmp_path, monkeypatch):
+    """As microsoft/deberta-v3-base has it: transformers would ask for tiktoken."""
+    monkeypatch.setitem(sys.modules, "sentencepiece", None)  # not installed
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    (tmp_path / file).write_bytes(b"pieces")
+    with pytest.raises(DataError, match="SentencePiece's: pip install sentencepiece protobuf"):
+        tokenizers.load_tokenizer(str(tmp_path))
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match="cannot be read"):
         tokenizers.load_tokenizer(str(tmp_path))
 
 
