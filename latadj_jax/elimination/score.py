@@ -39,7 +39,9 @@ def attention_received(weights_BHIJ: jax.Array, valid_BI: jax.Array, totals_BHI1
     return jnp.einsum("BNJ,BN->BJ", weights_BNJ, votes_BN, precision=jax.lax.Precision.HIGHEST)
 
 
-def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
+def per_viewer(
+    received_BL: jax.Array, valid_BL: jax.Array, viewers_BL: jax.Array | None = None
+) -> jax.Array:
     """The Score Vector where a query sees no later key: each column's mean over who sees it.
 
         SV[b, j] = received[b, j] / |{i >= j : valid[b, i]}|
@@ -51,14 +53,17 @@ def per_viewer(received_BL: jax.Array, valid_BL: jax.Array) -> jax.Array:
 
     Args:
       received_BL: `attention_received` from all valid queries, in the order of the text.
+      viewers_BL: int32, how many valid queries see each column, where these are not all of i >= j:
+        a query of a layer with local attention sees no key that is further back than its window.
 
     Returns:
       float32 [B, L], 0 where nothing is valid.
 
     Source: arXiv 2201.03327, eq. (8).
     """
-    seen_by_BL = jnp.cumsum(valid_BL[:, ::-1], axis=1, dtype=jnp.int32)[:, ::-1]
-    mean_BL = received_BL / jnp.maximum(seen_by_BL, 1).astype(jnp.float32)
+    if viewers_BL is None:
+        viewers_BL = jnp.cumsum(valid_BL[:, ::-1], axis=1, dtype=jnp.int32)[:, ::-1]
+    mean_BL = received_BL / jnp.maximum(viewers_BL, 1).astype(jnp.float32)
     return jnp.where(valid_BL, mean_BL, 0.0)
 
 

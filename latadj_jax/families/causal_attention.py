@@ -69,20 +69,27 @@ def asked_by_last(queries: Callable, normed_BLD: jax.Array, new: LayerCache) -> 
     asked_BW, slots_BW = slots_BW >= 0, jnp.maximum(slots_BW, 0)
     asking_BW = take(positions_BL, slots_BW)
     q_BWHC = queries(take(normed_BLD, slots_BW), asking_BW)
-    weights_BHWL, totals_BHW1 = attention_weights(q_BWHC, new.keys, sees(asking_BW, positions_BL))
+    seen_BWL = sees(asking_BW, positions_BL, new.window)
+    weights_BHWL, totals_BHW1 = attention_weights(q_BWHC, new.keys, seen_BWL)
     return attention_received(weights_BHWL, asked_BW, totals_BHW1)
 
 
 def causal_scores(q_BLHC: jax.Array, new: LayerCache) -> jax.Array:
     """The Score Vector of a causal layer, computed in blocks of queries: float32 [B, L]."""
-    length = q_BLHC.shape[1]
-    received_BL = jnp.zeros(new.positions.shape, jnp.float32)
-    for rows, num_keys in blocks(length, length, 0):
-        asking_BI = new.positions[:, rows]
-        seen_BIJ = sees(asking_BI, new.positions[:, :num_keys])
+    length, positions_BL, window = q_BLHC.shape[1], new.positions, new.window
+    received_BL = jnp.zeros(positions_BL.shape, jnp.float32)
+    for rows, slots in blocks(length, length, 0, window):
+        asking_BI = positions_BL[:, rows]
+        seen_BIJ = sees(asking_BI, positions_BL[:, slots], window)
         weights_BHIJ, totals_BHI1 = attention_weights(
-            q_BLHC[:, rows], new.keys[:, :, :num_keys], seen_BIJ
+            q_BLHC[:, rows], new.keys[:, :, slots], seen_BIJ
         )
         block_BJ = attention_received(weights_BHIJ, asking_BI >= 0, totals_BHI1)
-        received_BL += jnp.pad(block_BJ, ((0, 0), (0, length - num_keys)))
-    return per_viewer(received_BL, new.positions >= 0)
+        received_BL += jnp.pad(block_BJ, ((0, 0), (slots.start, length - slots.stop)))
+    viewers_BL = None if window is None else viewers(positions_BL, window)
+    return per_viewer(received_BL, positions_BL >= 0, viewers_BL)
+
+
+def viewers(positions_BL: jax.Array, window: int) -> jax.Array:
+    """How many of the word-vectors see each: int32 [B, L]; never stored pair by pair."""
+    return sees(positions_BL, positions_BL, window).sum(axis=1, dtype=jnp.int32)

@@ -1,12 +1,13 @@
 """Llama: a decoder with RMS norms before each block, rotary positions and a gated feed-forward.
 
 Attention may be grouped-query. Keys are rotated at their original positions before they are cached:
-removal, which is from the prompt, moves nothing.
+removal, which is from the prompt, moves nothing. Families that differ in a setting of each layer
+(qwen.py, mistral.py, smollm3.py) are a config and a record over this module.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -65,6 +66,22 @@ class LlamaConfig(HfConfig):
     protects = "lasttoken"
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
+    head_norms = False  # whether each head's query and key are normed before they are rotated
+
+    @property
+    def ropes(self) -> tuple[Rope | None, ...]:
+        """How each layer rotates queries and keys; None: it does not."""
+        return (self.rope,) * self.num_layers
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """How many positions a query of each layer sees, see `LayerCache`; None: all of them."""
+        return (None,) * self.num_layers
+
+    @property
+    def output_bias(self) -> bool:
+        """Whether the projection after the heads has a bias, as those before them may have."""
+        return self.attention_bias
 
     @property
     def max_positions(self) -> int:
@@ -81,6 +98,8 @@ class LlamaConfig(HfConfig):
 
     @staticmethod
     def fill(hf: Mapping[str, Any]) -> dict[str, Any]:
+        if hf.get("is_causal") is False:
+            raise ConfigError("is_causal is false: a decoder that looks ahead is not implemented.")
         filled = dict(hf)
         heads = size(hf.get("num_attention_heads"), "num_attention_heads")
         if hf.get("num_key_value_heads") is None:
@@ -119,46 +138,71 @@ class LlamaLayer(nn.Module):
 
     cfg: LlamaConfig
     dtype: jnp.dtype
+    rope: Rope | None = None
+    window: int | None = None
 
     @nn.compact
     def __call__(self, words: Words, cut: Cut | None, cache, slot, train: bool):
+        normed_BLD = self.norm("attention_norm")(words.x_BLD)
+        out_BKD, words, scores_BL, cache = self.attend(normed_BLD, words, cut, cache, slot, train)
+        x_BKD = words.x_BLD + out_BKD
+        x_BKD = x_BKD + self.feed_forward(self.norm("ff_norm")(x_BKD))
+        return words.replace(x_BLD=x_BKD), scores_BL, cache
+
+    # What follows is called inside of `__call__`, whose submodules it makes.
+
+    def norm(self, name: str) -> nn.Module:
+        return RMSNorm(self.cfg.norm_eps, name=name)
+
+    def dense(self, width: int, name: str, bias: bool) -> Dense:
+        init = nn.initializers.normal(self.cfg.initializer_range)
+        return Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
+
+    def attend(self, normed_BLD, words: Words, cut: Cut | None, cache, slot, train: bool):
+        """Attention with the cut inside: (its output [B, K, D], words kept, scores, cache)."""
         cfg, positions_BL = self.cfg, words.positions_BL
-        init = nn.initializers.normal(cfg.initializer_range)
-
-        def dense(width, name, bias):
-            return Dense(width, bias, dtype=self.dtype, kernel_init=init, name=name)
-
-        normed_BLD = RMSNorm(cfg.norm_eps, name="attention_norm")(words.x_BLD)
-        k_BLGC, v_BLGC = (
-            split_heads(dense(cfg.kv_size, name, cfg.attention_bias)(normed_BLD), cfg.num_kv_heads)
-            for name in ("key", "value")
+        key, value = (
+            self.dense(cfg.kv_size, name, cfg.attention_bias) for name in ("key", "value")
         )
-        lengths_BL = positions_BL + 1  # of the text up to each token that is read on
-        if cache is None:  # of the whole prompt, whose last token is never removed
-            lengths_BL = positions_BL.max(axis=1, keepdims=True) + 1
-        frequencies = inverse_frequencies(cfg.rope, cfg.head_size, lengths_BL)
-        factor = attention_factor(cfg.rope)
-        k_BLGC = rotate(k_BLGC, positions_BL, frequencies, factor)
-        new = LayerCache(k_BLGC.swapaxes(1, 2), v_BLGC.swapaxes(1, 2), positions_BL)
-        query = dense(cfg.query_size, "query", cfg.attention_bias)
+        query = self.dense(cfg.query_size, "query", cfg.attention_bias)
+        norm_of = dict.fromkeys(("query_norm", "key_norm"), lambda x_BLHC: x_BLHC)
+        if cfg.head_norms:
+            norm_of = {name: self.norm(name) for name in norm_of}
+        turn = self.turning(positions_BL, cache)
+
+        k_BLGC = norm_of["key_norm"](split_heads(key(normed_BLD), cfg.num_kv_heads))
+        k_BGLC = turn(k_BLGC, positions_BL).swapaxes(1, 2)
+        v_BGLC = split_heads(value(normed_BLD), cfg.num_kv_heads).swapaxes(1, 2)
+        new = LayerCache(k_BGLC, v_BGLC, positions_BL, self.window)
 
         def queries(normed_BLD, positions_BL):
-            q_BLHC = split_heads(query(normed_BLD), cfg.num_heads)
-            return rotate(q_BLHC, positions_BL, frequencies, factor)
+            q_BLHC = norm_of["query_norm"](split_heads(query(normed_BLD), cfg.num_heads))
+            return turn(q_BLHC, positions_BL)
 
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
         heads_BKE, words, scores_BL, cache = cut_and_attend(
             queries, normed_BLD, words, new, cache, slot, cut,
             lambda: self.make_rng("eliminate"), dropout,
         )  # fmt: skip
-        x_BKD = words.x_BLD + dense(cfg.hidden_size, "attention_out", cfg.attention_bias)(heads_BKE)
+        out = self.dense(cfg.hidden_size, "attention_out", cfg.output_bias)
+        return out(heads_BKE), words, scores_BL, cache
 
-        normed_BKD = RMSNorm(cfg.norm_eps, name="ff_norm")(x_BKD)
-        gate_BKF = dense(cfg.intermediate_size, "gate", cfg.mlp_bias)(normed_BKD)
-        up_BKF = dense(cfg.intermediate_size, "up", cfg.mlp_bias)(normed_BKD)
+    def turning(self, positions_BL: jax.Array, cache: LayerCache | None) -> Callable:
+        """A function that rotates heads [B, L, H, C] at positions [B, L]."""
+        if self.rope is None:
+            return lambda x_BLHC, positions_BL: x_BLHC
+        lengths_BL = positions_BL + 1  # of the text up to each token that is read on
+        if cache is None:  # of the whole prompt, whose last token is never removed
+            lengths_BL = positions_BL.max(axis=1, keepdims=True) + 1
+        frequencies = inverse_frequencies(self.rope, self.cfg.head_size, lengths_BL)
+        return partial(rotate, frequencies=frequencies, factor=attention_factor(self.rope))
+
+    def feed_forward(self, normed_BKD: jax.Array) -> jax.Array:
+        cfg = self.cfg
+        gate_BKF = self.dense(cfg.intermediate_size, "gate", cfg.mlp_bias)(normed_BKD)
+        up_BKF = self.dense(cfg.intermediate_size, "up", cfg.mlp_bias)(normed_BKD)
         gated_BKF = ACTIVATIONS[cfg.activation](gate_BKF) * up_BKF
-        x_BKD = x_BKD + dense(cfg.hidden_size, "down", cfg.mlp_bias)(gated_BKF)
-        return words.replace(x_BLD=x_BKD), scores_BL, cache
+        return self.dense(cfg.hidden_size, "down", cfg.mlp_bias)(gated_BKF)
 
 
 class Llama(nn.Module):
@@ -173,7 +217,10 @@ class Llama(nn.Module):
         init = nn.initializers.normal(cfg.initializer_range)
         self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
         layer = layer_class(LlamaLayer, self.remat, 5)
-        self.layers = [layer(cfg, self.dtype, name=f"layer_{n}") for n in range(cfg.num_layers)]
+        self.layers = [
+            layer(cfg, self.dtype, rope, window, name=f"layer_{n}")
+            for n, (rope, window) in enumerate(zip(cfg.ropes, cfg.windows, strict=True))
+        ]
         self.final_norm = RMSNorm(cfg.norm_eps)
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
@@ -188,38 +235,58 @@ class Llama(nn.Module):
         return read_prompt(self, inputs, plan, restore, train)[0]
 
 
-FAMILY = Family(
-    config=LlamaConfig,
-    module=Llama,
-    heads={
-        BASE: Head("LlamaModel"),
-        EMBEDDING: embedding_head("LlamaModel"),
-        CAUSAL_LM: Head(
-            "LlamaForCausalLM",
-            LanguageModelHead,
-            {"head": "lm_head"},
-            aliases=("LLaMAForCausalLM",),
-        ),
-        SEQUENCE: Head(
-            "LlamaForSequenceClassification", LastTokenClassifier, {"classifier": "score"}
-        ),
-    },
-    names={
-        "word": "embed_tokens",
-        "layer_{n}/attention_norm": "layers.{n}.input_layernorm",
-        "layer_{n}/query": "layers.{n}.self_attn.q_proj",
-        "layer_{n}/key": "layers.{n}.self_attn.k_proj",
-        "layer_{n}/value": "layers.{n}.self_attn.v_proj",
-        "layer_{n}/attention_out": "layers.{n}.self_attn.o_proj",
-        "layer_{n}/ff_norm": "layers.{n}.post_attention_layernorm",
-        "layer_{n}/gate": "layers.{n}.mlp.gate_proj",
-        "layer_{n}/up": "layers.{n}.mlp.up_proj",
-        "layer_{n}/down": "layers.{n}.mlp.down_proj",
-        "final_norm": "norm",
-    },
-    prefix="model.",
-    left_over=re.compile(r"(lm_head|score|qa_outputs|v_head)\."),
-    buffers=re.compile(r".*rotary_emb\.inv_freq$"),
-    may_be_new=("classifier", "head"),
-    causal=True,
+def heads(base: str, lm: str, sequence: str, aliases: tuple[str, ...] = ()) -> dict[str, Head]:
+    """The heads of a decoder, by Hugging Face's classes; `aliases` are those of `lm`."""
+    return {
+        BASE: Head(base),
+        EMBEDDING: embedding_head(base),
+        CAUSAL_LM: Head(lm, LanguageModelHead, {"head": "lm_head"}, aliases=aliases),
+        SEQUENCE: Head(sequence, LastTokenClassifier, {"classifier": "score"}),
+    }
+
+
+def family(config: type[LlamaConfig], name: str, **options) -> Family:
+    """The record of a family whose classes are NameModel, NameForCausalLM and so on.
+
+    Args:
+      options: in place of what is Llama's.
+    """
+    return Family(**{
+        "config": config,
+        "module": Llama,
+        "heads": heads(f"{name}Model", f"{name}ForCausalLM", f"{name}ForSequenceClassification"),
+        "names": NAMES,
+        "prefix": "model.",
+        "left_over": re.compile(r"(lm_head|score|qa_outputs|v_head)\."),
+        "buffers": re.compile(r".*rotary_emb\.inv_freq$"),
+        "may_be_new": ("classifier", "head"),
+        "causal": True,
+        **options,
+    })  # fmt: skip
+
+
+NAMES = {
+    "word": "embed_tokens",
+    "layer_{n}/attention_norm": "layers.{n}.input_layernorm",
+    "layer_{n}/query": "layers.{n}.self_attn.q_proj",
+    "layer_{n}/key": "layers.{n}.self_attn.k_proj",
+    "layer_{n}/value": "layers.{n}.self_attn.v_proj",
+    "layer_{n}/attention_out": "layers.{n}.self_attn.o_proj",
+    "layer_{n}/ff_norm": "layers.{n}.post_attention_layernorm",
+    "layer_{n}/gate": "layers.{n}.mlp.gate_proj",
+    "layer_{n}/up": "layers.{n}.mlp.up_proj",
+    "layer_{n}/down": "layers.{n}.mlp.down_proj",
+    "final_norm": "norm",
+}
+HEAD_NORMS = {  # of a config with `head_norms`
+    "layer_{n}/query_norm": "layers.{n}.self_attn.q_norm",
+    "layer_{n}/key_norm": "layers.{n}.self_attn.k_norm",
+}
+
+FAMILY = family(
+    LlamaConfig,
+    "Llama",
+    heads=heads(
+        "LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification", ("LLaMAForCausalLM",)
+    ),
 )

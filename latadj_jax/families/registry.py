@@ -12,9 +12,12 @@ from latadj_jax.families import (
     electra,
     gpt2,
     llama,
+    mistral,
     modernbert,
     mpnet,
+    qwen,
     roberta,
+    smollm3,
     t5,
 )
 from latadj_jax.families.family import Family
@@ -33,6 +36,9 @@ FAMILIES: dict[str, Family] = {
         deberta.FAMILY,
         gpt2.FAMILY,
         llama.FAMILY,
+        *qwen.FAMILIES,
+        mistral.FAMILY,
+        smollm3.FAMILY,
         *t5.FAMILIES,
     )
 }

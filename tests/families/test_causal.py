@@ -151,8 +151,8 @@ def train_and_eval(family, silenced=None, **dropouts):
     Args:
       silenced: a dense layer whose weights are set to 0.
     """
-    off = {"gpt2": ("attn_pdrop", "resid_pdrop", "embd_pdrop"), "llama": ("attention_dropout",)}
-    dropouts = dict.fromkeys(off[family], 0.0) | dropouts
+    off = {"gpt2": ("attn_pdrop", "resid_pdrop", "embd_pdrop")}.get(family, ("attention_dropout",))
+    dropouts = dict.fromkeys(off, 0.0) | dropouts
     model, params = tiny.make(family, "classification", num_hidden_layers=1)
     if silenced:
         zeros = jax.tree.map(jnp.zeros_like, params["layer_0"][silenced])

@@ -8,6 +8,7 @@ import tiny
 from tolerance import SAME
 
 import latadj_jax
+from latadj_jax.families.causal_attention import viewers
 from latadj_jax.layers import cached_attention
 from latadj_jax.layers.cached_attention import LayerCache, blocks, sees
 from latadj_jax.model.dynamic_counts import simulate
@@ -51,13 +52,20 @@ def test_blocks_change_nothing(family, strategy, block_size):
 
 def test_blocks_cover_all_queries_and_no_key_behind_them(block_size):
     block_size(4)
-    assert list(blocks(10, 10, 0)) == [(slice(0, 4), 4), (slice(4, 8), 8), (slice(8, 10), 10)]
-    assert list(blocks(1, 9, 8)) == [(slice(0, 1), 9)]
-    assert list(blocks(6, 9, 3)) == [(slice(0, 4), 7), (slice(4, 6), 9)]  # 6 kept of 9
-    assert list(blocks(8, 9, 3)) == [(slice(0, 4), 7), (slice(4, 8), 9)]  # in a buffer of 8
+
+    def found(*args):
+        return [(q.start, q.stop, k.start, k.stop) for q, k in blocks(*args)]
+
+    assert found(10, 10, 0) == [(0, 4, 0, 4), (4, 8, 0, 8), (8, 10, 0, 10)]
+    assert found(1, 9, 8) == [(0, 1, 0, 9)]
+    assert found(6, 9, 3) == [(0, 4, 0, 7), (4, 6, 0, 9)]  # 6 kept of 9
+    assert found(8, 9, 3) == [(0, 4, 0, 7), (4, 8, 0, 9)]  # in a buffer of 8
+    # Of a window of 3: the first query of a block sees itself and two before it.
+    assert found(10, 10, 0, 3) == [(0, 4, 0, 4), (4, 8, 2, 8), (8, 10, 6, 10)]
+    assert found(6, 9, 3, 3) == [(0, 4, 0, 7), (4, 6, 2, 9)]
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("family", tiny.CAUSAL)
 @pytest.mark.parametrize("strategy", ["score", "recent"])
 def test_blocks_see_the_newest_keys_in_buffers_that_are_larger(block_size, family, strategy):
     """A kept query may stand further right than its buffer's size tells, as in `simulate`."""
@@ -82,12 +90,25 @@ def test_a_query_sees_its_past_and_no_empty_slot():
     assert seen.astype(int).tolist() == [[[1, 0, 0, 1, 0], [1, 1, 0, 1, 0]]]
 
 
+def test_a_window_is_a_distance_between_positions():
+    """Not a number of slots: the query at 9 sees 7, 8 and itself, however few are left."""
+    seen = sees(jnp.array([[2, 9]]), jnp.array([[0, 2, 6, 7, 9, -1]]), window=3)
+    assert seen.astype(int).tolist() == [[[1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0]]]
+
+
+def test_who_sees_a_column_is_counted_by_position():
+    """Of positions 0, 1, 5, 6: each is seen by itself, and by those up to 2 later."""
+    counts = viewers(jnp.array([[0, 1, 5, 6, -1]]), window=3)
+    assert counts.tolist() == [[2, 1, 2, 1, 0]]
+
+
 def test_a_cache_keeps_what_it_holds_and_takes_what_is_written():
     rng = np.random.default_rng(0)
 
     def filled(slots, first):
         keys, values = (jnp.asarray(rng.normal(size=(2, 1, slots, 4)), jnp.float32) for _ in "kv")
-        return LayerCache(keys, values, jnp.arange(first, first + slots)[None].repeat(2, 0))
+        positions = jnp.arange(first, first + slots)[None].repeat(2, 0)
+        return LayerCache(keys, values, positions, window=4)
 
     held, new = filled(3, 0), filled(1, 7)
     cache = held.with_room(4)
@@ -97,3 +118,4 @@ def test_a_cache_keeps_what_it_holds_and_takes_what_is_written():
     np.testing.assert_array_equal(cache.keys[:, :, :3], held.keys)
     np.testing.assert_array_equal(cache.keys[:, :, 5:6], new.keys)
     np.testing.assert_array_equal(cache.values[:, :, 5:6], new.values)
+    assert cache.window == 4

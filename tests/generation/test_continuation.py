@@ -116,7 +116,7 @@ def test_each_layer_caches_what_entered_it(family):
             param_shapes(model),
             inputs,
         )
-        heads, width = (2, 12) if family == "llama" else (4, 8)
+        heads, width = (4, 8) if family == "gpt2" else (2, 12)
         assert plan.counts[:-1] == (17, 13)
         for cache, slots in zip(caches, (32, 17, 13), strict=True):
             assert cache.keys.shape == cache.values.shape == (2, heads, slots, width)

@@ -1,4 +1,4 @@
-"""GPT-2 and Llama with elimination, one example at a time, in NumPy float64.
+"""GPT-2, Llama and its relatives with elimination, one example at a time, in NumPy float64.
 
 Word-vectors and caches are list entries: what is removed is really deleted. Nothing is shared with
 the library but the names of the parameters.
@@ -22,7 +22,7 @@ class Expected:
     logits: np.ndarray | None  # of a classifier, read off the last token
     scores: list[np.ndarray]  # per layer, of what entered it
     margin: float  # least difference of scores between a kept and a removed word-vector
-    caches: list[list[tuple]]  # per layer, (key, value) of what entered it
+    caches: list[list[tuple]]  # per layer, (keys, values, position) of what entered it
 
 
 def by_recency(scores, order):
@@ -31,13 +31,18 @@ def by_recency(scores, order):
 
 
 class Decoder:
-    """One model; `family` differs in norm, positions, feed-forward and names."""
+    """One model. Families differ in norm, positions, feed-forward and names, and layers in how they
+    rotate and how far back they see."""
 
     def __init__(self, config, params):
         self.config, self.weights = config, to_float64(params)
-        self.llama = config.model_type == "llama"
+        self.gpt2 = config.model_type == "gpt2"
         self.heads = config.num_heads
-        self.groups = config.num_kv_heads if self.llama else config.num_heads
+        self.groups = config.num_heads if self.gpt2 else config.num_kv_heads
+        plain = [None] * config.num_layers
+        self.windows, self.ropes = plain, plain
+        if not self.gpt2:
+            self.windows, self.ropes = config.windows, config.ropes
 
     def prompt(self, ids, slots, keep, prefer=by_score) -> Expected:
         """Runs the valid tokens of one example.
@@ -52,15 +57,17 @@ class Decoder:
         rows = [self.embed(token, slot - first) for token, slot in zip(ids, slots, strict=True)]
         restored, scores, caches, margin = {}, [], [], math.inf
         for number in range(self.config.num_layers):
-            layer = self.weights[f"layer_{number}"]
-            cache = [self.key_value(x, s - first, layer) for x, s in zip(rows, slots, strict=True)]
+            cache = [self.key_value(x, s - first, number) for x, s in zip(rows, slots, strict=True)]
             probs = [
-                self.probs(x, slot - first, cache[: i + 1], layer)
+                self.probs(x, slot - first, cache[: i + 1], number)
                 for i, (x, slot) in enumerate(zip(rows, slots, strict=True))
             ]
             n = len(rows)
-            # Eq. (8): the mean over the queries that see column j, which are j and all after it.
-            score = [sum(probs[i][:, j].mean() for i in range(j, n)) / (n - j) for j in range(n)]
+            # Eq. (8): the mean over the queries that see column j, which are j and all after it
+            # that are not too far from it.
+            window = self.windows[number] or math.inf
+            seeing = [[i for i in range(j, n) if slots[i] - slots[j] < window] for j in range(n)]
+            score = [np.mean([probs[i][:, j].mean() for i in seeing[j]]) for j in range(n)]
             scores.append(np.array(score))
             caches.append(cache)
 
@@ -72,7 +79,7 @@ class Decoder:
             if go and ranked_stay:
                 margin = min(margin, min(ranks[j] for j in go) - max(ranks[j] for j in ranked_stay))
             restored |= {slots[j]: rows[j] for j in go}
-            rows = [self.block(rows[j], probs[j], cache[: j + 1], layer) for j in stay]
+            rows = [self.block(rows[j], probs[j], cache[: j + 1], number) for j in stay]
             slots = [slots[j] for j in stay]
         restored |= dict(zip(slots, rows, strict=True))
         restored = {slot: self.norm(x, self.weights["final_norm"]) for slot, x in restored.items()}
@@ -93,50 +100,62 @@ class Decoder:
         for position, token in enumerate(ids, length):
             x = self.embed(token, position)
             for number, cache in enumerate(caches):
-                layer = self.weights[f"layer_{number}"]
-                cache.append(self.key_value(x, position, layer))
-                x = self.block(x, self.probs(x, position, cache, layer), cache, layer)
+                cache.append(self.key_value(x, position, number))
+                x = self.block(x, self.probs(x, position, cache, number), cache, number)
             logits.append(self.token_logits(self.norm(x, self.weights["final_norm"])))
         return np.array(logits)
 
     def embed(self, token, position):
         x = self.weights["word"]["embedding"][token]
-        return x if self.llama else x + self.weights["position"]["embedding"][position]
+        return x + self.weights["position"]["embedding"][position] if self.gpt2 else x
 
     def token_logits(self, hidden):
         if "head" in self.weights:
             return hidden @ self.weights["head"]["kernel"]
         return hidden @ self.weights["word"]["embedding"].T
 
-    def key_value(self, x, position, layer):
-        """One key and one value for each group of heads."""
+    def key_value(self, x, position, number):
+        """One key and one value for each group of heads, and where they stand."""
+        layer = self.weights[f"layer_{number}"]
         x = self.norm(x, layer["attention_norm"])
         keys = np.split(dense(x, layer["key"]), self.groups)
         values = np.split(dense(x, layer["value"]), self.groups)
-        return [self.turn(key, position) for key in keys], values
+        return [self.head(key, "key", position, number) for key in keys], values, position
 
-    def probs(self, x, position, cache, layer):
+    def probs(self, x, position, cache, number):
         """Attention of one word-vector to those in the cache: [heads, n]."""
+        layer = self.weights[f"layer_{number}"]
         x = self.norm(x, layer["attention_norm"])
         queries = np.split(dense(x, layer["query"]), self.heads)
-        rows = []
+        window, rows = self.windows[number] or math.inf, []
         for head, query in enumerate(queries):
-            query = self.turn(query, position)
+            query = self.head(query, "query", position, number)
             group = head * self.groups // self.heads
-            logits = [query @ keys[group] / math.sqrt(len(query)) for keys, _ in cache]
+            logits = [
+                query @ keys[group] / math.sqrt(len(query)) if position - at < window else -math.inf
+                for keys, _, at in cache
+            ]
             rows.append(scipy.special.softmax(logits))
         return np.array(rows)
 
-    def block(self, x, probs, cache, layer):
+    def head(self, x, of, position, number):
+        """A query or key as it is compared: normed, if the model norms heads, then rotated."""
+        layer = self.weights[f"layer_{number}"]
+        if f"{of}_norm" in layer:
+            x = self.norm(x, layer[f"{of}_norm"])
+        return self.turn(x, position, self.ropes[number])
+
+    def block(self, x, probs, cache, number):
         """The rest of the layer, for one word-vector that stays: `probs` [heads, n] are its own."""
+        layer = self.weights[f"layer_{number}"]
         heads = [
-            sum(p * values[head * self.groups // self.heads] for p, (_, values) in
+            sum(p * values[head * self.groups // self.heads] for p, (_, values, _) in
                 zip(row, cache, strict=True))
             for head, row in enumerate(probs)
         ]  # fmt: skip
         x = x + dense(np.concatenate(heads), layer["attention_out"])
         normed = self.norm(x, layer["ff_norm"])
-        if self.llama:
+        if not self.gpt2:
             gate = dense(normed, layer["gate"])
             return x + dense(gate / (1 + np.exp(-gate)) * dense(normed, layer["up"]), layer["down"])
         wide = dense(normed, layer["ff_in"])
@@ -144,16 +163,16 @@ class Decoder:
         return x + dense(wide * (1 + np.tanh(inner)) / 2, layer["ff_out"])
 
     def norm(self, x, weights):
-        if not self.llama:
+        if self.gpt2:
             return norm(x, weights, self.config.norm_eps)
         return x / np.sqrt((x**2).mean() + self.config.norm_eps) * weights["scale"]
 
-    def turn(self, x, position):
+    def turn(self, x, position, rope):
         """Rotary position: the pair (c, c + C / 2) is one complex number."""
-        if not self.llama:
+        if rope is None:
             return x
         half = len(x) // 2
-        speed = self.config.rope.theta ** (-np.arange(half) / half)
+        speed = rope.theta ** (-np.arange(half) / half)
         turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * speed)
         return np.concatenate([turned.real, turned.imag])
 

@@ -20,6 +20,19 @@ from latadj_jax.tasks.registry import TASKS as TASK_RECORDS
 from latadj_jax.training import losses
 
 VOCAB = 100
+# Two query heads to a key-value head, heads wider than hidden_size / heads, fast rotation.
+LLAMA = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 12,
+    "intermediate_size": 48,
+    "max_position_embeddings": 40,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
+    "pad_token_id": 0,
+}
 FAMILIES = {
     "bert": {
         "model_type": "bert",
@@ -124,19 +137,23 @@ FAMILIES = {
         "n_positions": 40,
         "pad_token_id": 0,
     },
-    # Two query heads to a key-value head, heads wider than hidden_size / heads, fast rotation.
-    "llama": {
-        "model_type": "llama",
-        "vocab_size": VOCAB,
-        "hidden_size": 32,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 12,
-        "intermediate_size": 48,
-        "max_position_embeddings": 40,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 50.0},
-        "pad_token_id": 0,
+    "llama": {**LLAMA, "model_type": "llama"},
+    # Its relatives: the last two of three layers see a window, shorter than a batch;
+    "qwen2": {
+        **LLAMA,
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 1,
+    },
+    "qwen3": {**LLAMA, "model_type": "qwen3"},
+    "mistral": {**LLAMA, "model_type": "mistral", "sliding_window": 6},
+    # its second layer rotates nothing.
+    "smollm3": {
+        **LLAMA,
+        "model_type": "smollm3",
+        "no_rope_layer_interval": 2,
+        "tie_word_embeddings": False,
     },
     # Heads wider than d_model / num_heads; the last bucket of distances begins within a batch.
     "t5": {
@@ -155,7 +172,7 @@ FAMILIES = {
         "decoder_start_token_id": 0,
     },
 }
-CAUSAL = ("gpt2", "llama")
+CAUSAL = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "smollm3")
 BERTS = ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")
 ENCODERS = (*BERTS, "modernbert", "deberta-v2")  # whose heads read the first token
 # Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
@@ -172,6 +189,10 @@ TASKS = {
     ),
     "gpt2": ("features", "lm", "classification", "regression"),
     "llama": ("features", "lm", "classification", "regression"),
+    "qwen2": ("lm", "classification"),  # of Llama's module, as those that follow
+    "qwen3": ("features", "lm", "classification"),
+    "mistral": ("lm", "classification"),
+    "smollm3": ("lm", "classification"),
     "t5": ("features",),  # "seq2seq" has targets: test_t5.py
 }
 LABELS = {
