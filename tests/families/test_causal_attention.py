@@ -8,7 +8,7 @@ import tiny
 from tolerance import SAME
 
 import latadj_jax
-from latadj_jax.families.causal_attention import viewers
+from latadj_jax.families.causal_attention import asked_by_last, viewers
 from latadj_jax.layers import cached_attention
 from latadj_jax.layers.cached_attention import LayerCache, blocks, sees
 from latadj_jax.model.dynamic_counts import simulate
@@ -119,3 +119,18 @@ def test_a_cache_keeps_what_it_holds_and_takes_what_is_written():
     np.testing.assert_array_equal(cache.keys[:, :, 5:6], new.keys)
     np.testing.assert_array_equal(cache.values[:, :, 5:6], new.values)
     assert cache.window == 4
+
+
+def test_the_last_queries_ask_within_their_window():
+    """Twelve tokens, a window of 3: the last eight queries ask nothing of what lies before it."""
+    rng = np.random.default_rng(0)
+    keys, x = (jnp.asarray(rng.normal(size=(1, 12, 1, 4)), jnp.float32) for _ in "kx")
+    positions = jnp.arange(12, dtype=jnp.int32)[None]
+    new = LayerCache(keys.swapaxes(1, 2), keys.swapaxes(1, 2), positions, window=3)
+    asked = asked_by_last(lambda x_BLD, at_BL: x_BLD[:, :, None], x[:, :, 0], new)
+    expected = np.zeros(12)
+    for i in range(4, 12):
+        seen = np.exp([float(x[0, i, 0] @ keys[0, j, 0]) / 2 for j in range(i - 2, i + 1)])
+        expected[i - 2 : i + 1] += seen / seen.sum()
+    np.testing.assert_allclose(asked[0], expected, atol=1e-5)
+    assert (np.asarray(asked[0])[:2] == 0).all()

@@ -69,11 +69,15 @@ def hf_class(task, family="bert"):
 def random_torch_model(family, task, **changes):
     """A Hugging Face model with random weights of a size at which everything matters."""
     hf = hf_class(task, family)
-    import torch
     import transformers
 
     config = transformers.AutoConfig.for_model(**tiny.hf_config(family, task, **changes))
-    model = hf(config) if family == "t5" else hf.from_config(config)
+    return with_drawn_weights(hf(config) if family == "t5" else hf.from_config(config))
+
+
+def with_drawn_weights(model):
+    import torch
+
     rng = np.random.default_rng(1)
     for name, parameter in model.named_parameters():
         *_, module, leaf = name.split(".")

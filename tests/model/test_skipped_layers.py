@@ -30,7 +30,10 @@ def without(layer: int, model, params):
         number = int(numbered[2])
         return None if number == layer else f"{numbered[1]}{number - (number > layer)}"
 
-    config = dataclasses.replace(model.config, num_layers=2)
+    values = {f.name: getattr(model.config, f.name) for f in dataclasses.fields(model.config)}
+    by_layer = ("layer_types", "rotates")  # what a config says of each layer
+    fewer = {k: (*v[:layer], *v[layer + 1 :]) for k, v in values.items() if k in by_layer}
+    config = dataclasses.replace(model.config, num_layers=2, **fewer)
     kept = {renamed(name): value for name, value in params.items() if renamed(name)}
     return model.replace(config=config, profile=REMOVES), kept
 
