@@ -11,18 +11,20 @@ from latadj_jax.elimination.plan import REMOVED, check_removed_as
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import SCORE, find
 from latadj_jax.errors import ConfigError
+from latadj_jax.families.family import CAUSAL_LM
 from latadj_jax.families.hf_config import label_names
 from latadj_jax.families.pooling import Embedding
 from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.model.model import Model, param_shapes
 from latadj_jax.pretrained import convert, gguf, weights
 from latadj_jax.pretrained.json_files import read_json
+from latadj_jax.pretrained.logit_score import read_logit_score, with_classifier, yes_and_no
 from latadj_jax.pretrained.sentence_transformers import read_activation, read_layout
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.pretrained.tokenizers import eos_token_id
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
-from latadj_jax.tasks.ranking import MARK
+from latadj_jax.tasks.ranking import MARK, RANKING
 from latadj_jax.tasks.registry import TASKS, tasks_of
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ def from_pretrained(
         "token-classification", "question-answering", "lm" or "seq2seq"; by default what the
         architectures in config.json say, "features", logged, where there are none, "embedding" of a
         folder of sentence-transformers and "ranking" of its CrossEncoder with one label. Named, it
-        is a new head where the checkpoint has none, and "features" leaves its head behind.
+        is a new head where the checkpoint has none, and "features" leaves its head behind. A
+        language model ranks by what it answers, see logit_score.py.
       num_labels: of a new head, where it differs from the checkpoint's.
       dtype: of parameters and computation, "float32" or "bfloat16".
       seed: of heads that the checkpoint lacks.
@@ -80,7 +83,9 @@ def from_pretrained(
     hf = _read_config(folder)
     config = config_from_hf(hf)
     own = EMBEDDING.name if layout else _own_task(hf, _saved_task(path))
-    task = task or own
+    speaks = own in TASKS and TASKS[own].head == CAUSAL_LM
+    answers = read_logit_score(path) if speaks else None
+    task = task or (RANKING.name if answers else own)
     if layout and layout.width not in (None, config.hidden_size):
         raise ConfigError(
             f"{path}: the pooling is for {layout.width} numbers, the model has "
@@ -109,6 +114,14 @@ def from_pretrained(
         tensors = {**tensors, **layout.tensors()}
     config, tensors = config.fitted(tensors)
     model = Model(config, task, dtype=dtype, **elimination)
+    if speaks and model.record is RANKING and len(config.labels) == 1:
+        if answers is None and (answers := yes_and_no(path)) is not None:
+            log.warning(
+                "%s writes text: ranked by its logit of 'yes' less that of 'no', as "
+                "sentence-transformers reads it.", path,
+            )  # fmt: skip
+        if answers is not None:
+            tensors = with_classifier(model.family, config, tensors, answers)
     if new_head and not convert.has_labels(model.head, tensors, num_labels):
         tensors = convert.without_head(model.head, tensors)
     params = convert.merge(

@@ -99,28 +99,34 @@ def end_tokens(tokenizer, config) -> tuple[int, ...]:
 
 def eos_token_id(folder: Path) -> int | None:
     """The end of text of a folder's tokenizer, as its JSON files say; the tokenizer is not read."""
-    names = ("tokenizer_config", "special_tokens_map", "tokenizer", "added_tokens")
+    about, special = (
+        _read_or_nothing(folder / f"{name}.json")
+        for name in ("tokenizer_config", "special_tokens_map")
+    )
+    name = about.get("eos_token") or special.get("eos_token")
+    name = name.get("content") if isinstance(name, dict) else name
+    return token_ids(folder).get(name) if isinstance(name, str) else None
+
+
+def token_ids(folder: Path) -> dict[str, int]:
+    """The vocabulary of a folder's tokenizer, as its JSON files say; the tokenizer is not read."""
+    names = ("tokenizer_config", "tokenizer", "added_tokens")
     files = [_read_or_nothing(folder / f"{name}.json") for name in names]
     with contextlib.suppress(AttributeError, KeyError, TypeError, ValueError):
-        return _eos_of(*files)
-    return None  # of files that are broken, which their reader will say
+        return _vocabulary(*files)
+    return {}  # of files that are broken, which their reader will say
 
 
-def _eos_of(about: dict, special: dict, whole: dict, added: dict) -> int | None:
-    name = about.get("eos_token") or special.get("eos_token")
-    name = name["content"] if isinstance(name, dict) else name
-    if not isinstance(name, str):
-        return None
+def _vocabulary(about: dict, whole: dict, added: dict) -> dict[str, int]:
     vocab = (whole.get("model") or {}).get("vocab") or {}
     if isinstance(vocab, list):  # of a Unigram: pairs of token and score
         vocab = {token: n for n, (token, _) in enumerate(vocab)}
-    ids = {
+    return {
         **vocab,
         **added,
         **{token["content"]: token["id"] for token in whole.get("added_tokens") or ()},
         **{t["content"]: int(n) for n, t in (about.get("added_tokens_decoder") or {}).items()},
     }
-    return ids.get(name)
 
 
 def _read_or_nothing(file: Path) -> dict:

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+from torch_models import with_drawn_weights
 
 import latadj_jax
 from latadj_jax.model.model import random_params
@@ -73,21 +74,6 @@ def random_torch_model(family, task, **changes):
 
     config = transformers.AutoConfig.for_model(**tiny.hf_config(family, task, **changes))
     return with_drawn_weights(hf(config) if family == "t5" else hf.from_config(config))
-
-
-def with_drawn_weights(model):
-    import torch
-
-    rng = np.random.default_rng(1)
-    for name, parameter in model.named_parameters():
-        *_, module, leaf = name.split(".")
-        if leaf == "weight":
-            norm = "norm" in module.lower() or module.startswith("ln_")
-            word = "embed" in module or module in ("wte", "wpe")
-            leaf = "scale" if norm else "embedding" if word else "kernel"
-        drawn = tiny.draw(leaf, tuple(parameter.shape), rng)
-        parameter.data = torch.from_numpy(drawn)
-    return model
 
 
 def run_torch(model, batch):
