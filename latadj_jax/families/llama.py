@@ -2,7 +2,8 @@
 
 Attention may be grouped-query. Keys are rotated at their original positions before they are cached:
 removal, which is from the prompt, moves nothing. Families that differ in a setting of each layer
-(qwen.py, mistral.py, smollm3.py) are a config and a record over this module.
+(qwen.py, mistral.py, smollm3.py) are a config and a record over this module; gemma3.py has a layer
+over this one.
 """
 
 import dataclasses
@@ -67,6 +68,7 @@ class LlamaConfig(HfConfig):
     dropouts = ("attention_dropout",)
     ff_matrices = 3  # gate, up and down
     head_norms = False  # whether each head's query and key are normed before they are rotated
+    query_scale = 1.0  # what queries are multiplied by, beside 1 / sqrt(C)
 
     @property
     def ropes(self) -> tuple[Rope | None, ...]:
@@ -141,6 +143,8 @@ class LlamaLayer(nn.Module):
     rope: Rope | None = None
     window: int | None = None
 
+    above = 0.0  # see RMSNorm
+
     @nn.compact
     def __call__(self, words: Words, cut: Cut | None, cache, slot, train: bool):
         normed_BLD = self.norm("attention_norm")(words.x_BLD)
@@ -152,7 +156,7 @@ class LlamaLayer(nn.Module):
     # What follows is called inside of `__call__`, whose submodules it makes.
 
     def norm(self, name: str) -> nn.Module:
-        return RMSNorm(self.cfg.norm_eps, name=name)
+        return RMSNorm(self.cfg.norm_eps, self.above, name=name)
 
     def dense(self, width: int, name: str, bias: bool) -> Dense:
         init = nn.initializers.normal(self.cfg.initializer_range)
@@ -177,6 +181,7 @@ class LlamaLayer(nn.Module):
 
         def queries(normed_BLD, positions_BL):
             q_BLHC = norm_of["query_norm"](split_heads(query(normed_BLD), cfg.num_heads))
+            q_BLHC = q_BLHC if cfg.query_scale == 1 else q_BLHC * cfg.query_scale
             return turn(q_BLHC, positions_BL)
 
         dropout = partial(Dropout(cfg.attention_dropout), train=train)
@@ -212,16 +217,18 @@ class Llama(nn.Module):
     dtype: jnp.dtype = jnp.float32
     remat: bool = False
 
+    layer = LlamaLayer
+
     def setup(self):
         cfg = self.cfg
         init = nn.initializers.normal(cfg.initializer_range)
         self.word = Embed(cfg.vocab_size, cfg.hidden_size, self.dtype, embedding_init=init)
-        layer = layer_class(LlamaLayer, self.remat, 5)
+        layer = layer_class(self.layer, self.remat, 5)
         self.layers = [
             layer(cfg, self.dtype, rope, window, name=f"layer_{n}")
             for n, (rope, window) in enumerate(zip(cfg.ropes, cfg.windows, strict=True))
         ]
-        self.final_norm = RMSNorm(cfg.norm_eps)
+        self.final_norm = RMSNorm(cfg.norm_eps, self.layer.above)
 
     def embed(self, ids_BL: jax.Array, positions_BL: jax.Array, train: bool) -> jax.Array:
         return self.word(ids_BL)

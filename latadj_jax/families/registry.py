@@ -10,6 +10,7 @@ from latadj_jax.families import (
     deberta,
     distilbert,
     electra,
+    gemma3,
     gpt2,
     llama,
     mistral,
@@ -39,6 +40,7 @@ FAMILIES: dict[str, Family] = {
         *qwen.FAMILIES,
         mistral.FAMILY,
         smollm3.FAMILY,
+        gemma3.FAMILY,
         *t5.FAMILIES,
     )
 }

@@ -30,14 +30,19 @@ class RMSNorm(nn.Module):
     """Division by the root mean square, in float32, returned in the dtype that came in.
 
     Source: Zhang and Sennrich, arXiv 1910.07467.
+
+    Attributes:
+      above: what the scale that is stored lies above: 1 in Gemma.
     """
 
     eps: float
+    above: float = 0.0
 
     @nn.compact
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
-        scale_D = self.param("scale", nn.initializers.ones, x_BLD.shape[-1:], jnp.float32)
-        scale_D = scale_D.astype(jnp.float32)
+        init = nn.initializers.constant(1.0 - self.above)
+        scale_D = self.param("scale", init, x_BLD.shape[-1:], jnp.float32)
+        scale_D = scale_D.astype(jnp.float32) + self.above
         wide_BLD = x_BLD.astype(jnp.float32)
         square_BL1 = jnp.square(wide_BLD).mean(axis=-1, keepdims=True)
         normed_BLD = wide_BLD * jax.lax.rsqrt(square_BL1 + self.eps)

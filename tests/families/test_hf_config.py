@@ -238,7 +238,7 @@ LLAMA_SIZES = (
 WIDE = {**LLAMA, "hidden_size": 64, "num_attention_heads": 32}
 SIZES = {"gpt2": (GPT2, GPT2_SIZES), "llama": (LLAMA, LLAMA_SIZES)} | {
     name: ({**WIDE, "model_type": name}, LLAMA_SIZES)
-    for name in ("qwen2", "qwen3", "mistral", "smollm3")
+    for name in ("qwen2", "qwen3", "mistral", "smollm3", "gemma3_text")
 }
 
 

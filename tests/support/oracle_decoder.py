@@ -37,6 +37,7 @@ class Decoder:
     def __init__(self, config, params):
         self.config, self.weights = config, to_float64(params)
         self.gpt2 = config.model_type == "gpt2"
+        self.gemma = config.model_type == "gemma3_text"
         self.heads = config.num_heads
         self.groups = config.num_heads if self.gpt2 else config.num_kv_heads
         plain = [None] * config.num_layers
@@ -107,6 +108,8 @@ class Decoder:
 
     def embed(self, token, position):
         x = self.weights["word"]["embedding"][token]
+        if self.gemma:
+            x = x * math.sqrt(len(x))
         return x + self.weights["position"]["embedding"][position] if self.gpt2 else x
 
     def token_logits(self, hidden):
@@ -128,11 +131,12 @@ class Decoder:
         x = self.norm(x, layer["attention_norm"])
         queries = np.split(dense(x, layer["query"]), self.heads)
         window, rows = self.windows[number] or math.inf, []
+        scale = math.sqrt(self.config.query_scalar if self.gemma else len(queries[0]))
         for head, query in enumerate(queries):
             query = self.head(query, "query", position, number)
             group = head * self.groups // self.heads
             logits = [
-                query @ keys[group] / math.sqrt(len(query)) if position - at < window else -math.inf
+                query @ keys[group] / scale if position - at < window else -math.inf
                 for keys, _, at in cache
             ]
             rows.append(scipy.special.softmax(logits))
@@ -153,19 +157,22 @@ class Decoder:
                 zip(row, cache, strict=True))
             for head, row in enumerate(probs)
         ]  # fmt: skip
-        x = x + dense(np.concatenate(heads), layer["attention_out"])
+        out = dense(np.concatenate(heads), layer["attention_out"])
+        x = x + (self.norm(out, layer["attention_out_norm"]) if self.gemma else out)
         normed = self.norm(x, layer["ff_norm"])
-        if not self.gpt2:
-            gate = dense(normed, layer["gate"])
-            return x + dense(gate / (1 + np.exp(-gate)) * dense(normed, layer["up"]), layer["down"])
-        wide = dense(normed, layer["ff_in"])
-        inner = math.sqrt(2 / math.pi) * (wide + 0.044715 * wide**3)
-        return x + dense(wide * (1 + np.tanh(inner)) / 2, layer["ff_out"])
+        if self.gpt2:
+            return x + dense(gelu(dense(normed, layer["ff_in"])), layer["ff_out"])
+        gate, up = dense(normed, layer["gate"]), dense(normed, layer["up"])
+        if self.gemma:
+            out = dense(gelu(gate) * up, layer["down"])
+            return x + self.norm(out, layer["ff_out_norm"])
+        return x + dense(gate / (1 + np.exp(-gate)) * up, layer["down"])
 
     def norm(self, x, weights):
         if self.gpt2:
             return norm(x, weights, self.config.norm_eps)
-        return x / np.sqrt((x**2).mean() + self.config.norm_eps) * weights["scale"]
+        scale = 1 + weights["scale"] if self.gemma else weights["scale"]
+        return x / np.sqrt((x**2).mean() + self.config.norm_eps) * scale
 
     def turn(self, x, position, rope):
         """Rotary position: the pair (c, c + C / 2) is one complex number."""
@@ -175,6 +182,11 @@ class Decoder:
         speed = rope.theta ** (-np.arange(half) / half)
         turned = (x[:half] + 1j * x[half:]) * np.exp(1j * position * speed)
         return np.concatenate([turned.real, turned.imag])
+
+
+def gelu(x):
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
+    return x * (1 + np.tanh(inner)) / 2
 
 
 def dense(x, weights):

@@ -155,6 +155,18 @@ FAMILIES = {
         "no_rope_layer_interval": 2,
         "tie_word_embeddings": False,
     },
+    # The second of three layers sees the whole text, and rotates otherwise.
+    "gemma3_text": {
+        **LLAMA,
+        "model_type": "gemma3_text",
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10.0},
+        },
+        "sliding_window": 5,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 20,
+    },
     # Heads wider than d_model / num_heads; the last bucket of distances begins within a batch.
     "t5": {
         "model_type": "t5",
@@ -172,7 +184,7 @@ FAMILIES = {
         "decoder_start_token_id": 0,
     },
 }
-CAUSAL = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "smollm3")
+CAUSAL = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "smollm3", "gemma3_text")
 BERTS = ("bert", "roberta", "distilbert", "electra", "albert", "mpnet")
 ENCODERS = (*BERTS, "modernbert", "deberta-v2")  # whose heads read the first token
 # Those of other tasks have the same network: "multi-label" and "ranking" that of a classification.
@@ -193,6 +205,7 @@ TASKS = {
     "qwen3": ("features", "lm", "classification"),
     "mistral": ("lm", "classification"),
     "smollm3": ("lm", "classification"),
+    "gemma3_text": ("features", "lm", "classification", "regression"),
     "t5": ("features",),  # "seq2seq" has targets: test_t5.py
 }
 LABELS = {
