@@ -101,9 +101,7 @@ def _rope_parameters(hf: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, A
     said = [by_kind, hf.get("rope_scaling") or {}]
     said += [by_kind.get(kind) or {} for kind in (FULL, SLIDING) if isinstance(by_kind, Mapping)]
     if not all(isinstance(each, Mapping) for each in said):
-        raise ConfigError(
-            "config.json: rope_parameters must have an object for each kind of layer."
-        )
+        raise ConfigError("config.json: rope_parameters must hold an object for each layer type.")
     _, scaling, full, local = said
     return (
         {"rope_theta": hf["rope_theta"], **full, **scaling},

@@ -1,25 +1,28 @@
-"""A Llama model's config and weights from one GGUF file, without torch.
+"""A decoder's config and weights from one GGUF file, without torch.
 
 Metadata keys that a file leaves out get llama.cpp's defaults.
 """
 
+import dataclasses
 import logging
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from latadj_jax.errors import GGUFError
-from latadj_jax.families.family import CAUSAL_LM
-from latadj_jax.families.llama import FAMILY
+from latadj_jax.families import gemma3, llama, qwen
+from latadj_jax.families.family import CAUSAL_LM, Family
+from latadj_jax.families.windows import FULL, SLIDING
 from latadj_jax.pretrained.gguf_file import Header, decimal, read_header
 from latadj_jax.pretrained.gguf_rope import FACTORS, rope_parameters
 from latadj_jax.pretrained.gguf_token_ids import TOKENS, end_ids, token_id
 
 log = logging.getLogger(__name__)
 
-# The blocks of a layer whose matrices may have biases: torch's name of each, its flag in
+# The blocks of a Llama's layer whose matrices may have biases: torch's name of each, its flag in
 # config.json, and what GGUF calls the biases.
 BIASED = {
     "self_attn": ("attention_bias", re.compile(r"blk\.\d+\.attn_(q|k|v|output)\.bias")),
@@ -27,8 +30,65 @@ BIASED = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """What files of one architecture hold.
+
+    Attributes:
+      family: of the model.
+      own: function of (header, width of a head) that gives the keys of config.json that others have
+        not, or have otherwise.
+      biased: parts of torch's names whose matrices may have biases.
+      turned: whether rows of queries and keys lie in the order in which llama.cpp rotates them.
+      above: what is added to the scales of norms.
+    """
+
+    family: Family
+    own: Callable[[Header, int], dict[str, Any]]
+    biased: tuple[str, ...] = ()
+    turned: bool = False
+    above: float = 0.0
+
+
+def _llama(header: Header, head_dim: int) -> dict[str, Any]:
+    has = {
+        flag: any(bias.fullmatch(name) for name in header.tensors) for flag, bias in BIASED.values()
+    }
+    return {"hidden_act": "silu", "rope_parameters": rope_parameters(header), **has}
+
+
+def _qwen(header: Header, head_dim: int) -> dict[str, Any]:
+    return {"hidden_act": "silu", "rope_parameters": rope_parameters(header)}
+
+
+def _gemma3(header: Header, head_dim: int) -> dict[str, Any]:
+    """llama.cpp knows the one model whose scalar is no head's width, 27B, by its 62 layers."""
+    largest = header.size("block_count") == 62
+    local = decimal(header.get("rope.freq_base_swa", 10000.0))
+    return {
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar":
+            header.size("embedding_length") // _heads(header) if largest else head_dim,
+        "sliding_window": header.size("attention.sliding_window"),
+        "sliding_window_pattern": header.get("attention.sliding_window_pattern", 6),
+        "final_logit_softcapping": header.get("final_logit_softcapping") or None,
+        "rope_parameters": {
+            FULL: rope_parameters(header),
+            SLIDING: {"rope_type": "default", "rope_theta": local},
+        },
+    }  # fmt: skip
+
+
+ARCHITECTURES = {
+    "llama": Architecture(llama.FAMILY, _llama, tuple(BIASED), turned=True),
+    "qwen2": Architecture(qwen.FAMILIES[0], _qwen, ("q_proj", "k_proj", "v_proj")),
+    "qwen3": Architecture(qwen.FAMILIES[1], _qwen),
+    "gemma3": Architecture(gemma3.FAMILY, _gemma3, above=1.0),
+}
+
+
 def read_config(file: str | Path) -> dict[str, Any]:
-    """What the config.json of this LlamaForCausalLM would hold.
+    """What the config.json of this language model would hold.
 
     Scaled rotary embeddings ("linear", "yarn", "longrope") are passed on by name. The factors per
     frequency of Llama 3.1 files become rope_type "llama3", if they are those of its published
@@ -38,83 +98,83 @@ def read_config(file: str | Path) -> dict[str, Any]:
       GGUFError: as `gguf_file.read_header`; a metadata key that is missing or impossible.
     """
     header = read_header(file)
-    data = header.metadata
-    if data.get("llama.expert_count"):
+    architecture = ARCHITECTURES[header.architecture]
+    if header.get("expert_count"):
         raise GGUFError(f"{file} holds a mixture of experts, which is not implemented.")
-    hidden, heads = header.size("llama.embedding_length"), _heads(header)
+    hidden, heads = header.size("embedding_length"), _heads(header)
     widths = ("attention.key_length", "attention.value_length", "rope.dimension_count")
-    widths = {key: data[f"llama.{key}"] for key in widths if f"llama.{key}" in data}
+    widths = {key: header.get(key) for key in widths if header.get(key) is not None}
     if len(set(widths.values())) > 1:
         raise GGUFError(f"{file}: heads must have one width; {widths} are not the same.")
     head_dim = next(iter(widths.values()), hidden // heads)
     if list(widths) == ["rope.dimension_count"] and head_dim < hidden // heads:
         raise GGUFError(
-            f"{file}: llama.rope.dimension_count {head_dim} of heads of {hidden // heads}: rotary "
-            f"positions of a part of a head are not implemented."
+            f"{file}: {header.key('rope.dimension_count')} {head_dim} of heads of "
+            f"{hidden // heads}: rotary positions of a part of a head are not implemented."
         )
     ends = end_ids(header)
     return {
-        "model_type": "llama",
-        "architectures": ["LlamaForCausalLM"],
+        "model_type": architecture.family.name,
+        "architectures": [architecture.family.heads[CAUSAL_LM].architecture],
         "vocab_size": _vocab_size(header),
         "hidden_size": hidden,
-        "num_hidden_layers": header.size("llama.block_count"),
+        "num_hidden_layers": header.size("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": _heads(header, "_kv"),
         "head_dim": head_dim,
-        "intermediate_size": header.size("llama.feed_forward_length"),
-        "max_position_embeddings": header.size("llama.context_length"),
-        "rms_norm_eps": decimal(header.need("llama.attention.layer_norm_rms_epsilon")),
-        "rope_parameters": rope_parameters(header),
-        "hidden_act": "silu",
-        **{
-            flag: any(bias.fullmatch(name) for name in header.tensors)
-            for flag, bias in BIASED.values()
-        },
+        "intermediate_size": header.size("feed_forward_length"),
+        "max_position_embeddings": header.size("context_length"),
+        "rms_norm_eps": decimal(header.need(header.key("attention.layer_norm_rms_epsilon"))),
         "tie_word_embeddings": "output.weight" not in header.tensors,
         "bos_token_id": token_id(header, "bos"),
         "eos_token_id": ends if len(ends) > 1 else next(iter(ends), None),
         "pad_token_id": token_id(header, "padding"),
+        **architecture.own(header, head_dim),
     }
 
 
 def read_tensors(file: str | Path) -> dict[str, np.ndarray]:
     """All weights, by torch name, in torch layout ([out, in] kernels), float32.
 
-    If one matrix of a kind of block has a bias, those without one get one of zeros: transformers'
-    config.json has one flag for all of them.
+    If one matrix of a kind of block of a Llama has a bias, those without one get one of zeros:
+    transformers' config.json has one flag for all of them.
 
     Raises:
-      GGUFError: as `read_config`; tensors that are none of a Llama's, or cannot be de-quantized.
+      GGUFError: as `read_config`; tensors that are none of the model's, or cannot be de-quantized.
     """
     header = read_header(file)
-    torch_names = _torch_names(header)
+    architecture = ARCHITECTURES[header.architecture]
+    torch_names = _torch_names(header, architecture)
     names = {name: torch_names.get(name) for name in header.tensors if name not in _factors(header)}
     if unknown := [name for name, torch_name in names.items() if torch_name is None]:
+        title = architecture.family.config.__name__.removesuffix("Config")
         raise GGUFError(
-            f"{file} holds tensors that are none of a plain Llama model's: "
+            f"{file} holds tensors that are none of a plain {title} model's: "
             f"{', '.join(unknown[:8])}{f' and {len(unknown) - 8} more' * (len(unknown) > 8)}."
         )
     tensors = {torch_name: header.array(name) for name, torch_name in names.items()}
     for name, array in tensors.items():
-        if turned := re.fullmatch(r".*\.(q|k)_proj\.(weight|bias)", name):
+        turned = re.fullmatch(r".*\.(q|k)_proj\.(weight|bias)", name)
+        if architecture.turned and turned:
             heads = _heads(header, "_kv" if turned[1] == "k" else "")
             if array.ndim != (2 if turned[2] == "weight" else 1) or len(array) % (2 * heads):
                 raise GGUFError(f"{file}: {name} {array.shape} cannot be cut into {heads} heads.")
             tensors[name] = _halves(array, heads)
-    return tensors | _zero_biases(tensors)
+        elif architecture.above and name.endswith("norm.weight"):
+            tensors[name] = array - np.float32(architecture.above)
+    return tensors | (_zero_biases(tensors) if architecture.family is llama.FAMILY else {})
 
 
 def _heads(header: Header, of: str = "") -> int:
-    key = f"llama.attention.head_count{of}"
-    return header.size(key if key in header.metadata else "llama.attention.head_count")
+    name = f"attention.head_count{of}"
+    return header.size(name if header.key(name) in header.metadata else "attention.head_count")
 
 
 def _vocab_size(header: Header) -> int:
     """Rows of the embedding: a converter may have padded it, or have forgotten to change the key
     when it added tokens."""
     data, embedding = header.metadata, header.tensors.get("token_embd.weight")
-    said = data.get("llama.vocab_size") or len(header.need(TOKENS))
+    said = header.get("vocab_size") or len(header.need(TOKENS))
     if embedding is None:
         return said
     rows, tokens = int(embedding.shape[-1]), len(data.get(TOKENS, ()))  # GGUF has [in, out]
@@ -131,21 +191,22 @@ def _vocab_size(header: Header) -> int:
 
 def _factors(header: Header) -> tuple[str, ...]:
     """Those tensors that `rope_parameters` reads."""
-    is_longrope = header.metadata.get("llama.rope.scaling.type") == "longrope"
+    is_longrope = header.get("rope.scaling.type") == "longrope"
     return FACTORS if is_longrope else FACTORS[:1]
 
 
-def _torch_names(header: Header) -> dict[str, str]:
-    """The torch name of each weight and bias that a Llama may have, by GGUF's name."""
+def _torch_names(header: Header, architecture: Architecture) -> dict[str | None, str]:
+    """The torch name of each weight and bias that a model may have, by GGUF's name."""
     from gguf import MODEL_ARCH, get_tensor_name_map
 
     # A file has at least one tensor for each layer; a damaged number would be counted up for ever.
-    layers = min(header.size("llama.block_count"), len(header.tensors))
-    of_torch = get_tensor_name_map(MODEL_ARCH.LLAMA, layers)
-    found = {}
-    inside = [f"{FAMILY.prefix}{name}" for name in FAMILY.names.values()]
-    for theirs in (*inside, *FAMILY.heads[CAUSAL_LM].names.values()):
-        leaves = ("weight", "bias") if set(theirs.split(".")) & set(BIASED) else ("weight",)
+    layers = min(header.size("block_count"), len(header.tensors))
+    of_torch = get_tensor_name_map(MODEL_ARCH[header.architecture.upper()], layers)
+    family, found = architecture.family, {}
+    inside = [f"{family.prefix}{name}" for name in family.names.values()]
+    for theirs in (*inside, *family.heads[CAUSAL_LM].names.values()):
+        biased = set(theirs.split(".")) & {*architecture.biased}
+        leaves = ("weight", "bias") if biased else ("weight",)
         for name in {f"{theirs.format(n=n)}.{leaf}" for n in range(layers) for leaf in leaves}:
             found[of_torch.get_name(name, try_suffixes=(".weight", ".bias"))] = name
     return found

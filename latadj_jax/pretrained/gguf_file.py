@@ -11,6 +11,8 @@ from latadj_jax.checks import is_number
 from latadj_jax.errors import GGUFError
 from latadj_jax.pretrained.sources import reason
 
+# Those whose files are read, see gguf.py.
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 PART_NAME = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -21,12 +23,26 @@ class Header(NamedTuple):
     metadata: dict[str, Any]
     tensors: dict[str, Any]  # gguf.gguf_reader.ReaderTensor
 
+    @property
+    def architecture(self) -> str | None:
+        return self.metadata.get("general.architecture")
+
+    def key(self, name: str) -> str:
+        """The metadata key that the file's architecture has for something."""
+        return f"{self.architecture}.{name}"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """What stands under that key."""
+        return self.metadata.get(self.key(name), default)
+
     def need(self, key: str) -> Any:
         if key not in self.metadata:
             raise GGUFError(f"{self.file} lacks the metadata key {key}; convert it again.")
         return self.metadata[key]
 
-    def size(self, key: str) -> int:
+    def size(self, name: str) -> int:
+        """A number under the architecture's key."""
+        key = self.key(name)
         value = self.need(key)
         if not isinstance(value, int) or value < 1:
             raise GGUFError(f"{self.file}: {key} must be one number above 0; it is {value!r}.")
@@ -56,14 +72,14 @@ def decimal(value: float) -> float:
 
 
 def read_header(file: str | Path) -> Header:
-    """What a Llama's file holds, parsed once while it is unchanged: a vocabulary takes seconds.
+    """What a model's file holds, parsed once while it is unchanged: a vocabulary takes seconds.
 
     Of a file NAME-00001-of-00003.gguf with the metadata of a split one, whichever part is named,
     all parts are read: the metadata of the first, the tensors of all.
 
     Raises:
       GGUFError: no `gguf` package, no file that it can read, parts that are missing or do not
-        belong together, or another architecture than Llama's.
+        belong together, or an architecture that is not read.
     """
     file = Path(file)
     try:
@@ -71,9 +87,11 @@ def read_header(file: str | Path) -> Header:
         header = _read(file, stamps)
     except OSError as error:
         raise GGUFError(f"{file} cannot be read ({reason(error)}).") from None
-    architecture = header.metadata.get("general.architecture")
-    if architecture != "llama":
-        raise GGUFError(f"{file} holds architecture {architecture!r}; only 'llama' is read.")
+    if header.architecture not in ARCHITECTURES:
+        raise GGUFError(
+            f"{file} holds architecture {header.architecture!r}; read are "
+            f"{', '.join(ARCHITECTURES)}."
+        )
     return header
 
 

@@ -1,4 +1,4 @@
-"""The rotary embedding that a Llama's GGUF file describes, as config.json has it.
+"""The rotary embedding that a GGUF file describes, as config.json has it.
 
 Source: llama.cpp (llama-model.cpp reads the keys, llama-context.cpp derives from them).
 """
@@ -14,7 +14,7 @@ from latadj_jax.pretrained.gguf_file import Header, decimal
 
 log = logging.getLogger(__name__)
 
-SCALING = "llama.rope.scaling"
+SCALING = "rope.scaling"  # after the name of the architecture
 FREQS, LONG, SHORT = (f"rope_{what}.weight" for what in ("freqs", "factors_long", "factors_short"))
 FACTORS = (FREQS, LONG, SHORT)  # one divisor per rotary frequency each; no weights
 
@@ -26,26 +26,27 @@ def rope_parameters(header: Header) -> dict[str, Any]:
       GGUFError: divisors of frequencies that are missing or not Llama 3.1's, or scalings that
         are not implemented together.
     """
-    data = header.metadata
-    theta = decimal(data.get("llama.rope.freq_base", 10000.0))
-    factor = decimal(data.get(f"{SCALING}.factor", data.get("llama.rope.scale_linear", 0.0))) or 1.0
-    kind = data.get(f"{SCALING}.type", "linear")
+    theta = decimal(header.get("rope.freq_base", 10000.0))
+    linear = header.get("rope.scale_linear", 0.0)
+    factor = decimal(header.get(f"{SCALING}.factor", linear)) or 1.0
+    kind = header.get(f"{SCALING}.type", "linear")
     if kind == "none" or (kind == "linear" and factor == 1):
         kind = "default"
     if FREQS in header.tensors:
         if kind != "default":
             raise GGUFError(
-                f"{header.file}: {FREQS} and {SCALING}.type {kind!r} together are not implemented."
+                f"{header.file}: {FREQS} and {header.key(SCALING)}.type {kind!r} together are not "
+                f"implemented."
             )
         kind, scaling = "llama3", _llama3(header, theta)
     else:
         others = {"default": _default, "yarn": _yarn, "longrope": _longrope}
         scaling = others.get(kind, _by_name)(header, factor)
-    attention = decimal(data.get(f"{SCALING}.attn_factor", 1.0))
+    attention = decimal(header.get(f"{SCALING}.attn_factor", 1.0))
     if attention != 1 and kind not in ("yarn", "longrope"):
         raise GGUFError(
-            f"{header.file}: {SCALING}.attn_factor {attention} is implemented for 'yarn' and "
-            f"'longrope' only, not for {kind!r}."
+            f"{header.file}: {header.key(SCALING)}.attn_factor {attention} is implemented for "
+            f"'yarn' and 'longrope' only, not for {kind!r}."
         )
     return {"rope_type": kind, "rope_theta": theta, **scaling}
 
@@ -55,35 +56,33 @@ def _default(header: Header, factor: float) -> dict[str, Any]:
 
 
 def _by_name(header: Header, factor: float) -> dict[str, Any]:
-    key = f"{SCALING}.original_context_length"
-    original = {"original_max_position_embeddings": header.metadata.get(key)}
-    return {"factor": factor, **(original if key in header.metadata else {})}
+    original = header.get(f"{SCALING}.original_context_length")
+    named = {} if original is None else {"original_max_position_embeddings": original}
+    return {"factor": factor, **named}
 
 
 def _original(header: Header) -> int:
-    original = header.metadata.get(f"{SCALING}.original_context_length")
-    return original or header.size("llama.context_length")
+    return header.get(f"{SCALING}.original_context_length") or header.size("context_length")
 
 
 def _yarn(header: Header, factor: float) -> dict[str, Any]:
     """Keys that the file leaves out stay away: transformers' defaults are those of llama.cpp
     (attention_factor 0.1 ln(factor) + 1, beta_fast 32, beta_slow 1)."""
-    data = header.metadata
-    if data.get(f"{SCALING}.yarn_ext_factor", 1.0) not in (1.0, -1.0):  # -1: as if it was not there
+    if header.get(f"{SCALING}.yarn_ext_factor", 1.0) not in (1.0, -1.0):  # -1: as if not there
         log.warning(
             "%s: %s.yarn_ext_factor is ignored, as llama.cpp and transformers do with a Llama.",
-            header.file, SCALING,
+            header.file, header.key(SCALING),
         )  # fmt: skip
     parameters = {"factor": factor, "original_max_position_embeddings": _original(header)}
-    if (attention := _yarn_attention(data, factor)) is not None:
+    if (attention := _yarn_attention(header, factor)) is not None:
         parameters["attention_factor"] = attention
     for name in ("beta_fast", "beta_slow"):
-        if (key := f"{SCALING}.yarn_{name}") in data:
-            parameters[name] = decimal(data[key])
+        if (value := header.get(f"{SCALING}.yarn_{name}")) is not None:
+            parameters[name] = decimal(value)
     return parameters
 
 
-def _yarn_attention(data: dict[str, Any], factor: float) -> float | None:
+def _yarn_attention(header: Header, factor: float) -> float | None:
     """What cos and sin are multiplied by; None where no key says it.
 
     yarn_log_multiplier is transformers' mscale_all_dim. Files converted from Mistral's own format
@@ -91,9 +90,9 @@ def _yarn_attention(data: dict[str, Any], factor: float) -> float | None:
     is the attention_factor of config.json. (llama.cpp reads neither key in a Llama's file.)
     attn_factor multiplies what these say, or the default.
     """
-    extra = data.get(f"{SCALING}.attn_factor")
-    log_multiplier = data.get(f"{SCALING}.yarn_log_multiplier")
-    total = data.get(f"{SCALING}.yarn_attn_factor")
+    extra = header.get(f"{SCALING}.attn_factor")
+    log_multiplier = header.get(f"{SCALING}.yarn_log_multiplier")
+    total = header.get(f"{SCALING}.yarn_attn_factor")
     if log_multiplier is not None:
         total = stretched(factor) / stretched(factor, decimal(log_multiplier))
     elif total is not None:
@@ -107,14 +106,16 @@ def _longrope(header: Header, factor: float) -> dict[str, Any]:
     """llama.cpp divides all frequencies by `factor`, too. It multiplies cos and sin by attn_factor,
     which is 1 where the file has none; transformers' default would be another one."""
     if missing := [name for name in (SHORT, LONG) if name not in header.tensors]:
-        raise GGUFError(f"{header.file}: {SCALING}.type 'longrope' needs {', '.join(missing)}.")
+        raise GGUFError(
+            f"{header.file}: {header.key(SCALING)}.type 'longrope' needs {', '.join(missing)}."
+        )
     short, long = (header.array(name) * np.float32(factor) for name in (SHORT, LONG))
     return {
         "short_factor": [decimal(value) for value in short.ravel()],
         "long_factor": [decimal(value) for value in long.ravel()],
-        "factor": header.size("llama.context_length") / _original(header),
+        "factor": header.size("context_length") / _original(header),
         "original_max_position_embeddings": _original(header),
-        "attention_factor": decimal(header.metadata.get(f"{SCALING}.attn_factor", 1.0)),
+        "attention_factor": decimal(header.get(f"{SCALING}.attn_factor", 1.0)),
     }
 
 

@@ -37,7 +37,7 @@ def token_id(header: Header, name: str) -> int | None:
     is_default = data.get("tokenizer.ggml.model") == "llama" and name in SENTENCEPIECE
     if value is None and not is_default:
         return None
-    size = len(data.get(TOKENS, ())) or header.size("llama.vocab_size")
+    size = len(data.get(TOKENS, ())) or header.size("vocab_size")
     if isinstance(value, int) and 0 <= value < size:
         return value
     if value is not None:
@@ -61,8 +61,8 @@ def end_ids(header: Header) -> list[int]:
     found = {token for token in ids if token in ENDS}
     if found & {"<|call|>", "<|calls|>"} and found & {"<|return|>", "<|flush|>"}:
         found.discard("<|end|>")  # of GPT-OSS's and Solar's vocabularies: it ends a part of a turn
-    if "<|tool_response>" in found:
-        found.discard("</s>")  # of Gemma 4's: it ends struck-out text in HTML
+    if found & {"<|tool_response>", "<end_of_turn>"}:
+        found.discard("</s>")  # of Gemma's: it ends struck-out text in HTML
     for key_id, texts in zip(by_key[3:], CODE_ENDS.values(), strict=True):
         if key_id is None:
             found.update([text for text in texts if text in ids][:1])

@@ -1,4 +1,4 @@
-"""A Llama model's tokenizer from one GGUF file, without torch."""
+"""A model's tokenizer from one GGUF file, without torch."""
 
 import logging
 from collections import Counter
@@ -21,8 +21,8 @@ def read_tokenizer(file: str | Path):
     """The file's tokenizer, a transformers.PreTrainedTokenizerFast, with its chat template.
 
     Read are byte-level vocabularies (tokenizer.ggml.model "gpt2") with the pre-tokenizers of
-    `gguf_pretokenizers`, and SentencePiece's BPE ("llama"), as Llama 2's published tokenizer.json
-    does it. A token that ends a generation is taken whole, whatever its type.
+    `gguf_pretokenizers`, and SentencePiece's BPE ("llama"), as the published tokenizer.json of
+    Llama 2 and Gemma do it. A token that ends a generation is taken whole, whatever its type.
 
     Raises:
       GGUFError: as `gguf_file.read_header`; another kind of tokenizer, or a vocabulary that is
@@ -59,7 +59,7 @@ def read_tokenizer(file: str | Path):
         add_bos_token=_is_added(header, "bos", adds_bos, ids["bos"]),
         add_eos_token=_is_added(header, "eos", False, ids["eos"]),
         chat_template=data.get("tokenizer.chat_template"),
-        model_max_length=header.size("llama.context_length"),
+        model_max_length=header.size("context_length"),
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,
         **{f"{name}_token": tokens[n] for name, n in ids.items() if n is not None},

@@ -161,7 +161,11 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configs_are_read_as_they_stand(name, tmp_path):
     """Both ways: their config.json as it is on the hub, and as it is written here."""
-    config = SMALL | PUBLISHED[name]
+    compare_as_it_stands(SMALL | PUBLISHED[name], tmp_path)
+
+
+def compare_as_it_stands(config, tmp_path):
+    """With transformers, of random weights beside that config.json."""
     family, (architecture,) = config["model_type"], config["architectures"]
     task = "lm" if architecture.endswith("ForCausalLM") else "features"
     auto, batch = hf_class(task), tiny.mixed_batch(family)[0]
@@ -179,9 +183,11 @@ def test_published_configs_are_read_as_they_stand(name, tmp_path):
 
 
 def of_config(auto, config):
+    import torch
     import transformers
 
-    return with_drawn_weights(auto.from_config(transformers.AutoConfig.for_model(**config)))
+    config = transformers.AutoConfig.for_model(**config)
+    return with_drawn_weights(auto.from_config(config, dtype=torch.float32))
 
 
 def test_what_is_published_sees_the_whole_text_but_for_the_first_mistrals():

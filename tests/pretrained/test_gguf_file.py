@@ -8,8 +8,9 @@ import pytest
 from tiny_gguf import SIZES, byte_level, gguf, tiny_tensors, write
 
 from latadj_jax.errors import GGUFError
+from latadj_jax.pretrained import gguf as gguf_reader
 from latadj_jax.pretrained.gguf import read_config, read_tensors
-from latadj_jax.pretrained.gguf_file import decimal, read_header
+from latadj_jax.pretrained.gguf_file import ARCHITECTURES, decimal, read_header
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 
 
@@ -18,9 +19,10 @@ def test_decimals_are_the_shortest_of_their_float32():
 
 
 def test_another_architecture_is_named(tmp_path):
-    file = write(tmp_path / "m", {}, architecture="qwen2")
-    with pytest.raises(GGUFError, match="m holds architecture 'qwen2'; only 'llama' is read"):
+    file = write(tmp_path / "m", {}, architecture="phi3")
+    with pytest.raises(GGUFError, match="m holds architecture 'phi3'; read are llama, qwen2, "):
         read_tensors(file)
+    assert tuple(gguf_reader.ARCHITECTURES) == ARCHITECTURES
 
 
 @pytest.mark.parametrize(
