@@ -1,4 +1,7 @@
-"""The errors of this package; each is a ValueError whose message is one sentence."""
+"""The errors of this package; the message of each is one sentence.
+
+Each is a ValueError, but those of an engine that has too much to do.
+"""
 
 
 class ConfigError(ValueError):
@@ -35,3 +38,19 @@ class SettingsError(ValueError):
 
 class MissingPackageError(ValueError, ImportError):
     """A package that is not installed; the message says what installs it."""
+
+
+class Overloaded(RuntimeError):
+    """A request that is refused at once: what waits before it leaves no time, or no room, for it.
+
+    Attributes:
+      retry_after_s: when there may be, in seconds from now.
+    """
+
+    def __init__(self, message: str, retry_after_s: float):
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class TooLate(RuntimeError):
+    """A request whose deadline could not be met any more when its turn came: not computed."""

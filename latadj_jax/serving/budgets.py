@@ -3,9 +3,9 @@
 Alphas come slowest first, as an engine sorts them; dense (None) before any other.
 """
 
-import numbers
 from collections.abc import Mapping, Sequence
 
+from latadj_jax.checks import is_number
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.model.model import Model
 from latadj_jax.serving.latencies import Latency
@@ -16,7 +16,7 @@ INFEASIBLE = ("raise", "fastest")
 
 def check_asked(name: str, value: float | None) -> None:
     """Raises ValueError unless it is None or a number greater than 0."""
-    if value is not None and (not isinstance(value, numbers.Real) or not value > 0):
+    if value is not None and not (is_number(value) and value > 0):
         raise ValueError(f"{name} must be a number greater than 0; it is {value!r}.")
 
 

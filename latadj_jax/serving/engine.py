@@ -12,18 +12,18 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
 from latadj_jax.elimination.alpha import alphas_of, slowest_first
 from latadj_jax.elimination.strategies import find
-from latadj_jax.model.buckets import bucket_of, serving_buckets, sizes_of
+from latadj_jax.model.buckets import serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.serving import answers, ranking, tags
-from latadj_jax.serving.batcher import DynamicBatcher
+from latadj_jax.serving.backlog import Reply
 from latadj_jax.serving.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
+from latadj_jax.serving.controller import Batch
 from latadj_jax.serving.latencies import (
     Latency,
     load_latencies,
@@ -31,8 +31,10 @@ from latadj_jax.serving.latencies import (
     measure_latencies,
     save_latencies,
 )
+from latadj_jax.serving.policy import Policy
 from latadj_jax.serving.programs import Programs, Shape
 from latadj_jax.serving.requests import batches, encode_requests
+from latadj_jax.serving.submissions import Submissions
 from latadj_jax.tasks.registry import TASKS
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class Engine:
         truncate: bool = False,
         latency_file: str | Path | None = None,
         max_wait_ms: float = 2.0,
+        policy: Policy | None = None,
     ):
         """Checks everything and compiles nothing.
 
@@ -68,7 +71,8 @@ class Engine:
           batch_sizes: of the programs; 1 is always among them.
           truncate: whether texts longer than the largest bucket are cut, not refused.
           latency_file: where the measured latencies are kept; measured at each warm-up without one.
-          max_wait_ms: how long `submit` lets a request wait for company.
+          max_wait_ms: how long `submit` lets a request wait for company, if nothing runs.
+          policy: how requests of `submit` with a deadline are served, and how many may wait.
 
         Raises:
           ValueError: what cannot work.
@@ -90,9 +94,10 @@ class Engine:
         self._programs = Programs(model, params, model.inputs_of(tokenizer))
         self._latencies: dict[Shape, Latency] = {}
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
-        self._batcher, self._closed = None, False
-        self._starting = threading.Lock()
-        self._max_wait_ms = max_wait_ms
+        self._submissions = Submissions(
+            model, self._programs, self.alphas, self.buckets, self.batch_sizes,
+            policy or Policy(), max_wait_ms,
+        )  # fmt: skip
 
     # ---- before serving -------------------------------------------------------------------
 
@@ -112,6 +117,8 @@ class Engine:
                     save_latencies(self._latency_file, machine, table)
                 except OSError as error:  # serving needs no file
                     log.warning("The latencies were measured but not kept: %s", error)
+        for shape in shapes:
+            self._submissions.live.add(shape, table[shape])
         self._latencies = {shape: table[shape] for shape in shapes}
         return self
 
@@ -193,38 +200,68 @@ class Engine:
         *,
         alpha: float | str | None = OWN,
         speedup: float | None = None,
+        latency_ms: float | None = None,
         prompt: str | None = None,
-    ) -> Future:
-        """The future row of one text, which shares a batch with others that come at once.
+    ) -> Reply:
+        """The future row of one text, which shares a batch with others that wait.
+
+        Its attribute `served` says how it was served, as soon as the row is there.
+
+        Args:
+          alpha, speedup, prompt: as of a call.
+          latency_ms: from now until the row is there. Without an alpha or a speedup beside it, the
+            alpha is chosen when its turn comes: the slowest with which all that waits is in time.
 
         Raises:
           ValueError: as a call does, at once.
+          Overloaded: at once, if it could not be in time after what waits, or the queue is full.
+          TooLate: by the future, which then was not computed.
         """
+        start_s = time.perf_counter()
         self.check_ready()
         with self._tokenizing:
             examples = self._encoded([text], prompt)
+        asked = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
+        return self.submit_encoded(examples, **asked, arrived_s=start_s)[0]
+
+    def submit_encoded(
+        self,
+        examples: Sequence[Mapping[str, np.ndarray]],
+        *,
+        alpha: float | str | None = OWN,
+        speedup: float | None = None,
+        latency_ms: float | None = None,
+        arrived_s: float | None = None,
+    ) -> list[Reply]:
+        """The future rows of encoded texts, as `submit` has them; all are taken, or none.
+
+        Args:
+          examples: the inputs `keys` of each text, unpadded.
+          arrived_s: when they came, by time.perf_counter; now by default.
+        """
+        self.check_ready()
         choose = self._chooser(examples, alpha, speedup)
-        bucket = bucket_of(len(examples[0]["input_ids"]), self.buckets)
-        with self._starting:
-            if self._closed:
-                raise RuntimeError("the engine is closed; it takes no more requests.")
-            if self._batcher is None:
-                self._batcher = DynamicBatcher(
-                    lambda alpha, batch: self._run(lambda _: alpha, batch),
-                    self.batch_sizes[-1],
-                    self._max_wait_ms,
-                )
-        return self._batcher.submit(choose(bucket), examples[0])
+        check_asked("latency_ms", latency_ms)
+        if latency_ms is not None and speedup is None and alpha == OWN:
+            choose = None
+        arrived_s = time.perf_counter() if arrived_s is None else arrived_s
+        return self._submissions.submit(examples, choose, latency_ms, arrived_s)
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """Requests of `submit` that wait, and their tokens."""
+        return self._submissions.waiting()
+
+    def watch(self, on_batch: Callable[[Batch, float], None]) -> None:
+        """Has a function told of each batch of `submit` and its milliseconds."""
+        self._submissions.watch(on_batch)
 
     def close(self) -> None:
         """Answers what was submitted, then ends the thread that collects requests.
 
         Calls are answered as before; `submit` is not.
         """
-        with self._starting:
-            self._closed = True
-        if self._batcher is not None:
-            self._batcher.close()
+        self._submissions.close()
 
     def __enter__(self) -> "Engine":
         return self

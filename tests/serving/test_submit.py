@@ -1,0 +1,243 @@
+"""Requests that are submitted: with deadlines, refused, dropped, cancelled, at the end."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from tiny_engine import ALPHAS, TEXTS, make
+from tolerance import SAME
+
+import latadj_jax
+from latadj_jax.errors import Overloaded, TooLate
+from latadj_jax.serving.latencies import Latency
+from latadj_jax.serving.policy import Policy
+
+
+class Gate:
+    """Programs that wait until they may run: what comes meanwhile has to wait, too."""
+
+    def __init__(self, engine, monkeypatch):
+        self.open, self.running, self.shapes = threading.Event(), threading.Event(), []
+        run = engine._programs.run
+
+        def gated(shape, examples):
+            self.shapes.append(shape)
+            self.running.set()
+            assert self.open.wait(30)
+            return run(shape, examples)
+
+        monkeypatch.setattr(engine._programs, "run", gated)
+
+
+SETTINGS = {"alphas": ALPHAS, "batch_sizes": (1, 4), "max_wait_ms": 0}
+
+
+@pytest.fixture(scope="module")
+def compiled(parts):
+    return make(parts, **SETTINGS).warmup(repeats=1)._programs._compiled
+
+
+@pytest.fixture
+def started(parts, compiled):
+    """An engine with the times of a slow machine: 1 s dense, 0.5 s and 0.2 s for a text."""
+    with make(parts, **SETTINGS) as engine:
+        engine._programs._compiled.update(compiled)
+        engine.warmup(repeats=1)
+        live = engine._submissions.live
+        for shape in engine.latencies:
+            ms = {None: 1000, 0.9: 500, 0.6: 200}[shape.alpha] * shape.batch_size
+            live.add(shape, Latency(ms, ms))
+        yield engine
+
+
+def test_a_reply_says_how_it_was_served(started):
+    text = TEXTS[2]
+    reply = started.submit(text, latency_ms=60_000)
+    np.testing.assert_allclose(reply.result(30), started([text], alpha=None)[0], **SAME)
+    assert (reply.served.alpha, reply.served.speedup, reply.served.late_ms) == (None, 1.0, 0.0)
+    assert 0 <= reply.served.waited_ms < 30_000
+    assert 0 < reply.served.ran_ms < 30_000
+    reply = started.submit(text, alpha=0.6, latency_ms=60_000)
+    np.testing.assert_allclose(reply.result(30), started([text], alpha=0.6)[0], **SAME)
+    plan = started.model.plan(0.6, 18)  # tokens
+    assert reply.served.speedup == pytest.approx(latadj_jax.expected_speedup(plan))
+    assert started.submit(text, speedup=1.0).result(30).shape == (3,)
+
+
+@pytest.mark.parametrize(("latency_ms", "alpha"), [(1500, None), (700, 0.9), (300, 0.6)])
+def test_a_deadline_takes_the_slowest_alpha_that_meets_it(started, latency_ms, alpha):
+    reply = started.submit(TEXTS[2], latency_ms=latency_ms)
+    reply.result(30)
+    assert reply.served.alpha == alpha
+
+
+def test_what_no_alpha_can_do_is_a_value_error_and_overload_is_another(started, monkeypatch):
+    with pytest.raises(ValueError, match=r"100 ms are not enough: .* take 200\.0 ms at alpha 0\.6"):
+        started.submit("good", latency_ms=100)
+    gate = Gate(started, monkeypatch)
+    first = started.submit("good", latency_ms=1500)
+    assert gate.running.wait(30)
+    with pytest.raises(Overloaded, match="too much to do") as refused:
+        started.submit("bad", latency_ms=300)  # the first takes 1000
+    assert 0 < refused.value.retry_after_s < 2
+    gate.open.set()
+    assert first.result(30).shape == (3,)
+
+
+def test_what_is_too_late_at_its_turn_is_not_computed(started, monkeypatch):
+    """The batch before it takes longer than was expected."""
+    gate = Gate(started, monkeypatch)
+    first = started.submit("good", alpha=0.6)
+    assert gate.running.wait(30)
+    second = started.submit("bad", latency_ms=700, alpha=0.6)
+    time.sleep(0.8)
+    gate.open.set()
+    with pytest.raises(TooLate, match="could not be met any more"):
+        second.result(30)
+    assert first.result(30).shape == (3,)
+    assert len(gate.shapes) == 1
+
+
+def test_a_late_answer_says_so(started, monkeypatch):
+    gate = Gate(started, monkeypatch)
+    reply = started.submit("good", latency_ms=300)
+    assert gate.running.wait(30)
+    time.sleep(0.35)
+    gate.open.set()
+    reply.result(30)
+    assert reply.served.late_ms > 40
+
+
+def test_a_cancelled_request_is_not_computed(started, monkeypatch):
+    gate = Gate(started, monkeypatch)
+    first = started.submit("good")
+    assert gate.running.wait(30)
+    second, third = started.submit("bad"), started.submit("word1")
+    assert second.cancel()
+    gate.open.set()
+    assert first.result(30).shape == third.result(30).shape == (3,)
+    assert started.waiting == (0, 0)
+    assert len(gate.shapes) == 2
+
+
+def test_closing_answers_what_waits(started, monkeypatch):
+    gate = Gate(started, monkeypatch)
+    replies = [started.submit(text, alpha=0.9) for text in TEXTS]
+    threading.Timer(0.1, gate.open.set).start()
+    started.close()
+    assert all(reply.done() for reply in replies)
+    np.testing.assert_allclose([reply.result() for reply in replies], started(TEXTS), **SAME)
+    with pytest.raises(RuntimeError, match="closed"):
+        started.submit("good")
+
+
+def test_a_batch_that_fails_fails_alone(started, monkeypatch):
+    run, failing = started._programs.run, [True]
+
+    def fails_once(shape, examples):
+        if failing.pop():
+            raise OSError("no memory")
+        return run(shape, examples)
+
+    failing.insert(0, False)
+    monkeypatch.setattr(started._programs, "run", fails_once)
+    with pytest.raises(OSError, match="no memory"):
+        started.submit("good").result(30)
+    assert started.submit("good").result(30).shape == (3,)
+
+
+def test_nobody_waits_for_ever_where_the_controller_or_who_watches_fails(started, monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("a mistake")
+
+    started.watch(fails)
+    assert started.submit("good").result(30).shape == (3,)
+    with monkeypatch.context() as broken:
+        broken.setattr(started._submissions._controller, "take", fails)
+        with pytest.raises(ZeroDivisionError):
+            started.submit("good").result(30)
+    assert started.submit("good").result(30).shape == (3,)
+
+
+def test_who_watches_is_told_of_each_batch(started, monkeypatch):
+    told = []
+    started.watch(lambda batch, ran_ms: told.append((batch.shape, len(batch.requests), ran_ms)))
+    gate = Gate(started, monkeypatch)
+    replies = [started.submit("good", alpha=0.6)]
+    assert gate.running.wait(30)
+    replies += [started.submit("good", alpha=0.6) for _ in range(4)]
+    gate.open.set()
+    assert all(reply.result(30).shape == (3,) for reply in replies)
+    started.close()
+    assert (told[0][0].batch_size, told[0][1]) == (1, 1)
+    assert sum(number for _, number, _ in told) == 5
+
+
+def test_several_texts_are_taken_together_or_not_at_all(started, monkeypatch):
+    gate = Gate(started, monkeypatch)
+    first = started.submit("good", alpha=0.6)
+    assert gate.running.wait(30)
+    examples = started._encoded(["good", "bad"], None)
+    with pytest.raises(Overloaded):
+        started.submit_encoded(examples, latency_ms=450)  # 200 for each, after 200
+    assert started.waiting == (0, 0)
+    replies = started.submit_encoded(examples, latency_ms=30_000)
+    gate.open.set()
+    assert len([reply.result(30) for reply in [first, *replies]]) == 3
+    assert started.submit_encoded([]) == []
+
+
+@pytest.mark.parametrize(
+    ("policy", "alpha"),
+    [({"min_alpha": 0.9}, 0.9), ({"min_alpha": 0.91}, None), ({"max_speedup": 1.0}, None)],
+)
+def test_quality_has_a_floor(parts, policy, alpha):
+    """The fastest that may be chosen."""
+    engine = make(parts, alphas=ALPHAS, policy=Policy(**policy))
+    assert engine._submissions._controller.alphas[-1] == alpha
+
+
+def test_a_floor_may_be_an_expected_speedup_at_the_largest_bucket(parts):
+    most = latadj_jax.expected_speedup(parts[0].plan(0.9, 24))
+    for given, alpha in ((most, 0.9), (most - 0.01, None)):
+        engine = make(parts, alphas=ALPHAS, policy=Policy(max_speedup=given))
+        assert engine._submissions._controller.alphas[-1] == alpha
+
+
+def test_a_floor_is_for_what_is_chosen_not_for_what_is_given(parts, compiled):
+    with make(parts, **SETTINGS, policy=Policy(min_alpha=0.9)) as engine:
+        engine._programs._compiled.update(compiled)
+        reply = engine.warmup(repeats=1).submit("good", alpha=0.6)
+        assert reply.result(30).shape == (3,)
+        assert reply.served.alpha == 0.6
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"min_alpha": 2.0, "alphas": (0.9,)}, "min_alpha 2 leaves none of the engine's alphas"),
+        ({"min_alpha": 0.5, "max_speedup": 2.0}, "exclude each other"),
+        ({"min_alpha": 0}, "alpha must be finite"),
+        ({"max_speedup": 0.5}, "max_speedup must be a number of at least 1; it is 0.5"),
+        ({"max_waiting": 0}, "max_waiting must be an integer of at least 1"),
+    ],
+)
+def test_bad_policies_get_one_sentence(parts, policy, message):
+    alphas = policy.pop("alphas", ALPHAS)
+    with pytest.raises(ValueError, match=message):
+        make(parts, alphas=alphas, policy=Policy(**policy))
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"latency_ms": -1}, "latency_ms must be a number greater than 0"),
+        ({"latency_ms": True}, "latency_ms must be a number"),
+        ({"latency_ms": 50, "alpha": 0.9, "speedup": 2}, "exclude each other"),
+        ({"latency_ms": 50, "alpha": 0.5}, "alpha 0.5 was not compiled"),
+    ],
+)
+def test_bad_requests_get_one_sentence(started, asked, message):
+    with pytest.raises(ValueError, match=message):
+        started.submit("good", **asked)
