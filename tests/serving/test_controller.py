@@ -87,16 +87,16 @@ def test_short_texts_are_not_padded_to_long_ones_but_fill_free_rows():
 
 
 def test_a_batch_takes_at_most_half_of_what_its_requests_have():
-    """32 of 16 tokens take 51 ms: who came while they ran would have to wait too long."""
+    """32 of 16 tokens take 53 ms: who came while they ran would have to wait too long."""
     one = filled(*(request(16, within_ms=80) for _ in range(32)))
     assert one.take(0.0).shape == Shape(16, 8, None)
     one = filled(*(request(16, within_ms=400) for _ in range(32)))
-    assert one.take(0.0).shape.batch_size in (8, 32)
+    assert one.take(0.0).shape == Shape(16, 32, None)
 
 
 def test_given_alphas_are_kept_and_share_batches_with_their_like_alone():
-    mine = [request(32, within_ms=400, alpha=0.7) for _ in range(2)]
-    others = [request(32, 0.001, within_ms=400) for _ in range(2)]
+    mine = [request(32, within_ms=400, alpha=0.7) for _ in range(4)]
+    others = [request(32, 0.001, within_ms=400) for _ in range(4)]
     one = filled(*mine, *others)
     batch = one.take(0.0)
     assert (batch.shape.alpha, {*batch.requests} <= {*mine}) == (0.7, True)
@@ -133,12 +133,12 @@ def test_slower_again_only_after_a_while():
 
 
 def test_an_alpha_that_saves_nothing_is_not_taken():
-    """Of these programs 0.9 is as slow as dense: what needs more than dense goes on to 0.8."""
-    one = controller()
-    for shape in [s for s in one.live._median if s.alpha == 0.9]:
+    """It is late already, and 0.9 is as slow as dense: nothing is won by it."""
+    one = controller(alphas=(None, 0.9))
+    for shape in [shape for shape in one.live._median if shape.alpha == 0.9]:
         one.live._median[shape] = one.live._median[Shape(shape.length, shape.batch_size, None)]
-    one.admit([request(32, within_ms=WITHIN_MS) for _ in range(16)], 0.0)
-    assert one.take(0.0).shape.alpha == 0.8
+    one.admit([request(32, within_ms=4.6)], 0.0)  # 4.4 of 4.6 ms
+    assert one.take(0.0).shape.alpha is None
 
 
 # ---- a whole afternoon ------------------------------------------------------------------------
@@ -183,13 +183,14 @@ def test_it_does_not_flutter():
 
 
 def test_after_a_standstill_it_serves_again():
-    """For a second everything takes ten times as long, so that all is refused; then it recovers."""
-    slower = noisy(slower=lambda now_s: 10.0 if 1 < now_s < 2 else 1.0)
-    requests = poisson(0.5, 6000, within_ms=20)
+    """For a second everything takes 30 times as long, so that all is refused; then it recovers."""
+    slower = noisy(slower=lambda now_s: 30.0 if 1 < now_s < 2 else 1.0)
+    requests = poisson(0.1, 800, within_ms=5)
     outcome = simulate(controller(), requests, slower)
-    assert requests[-1].arrived_s > 20
-    later = [r for r in outcome.refused + outcome.dropped if r.arrived_s > 14]
-    assert len(later) < 20
+    assert requests[-1].arrived_s > 15
+    later = [request for request in requests if request.arrived_s > 10]
+    unserved = {*outcome.refused, *outcome.dropped} & {*later}
+    assert len(unserved) < len(later) / 10
 
 
 @given(st.data())
