@@ -32,6 +32,10 @@ class TextError(DataError):
         self.number, self.what = number, what
 
 
+class TooLongError(TextError):
+    """A text that is longer than what there are programs for."""
+
+
 class SettingsError(ValueError):
     """A setting that cannot work; the message names it and the fix."""
 

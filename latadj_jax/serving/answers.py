@@ -7,6 +7,7 @@ from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.pretrained.question_windows import Windows, encode_in_windows
 from latadj_jax.pretrained.tokenizers import without_surrogates
+from latadj_jax.serving.job import Job
 from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.answers import ANSWERS
 from latadj_jax.tasks.spans import MOST_TOKENS, best_spans
@@ -42,6 +43,20 @@ def answer(
       ValueError: a model for another task, an empty text, a question that leaves no room for its
         context.
     """
+    asking = job(engine, question, context, top_k, most_tokens=most_tokens, no_answer=no_answer)
+    return asking.answer(engine.run_encoded(asking.encode, **asked))
+
+
+def job(
+    engine,
+    question: str | Sequence[str],
+    context: str | Sequence[str],
+    top_k: int = 1,
+    *,
+    most_tokens: int = MOST_TOKENS,
+    no_answer: bool = False,
+) -> Job:
+    """As `answer`, to be run in another way."""
     model = engine.model
     check_task(model, ANSWERS, "answers")
     check_integer("top_k", top_k, 1)
@@ -50,15 +65,19 @@ def answer(
 
     def encode() -> list[dict[str, Any]]:
         nonlocal windows
+        if not pairs:
+            return []
         longest = engine.buckets[-1]
         windows = encode_in_windows(engine.tokenizer, pairs, longest, STRIDE)
         examples = [{key: window[key] for key in engine.keys} for window in windows.examples]
         return checked(examples, model.input_ranges, longest)
 
-    logits = engine.run_encoded(encode, **asked) if pairs else []
-    found = _found(pairs, windows, logits, top_k, most_tokens, no_answer) if pairs else []
-    found = [some[0] if top_k == 1 else some for some in found]
-    return found[0] if isinstance(question, str) and isinstance(context, str) else found
+    def best(logits):
+        found = _found(pairs, windows, logits, top_k, most_tokens, no_answer) if pairs else []
+        found = [some[0] if top_k == 1 else some for some in found]
+        return found[0] if isinstance(question, str) and isinstance(context, str) else found
+
+    return Job(encode, best)
 
 
 def _found(

@@ -24,6 +24,7 @@ from latadj_jax.serving import answers, ranking, tags
 from latadj_jax.serving.backlog import Reply
 from latadj_jax.serving.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
 from latadj_jax.serving.controller import Batch
+from latadj_jax.serving.job import Job
 from latadj_jax.serving.latencies import (
     Latency,
     load_latencies,
@@ -186,10 +187,18 @@ class Engine:
         """
         start = time.perf_counter()
         self.check_ready()
-        with self._tokenizing:
-            examples = encode()
+        examples = self.encode(encode)
         choose = self._chooser(examples, alpha, speedup, latency_ms, infeasible, start)
         return self._run(choose, examples)
+
+    def job(self, texts: Sequence, prompt: str | None = None, truncate: bool | None = None) -> Job:
+        """A call, to be run in another way; `truncate` is by default as the engine does."""
+        return Job(lambda: self._encoded(texts, prompt, truncate), lambda rows: rows)
+
+    def encode(self, encode: Callable[[], list[dict[str, np.ndarray]]]):
+        """What `encode` gives, which may use the engine's tokenizer: one at a time does."""
+        with self._tokenizing:
+            return encode()
 
     # What models for these tasks are asked, each in its own file.
     rank, answer, tag = ranking.rank, answers.answer, tags.tag
@@ -219,8 +228,7 @@ class Engine:
         """
         start_s = time.perf_counter()
         self.check_ready()
-        with self._tokenizing:
-            examples = self._encoded([text], prompt)
+        examples = self.encode(lambda: self._encoded([text], prompt))
         asked = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
         return self.submit_encoded(examples, **asked, arrived_s=start_s)[0]
 
@@ -282,7 +290,9 @@ class Engine:
             return [row[: len(e["input_ids"])] for row, e in zip(rows, examples, strict=True)]
         return np.stack(rows) if rows else np.empty((0, self.model.row_width), np.float32)
 
-    def _encoded(self, texts: Sequence, prompt: str | None) -> list[dict[str, np.ndarray]]:
+    def _encoded(
+        self, texts: Sequence, prompt: str | None = None, truncate: bool | None = None
+    ) -> list[dict[str, np.ndarray]]:
         embedding = self.model.config.embedding
         if embedding is not None:
             prompt = embedding.prompt(prompt)
@@ -294,7 +304,7 @@ class Engine:
             keys=self.keys,
             ranges=self.model.input_ranges,
             max_length=self.buckets[-1],
-            truncate=self.truncate,
+            truncate=self.truncate if truncate is None else truncate,
             prompt=prompt,
             reads_pairs=self.model.record.reads_pairs,
         )

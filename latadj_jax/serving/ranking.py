@@ -1,6 +1,6 @@
 """Documents ranked for a query, the query tokenized once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,7 @@ from latadj_jax.checks import check_integer
 from latadj_jax.errors import TextError
 from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.pretrained.tokenizers import check_fast, unread, without_surrogates
+from latadj_jax.serving.job import Job
 from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.ranking import RANKING, check_one_score, scores
 
@@ -28,7 +29,7 @@ def rank(
     documents: Sequence[str],
     top_k: int | None = None,
     *,
-    cut: str = "longest_first",
+    cut: str = CUTS[0],
     **asked,
 ) -> list[Ranked]:
     """Documents by how well they answer a query, best first, of a model for ranking.
@@ -43,7 +44,27 @@ def rank(
       ValueError: no documents, a model for another task, a text that does not fit.
     """
     engine.check_ready()
-    model = engine.model
+    asking = job(engine, query, documents, top_k, cut=cut)
+    return asking.answer(engine.run_encoded(asking.encode, **asked))
+
+
+def job(
+    engine,
+    query: str,
+    documents: Sequence[str],
+    top_k: int | None = None,
+    *,
+    cut: str = CUTS[0],
+    truncate: bool | None = None,
+    score: Callable[[np.ndarray], np.ndarray] | None = None,
+) -> Job:
+    """As `rank`, to be run in another way.
+
+    Args:
+      truncate: whether pairs that are too long are cut; by default as the engine does.
+      score: function of logits [N, 1]; by default the checkpoint's own activation.
+    """
+    model, longest = engine.model, engine.buckets[-1]
     check_task(model, RANKING, "ranks")
     check_one_score(model.config)
     documents = check_texts(query, documents)
@@ -51,23 +72,25 @@ def rank(
         check_integer("top_k", top_k, 1)
     if cut not in CUTS:
         raise ValueError(f"cut must be one of {', '.join(CUTS)}; it is {cut!r}.")
-    longest = engine.buckets[-1]
+    truncate = engine.truncate if truncate is None else truncate
 
-    def examples() -> list[dict[str, np.ndarray]]:
+    def encode() -> list[dict[str, np.ndarray]]:
         marked = PROTECTED in engine.keys
-        found = pairs(engine.tokenizer, query, documents, longest, engine.truncate and cut, marked)
+        found = pairs(engine.tokenizer, query, documents, longest, truncate and cut, marked)
         found = [{key: pair[key] for key in engine.keys} for pair in found]
         try:
             return checked(found, model.input_ranges, longest)
         except TextError as error:
             number, what = error.number, error.what
-            raise TextError(number, what, f"the query with document {number}") from None
+            raise type(error)(number, what, f"the query with document {number}") from None
 
-    logits_N1 = engine.run_encoded(examples, **asked)
-    scores_N = scores(model.config, logits_N1)[:, 0]
-    # By logits: where a sigmoid is 1 they still differ. Every activation keeps their order.
-    order = np.argsort(-logits_N1[:, 0], kind="stable")[:top_k]
-    return [Ranked(int(n), float(scores_N[n])) for n in order]
+    def answer(logits_N1: np.ndarray) -> list[Ranked]:
+        found = scores(model.config, logits_N1) if score is None else score(logits_N1)
+        # By logits: where a sigmoid is 1 they still differ. Every activation keeps their order.
+        order = np.argsort(-logits_N1[:, 0], kind="stable")[:top_k]
+        return [Ranked(int(n), float(found[n, 0])) for n in order]
+
+    return Job(encode, answer)
 
 
 def check_texts(query, documents) -> list[str]:

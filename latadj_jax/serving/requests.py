@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from latadj_jax.errors import TextError
+from latadj_jax.errors import TextError, TooLongError
 from latadj_jax.families.embedding import PROMPT
 from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.model.buckets import bucket_of
@@ -80,7 +80,7 @@ def checked(
     check_ids(examples, ranges)  # before they are int32, which would wrap
     for n, example in enumerate(examples):
         if (length := len(example["input_ids"])) > max_length:
-            raise TextError(
+            raise TooLongError(
                 n,
                 f"has {length} tokens, the largest bucket {max_length}: add a larger bucket, or "
                 f"truncate=True to cut such texts.",

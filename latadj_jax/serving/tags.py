@@ -9,6 +9,7 @@ import numpy as np
 from latadj_jax.errors import TextError
 from latadj_jax.pretrained.tokenizers import check_fast, without_surrogates
 from latadj_jax.pretrained.words import encode_words
+from latadj_jax.serving.job import Job
 from latadj_jax.serving.requests import check_task, checked
 from latadj_jax.tasks.tags import OUTSIDE, TAGS
 
@@ -61,25 +62,37 @@ def tag(
     Raises:
       ValueError: a model for another task, a text that does not fit.
     """
+    asking = job(engine, texts, aggregation)
+    return asking.answer(engine.run_encoded(asking.encode, **asked))
+
+
+def job(engine, texts: Sequence, aggregation: str = "simple", truncate: bool | None = None) -> Job:
+    """As `tag`, to be run in another way.
+
+    Args:
+      truncate: whether texts that are too long are cut; by default as the engine does.
+    """
     model, read = engine.model, []
     check_task(model, TAGS, "tags")
     if aggregation not in AGGREGATIONS:
         raise ValueError(
             f"aggregation must be one of {', '.join(AGGREGATIONS)}; it is {aggregation!r}."
         )
+    truncate = engine.truncate if truncate is None else truncate
 
     def encode() -> list[dict[str, np.ndarray]]:
         longest = engine.buckets[-1]
-        read[:] = requests(engine.tokenizer, texts, longest, engine.truncate)
+        read[:] = requests(engine.tokenizer, texts, longest, truncate)
         inputs = [_inputs(request, engine.keys) for request in read]
         return checked(inputs, model.input_ranges, longest)
 
-    logits = engine.run_encoded(encode, **asked)
-    labels = model.config.labels
-    return [
-        found(engine.tokenizer, labels, request, logits_TC, aggregation)
-        for request, logits_TC in zip(read, logits, strict=True)
-    ]
+    def answer(logits) -> list[list[dict]]:
+        return [
+            found(engine.tokenizer, model.config.labels, request, logits_TC, aggregation)
+            for request, logits_TC in zip(read, logits, strict=True)
+        ]
+
+    return Job(encode, answer)
 
 
 def _inputs(request: Request, keys: Sequence[str]) -> dict[str, np.ndarray]:
