@@ -25,8 +25,9 @@ from latadj_jax.training.train import train
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the extras bring, as it is imported. flax needs optax, orbax and absl itself.
 OF_EXTRAS = (
-    "datasets", "flatbuffers", "gguf", "jinja2", "lm_eval", "matplotlib", "ml_collections",
-    "sacrebleu", "seqeval", "sklearn", "tensorboardX", "torch",
+    "datasets", "fastapi", "flatbuffers", "gguf", "jinja2", "lm_eval", "matplotlib",
+    "ml_collections", "prometheus_client", "sacrebleu", "seqeval", "sklearn", "tensorboardX",
+    "torch", "uvicorn",
 )  # fmt: skip
 
 
@@ -51,7 +52,7 @@ def test_every_extra_that_is_named_is_there():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
                 named.add(node.args[0].value)
-    assert {"train", "plots", "data", "seq2seq", "tensorboard", "export"} <= named
+    assert {"train", "plots", "data", "seq2seq", "tensorboard", "export", "serve"} <= named
     assert named <= {*PROJECT["optional-dependencies"]}
 
 
@@ -96,6 +97,7 @@ main(["explain", "lines.txt", "--model", {source!r}, "--alpha=0.8"])
         ("seqeval", "train", lambda folder: tags.tag_metrics(("f1",), [["O"]], [["O"]])),
         ("matplotlib", "plots", lambda folder: plots.plot_acc((), (), "", (), folder / "acc.png")),
         ("datasets", "data", lambda folder: load_examples(DataSettings(hub="a/b"), REGRESSION)),
+        ("uvicorn", "serve", lambda folder: main(["serve", "none"])),
         ("flatbuffers", "export",
          lambda folder: latadj_jax.export_programs(folder / "out", *tiny.make(), None)),
     ],

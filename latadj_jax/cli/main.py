@@ -20,6 +20,7 @@ COMMANDS = {
     "rank": "the lines of a file by how well they answer a query, in the same way",
     "answer": "answer the questions of a file from their contexts, in the same way",
     "tag": "entities in the lines of a file, at the speed that is asked for",
+    "serve": "an HTTP server that gets faster under load before it refuses",
     "explain": "write a page that shows which word-vectors are removed where",
     "export": "write programs that run without this library",
 }

@@ -94,34 +94,79 @@ class Engine:
         self._latency_file = Path(latency_file) if latency_file else None
         self._programs = Programs(model, params, model.inputs_of(tokenizer))
         self._latencies: dict[Shape, Latency] = {}
+        self._takes = False  # what is submitted
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
+        self.policy = policy or Policy()
         self._submissions = Submissions(
-            model, self._programs, self.alphas, self.buckets, self.batch_sizes,
-            policy or Policy(), max_wait_ms,
+            model, self._programs, self.alphas, self.buckets, self.batch_sizes, self.policy,
+            max_wait_ms,
         )  # fmt: skip
 
     # ---- before serving -------------------------------------------------------------------
 
     def warmup(self, repeats: int = 20, progress: bool = False) -> "Engine":
         """Compiles every program and measures it, unless this machine's times are on file."""
-        shapes = [
-            Shape(length, size, alpha)
-            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
-        ]  # fmt: skip
+        shapes = self._shapes()
         self._programs.compile(shapes, progress)
-        machine = machine_of(self._programs)
-        table = load_latencies(self._latency_file, machine) if self._latency_file else {}
+        table = self._on_file()
         if not set(shapes) <= set(table):
             table |= measure_latencies(self._programs, repeats)
-            if self._latency_file:
-                try:
-                    save_latencies(self._latency_file, machine, table)
-                except OSError as error:  # serving needs no file
-                    log.warning("The latencies were measured but not kept: %s", error)
+            self._keep(table)
         for shape in shapes:
             self._submissions.live.add(shape, table[shape])
         self._latencies = {shape: table[shape] for shape in shapes}
+        self._takes = True
         return self
+
+    def warmup_in_turn(
+        self,
+        on_program: Callable[[int, int], None] = lambda done, of: None,
+        repeats: int = 5,
+    ) -> None:
+        """The same, one program after the other; after a few of them `submit` can be used.
+
+        Every alpha at the largest bucket comes first, which serves texts of any length; then what
+        makes short texts, and many texts, faster. To be run in a thread of its own.
+
+        Args:
+          on_program: is told after each how many there are, and of how many.
+        """
+        shapes = sorted(self._shapes(), key=lambda s: (s.batch_size, s.length != self.buckets[-1]))
+        table, measured = self._on_file(), {}
+        for number, shape in enumerate(shapes, 1):
+            self._programs.compile([shape])
+            if shape in table:
+                latency = table[shape]
+            else:
+                latency = measure_latencies(self._programs, repeats, [shape])[shape]
+                slower = self._submissions.live.machine(time.perf_counter())
+                latency = Latency(latency.median_ms / slower, latency.p95_ms / slower)
+            measured[shape] = latency
+            self._submissions.live.add(shape, latency)
+            self._takes = number >= len(self.alphas)
+            on_program(number, len(shapes))
+        self._latencies = measured
+        if not set(shapes) <= set(table):
+            self._keep(measured)
+
+    def _shapes(self) -> list[Shape]:
+        return [
+            Shape(length, size, alpha)
+            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
+        ]  # fmt: skip
+
+    def _on_file(self) -> dict[Shape, Latency]:
+        """The times of this machine that were kept."""
+        if not self._latency_file:
+            return {}
+        return load_latencies(self._latency_file, machine_of(self._programs))
+
+    def _keep(self, table: Mapping[Shape, Latency]) -> None:
+        if self._latency_file:
+            try:
+                save_latencies(self._latency_file, machine_of(self._programs), dict(table))
+            except OSError as error:  # serving needs no file
+                log.warning("The latencies were measured but not kept: %s", error)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -227,7 +272,8 @@ class Engine:
           TooLate: by the future, which then was not computed.
         """
         start_s = time.perf_counter()
-        self.check_ready()
+        if not self._takes:
+            self.check_ready()
         examples = self.encode(lambda: self._encoded([text], prompt))
         asked = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
         return self.submit_encoded(examples, **asked, arrived_s=start_s)[0]
@@ -247,7 +293,8 @@ class Engine:
           examples: the inputs `keys` of each text, unpadded.
           arrived_s: when they came, by time.perf_counter; now by default.
         """
-        self.check_ready()
+        if not self._takes:
+            self.check_ready()
         choose = self._chooser(examples, alpha, speedup)
         check_asked("latency_ms", latency_ms)
         if latency_ms is not None and speedup is None and alpha == OWN:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -24,8 +25,10 @@ class Latency:
     p95_ms: float
 
 
-def measure_latencies(programs: Programs, repeats: int) -> dict[Shape, Latency]:
-    """Of every program, in turns, with random tokens that fill it.
+def measure_latencies(
+    programs: Programs, repeats: int, shapes: Sequence[Shape] = ()
+) -> dict[Shape, Latency]:
+    """Of `shapes`, by default of every program, in turns, with random tokens that fill it.
 
     One that takes long runs less often than `repeats`: until a second is gone, or five times.
     """
@@ -37,7 +40,7 @@ def measure_latencies(programs: Programs, repeats: int) -> dict[Shape, Latency]:
         example = {key: ids if key == "input_ids" else np.zeros_like(ids) for key in programs.keys}
         return lambda: programs.run(shape, [example] * shape.batch_size)
 
-    runs = {shape: filled(shape) for shape in programs.shapes}
+    runs = {shape: filled(shape) for shape in shapes or programs.shapes}
     times = interleaved_ms(runs, repeats, enough_ms=1000)
     return {
         shape: Latency(

@@ -62,7 +62,7 @@ class LiveLatencies:
 
     def observe(self, shape: Shape, ms: float, now_s: float) -> None:
         """A run that has just ended took `ms`."""
-        gap_s = now_s - self._at_s
+        gap_s = 0.0 if math.isinf(self._at_s) else now_s - self._at_s
         self._machine, self._at_s = self._machine_at(now_s), now_s
         error = math.log(max(ms, 1e-6) / self.typical_ms(shape, now_s))
         error = max(-MOST, min(MOST, error))

@@ -15,7 +15,7 @@ from latadj_jax.serving.controller import Batch, Controller
 from latadj_jax.serving.dispatcher import Dispatcher
 from latadj_jax.serving.live_latencies import LiveLatencies
 from latadj_jax.serving.policy import Policy
-from latadj_jax.serving.programs import Programs
+from latadj_jax.serving.programs import Programs, Shape
 
 Choose = Callable[[int], float | None]  # the alpha that serves a bucket
 
@@ -102,7 +102,7 @@ class Submissions:
 
     def _request(self, example, choose: Choose | None, latency_ms, arrived_s: float) -> Request:
         tokens = len(example["input_ids"])
-        bucket = bucket_of(tokens, self._buckets)
+        bucket = self._bucket(tokens, choose)
         within_s = math.inf if latency_ms is None else latency_ms / 1e3
         return Request(
             example, tokens, bucket,
@@ -113,6 +113,16 @@ class Submissions:
             turn_s=arrived_s + min(within_s, self._policy.patience_s),
             aim_s=arrived_s + (1 - self._policy.reserve) * within_s,
         )  # fmt: skip
+
+    def _bucket(self, tokens: int, choose: Choose | None) -> int:
+        """The smallest that holds it, of those for which something is compiled."""
+        buckets = [
+            bucket
+            for bucket in self._buckets
+            for alpha in (self._controller.alphas if choose is None else (choose(bucket),))
+            if any(Shape(bucket, size, alpha) in self.live for size in self._controller.sizes)
+        ]
+        return bucket_of(tokens, buckets)
 
     def _check_possible(self, requests: Sequence[Request], latency_ms: float) -> None:
         least_ms = self._controller.least_ms(requests)

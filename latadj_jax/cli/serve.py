@@ -1,0 +1,164 @@
+"""Serves a model over HTTP: within a deadline for each request, slower as long as there is time.
+
+    latadj serve MODEL --slo_ms 100
+    latadj serve MODEL --port 8080 --speedup 1.5,2,3 --max_speedup 2 --slo_ms 50
+
+The routes are those of the model's task, as text-embeddings-inference, OpenAI and Cohere have them;
+/docs lists them. MODEL is a folder, a hub id, or package:NAME/path.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+import threading
+
+from latadj_jax.checks import DTYPES
+from latadj_jax.cli import flags
+from latadj_jax.extras import require
+from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.model.model import Model
+from latadj_jax.pretrained.load import from_pretrained
+from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.serving.engine import Engine
+from latadj_jax.serving.policy import Policy
+
+SPEEDUPS = (1.5, 2.0, 3.0)  # by default, where the profile reaches them
+API_KEY = "LATADJ_API_KEY"
+PATIENCE_S = 30  # for what is still being answered at the end
+
+
+def run(argv: list[str], prog: str) -> None:
+    args = _parser(prog).parse_args(argv)
+    require("serve", "fastapi", "uvicorn", "prometheus_client")
+    import uvicorn
+
+    from latadj_jax.serving.http.app import make_app
+    from latadj_jax.serving.http.metrics import Metrics
+    from latadj_jax.serving.http.service import Service
+    from latadj_jax.serving.http.settings import ServerSettings
+
+    settings = ServerSettings(
+        name=args.name or args.model, slo_ms=args.slo_ms, max_texts=args.max_texts,
+        api_key=args.api_key or os.environ.get(API_KEY), max_body_bytes=args.max_body_bytes,
+        max_requests=args.max_queue,
+    )  # fmt: skip
+    service = Service(_engine(args), settings, Metrics())
+    config = uvicorn.Config(
+        make_app(service), args.host, args.port, log_level="warning", access_log=False,
+        timeout_graceful_shutdown=PATIENCE_S, backlog=2048,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    _log_to_stderr()
+    starting = threading.Thread(
+        target=_start, args=(service, server, f"http://{args.host}:{args.port}"), daemon=True
+    )
+    starting.start()
+    server.run()
+    if not service.ready:
+        raise ValueError(f"it ended before it could serve: {service.starting}.")
+
+
+def _parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__.split("\n")[0])
+    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
+    parser.add_argument("--port", type=flags.number, default=8080)
+    parser.add_argument(
+        "--slo_ms", type=float, metavar="MS",
+        help="within which a request is to be answered that does not say it; none without",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alphas", type=flags.several(flags.alpha), default=(), metavar="A[,A]",
+        help="coefficients to choose from; dense and the model's own are always there",
+    )  # fmt: skip
+    parser.add_argument(
+        "--speedup", type=flags.several(flags.speedup), metavar="X[,X]",
+        help="the same by what is expected over dense at the largest bucket; 1.5,2,3 without both",
+    )  # fmt: skip
+    floor = parser.add_mutually_exclusive_group()
+    floor.add_argument("--min_alpha", type=flags.alpha, help="chooses no smaller one by itself")
+    floor.add_argument("--max_speedup", type=float, metavar="X", help="chooses no faster one")
+    parser.add_argument(
+        "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
+        help="padded lengths, e.g. 32,64; the largest is the longest text",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch_sizes", type=flags.several(flags.positive), default=(1, 8, 32), metavar="N[,N]"
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut longer texts, not refuse them")
+    parser.add_argument(
+        "--max_queue", type=flags.positive, default=1024, metavar="N", help="texts that may wait"
+    )
+    parser.add_argument("--max_queue_tokens", type=flags.positive, default=131_072, metavar="N")
+    parser.add_argument("--max_texts", type=flags.positive, default=256, help="of a request")
+    parser.add_argument("--max_body_bytes", type=flags.positive, default=2_000_000)
+    parser.add_argument(
+        "--api_key", help=f"clients have to send it; or in the environment as {API_KEY}"
+    )
+    parser.add_argument("--name", help="of the model, as clients are told it")
+    flags.add_reading(parser)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    return parser
+
+
+def _engine(args: argparse.Namespace) -> Engine:
+    policy = Policy(
+        min_alpha=args.min_alpha, max_speedup=args.max_speedup, max_waiting=args.max_queue,
+        max_waiting_tokens=args.max_queue_tokens,
+    )  # fmt: skip
+    model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
+    return Engine(
+        model, params, load_tokenizer(args.model), alphas=(None, *_alphas(args, model)),
+        buckets=args.buckets, batch_sizes=args.batch_sizes, truncate=args.truncate,
+        max_wait_ms=0.0, policy=policy,
+    )  # fmt: skip
+
+
+def _alphas(args: argparse.Namespace, model: Model) -> tuple[float | None, ...]:
+    """Those of --alphas and --speedup; by default of the speedups that can be reached."""
+    longest = serving_buckets(args.buckets, model.config.max_positions)[-1]
+    if args.speedup is not None:
+        return (*args.alphas, *(model.solve_alpha(longest, one) for one in args.speedup))
+    found = list(args.alphas)
+    if not found:
+        with contextlib.suppress(ValueError):  # the faster ones are out of this profile's reach
+            for speedup in SPEEDUPS:
+                found.append(model.solve_alpha(longest, speedup))
+    return tuple(found)
+
+
+def _start(service, server, address: str) -> None:
+    """Compiles; the server runs meanwhile and says so. Ends it where that fails."""
+
+    def told(done: int, of: int) -> None:
+        if done == len(service.engine.alphas):
+            service.ready = True
+            _say(f"serving {service.engine.model.task} at {address} (/docs lists the routes)")
+        service.starting = f"the model is being compiled, {done} of {of} programs so far"
+        if done == of:
+            service.metrics.started = True
+            _say(f"all {of} programs are compiled")
+
+    _say(f"compiling; {address}/ready says when it can serve")
+    try:
+        service.engine.warmup_in_turn(told)
+    except Exception as error:
+        logging.getLogger("latadj").exception("The model could not be compiled.")
+        service.starting, service.ready = str(error), False
+        server.should_exit = True
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _log_to_stderr() -> None:
+    """A line of JSON for each request."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access = logging.getLogger("latadj.access")
+    access.addHandler(handler)
+    access.setLevel(logging.INFO)
+    access.propagate = False

@@ -1,0 +1,100 @@
+"""Around all routes: who may ask, how much, and what is written down of it, without any text."""
+
+import json
+import logging
+import secrets
+
+from latadj_jax.serving.http.metrics import Metrics
+from latadj_jax.serving.http.problems import KINDS, Problem, response_of
+from latadj_jax.serving.http.service import now_s
+from latadj_jax.serving.http.settings import ServerSettings
+
+log = logging.getLogger("latadj.access")
+
+OPEN = ("/health", "/ready", "/metrics", "/docs", "/openapi.json")  # without the key
+
+
+class Guard:
+    """An ASGI application around another."""
+
+    def __init__(self, app, settings: ServerSettings, metrics: Metrics, paths: set[str]):
+        """
+        Args:
+          paths: the routes' own; others are written down as "other".
+        """
+        self._app, self._settings, self._metrics, self._paths = app, settings, metrics, paths
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        start_s, said = now_s(), {}
+        scope.setdefault("state", {})["arrived_s"] = start_s
+
+        async def saying(message):
+            if message["type"] == "http.response.start":
+                said["status"] = message["status"]
+                said["headers"] = {name: value for name, value in message["headers"]}
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, saying)
+        finally:
+            self._write(scope, said, now_s() - start_s)
+
+    async def _guarded(self, scope, receive, send) -> None:
+        headers = dict(scope["headers"])
+        try:
+            self._check_key(scope["path"], headers)
+            self._check_size(int(headers.get(b"content-length", b"0") or 0))
+        except (Problem, ValueError) as error:
+            problem = error if isinstance(error, Problem) else Problem(400, "bad content-length.")
+            return await response_of(problem, scope["path"])(scope, receive, send)
+        size, most = 0, self._settings.max_body_bytes
+
+        async def counted():
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > most:  # of one that comes in pieces: the rest is not read
+                return {"type": "http.request", "body": b"", "more_body": False}
+            return message
+
+        async def unless_too_large(message):
+            if size <= most:
+                await send(message)
+
+        await self._app(scope, counted, unless_too_large)
+        if size > most:
+            await response_of(_too_large(most), scope["path"])(scope, receive, send)
+
+    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
+        key = self._settings.api_key
+        if key is None or path in OPEN:
+            return
+        given = headers.get(b"authorization", b"")
+        if not secrets.compare_digest(given, b"Bearer " + key.encode()):
+            raise Problem(401, "the key is missing or wrong; send it as Authorization: Bearer KEY.")
+
+    def _check_size(self, size: int) -> None:
+        if size > self._settings.max_body_bytes:
+            raise _too_large(self._settings.max_body_bytes)
+
+    def _write(self, scope, said, seconds: float) -> None:
+        path = scope["path"] if scope["path"] in self._paths else "other"
+        status = said.get("status", 500)
+        self._metrics.requests.labels(path, str(status)).inc()
+        self._metrics.seconds.labels(path).observe(seconds)
+        if status >= 400:
+            self._metrics.refusals.labels(KINDS.get(status, "other")).inc()
+        own = {
+            name.decode().removeprefix("x-latadj-").replace("-", "_"): value.decode()
+            for name, value in said.get("headers", {}).items()
+            if name.startswith(b"x-latadj-")
+        }
+        line = {"method": scope["method"] if path != "other" else "", "path": path}
+        line |= {"status": status, "ms": round(1e3 * seconds, 1), **own}
+        log.info("%s", json.dumps(line))
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"the body has more than the {most} bytes that a request may have.")

@@ -1,0 +1,125 @@
+"""What stands between the routes and the engine: limits, deadlines, and how it was served."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from latadj_jax.elimination.alpha import alpha_name
+from latadj_jax.serving.backlog import Served
+from latadj_jax.serving.engine import OWN, Engine
+from latadj_jax.serving.http.bodies import Body
+from latadj_jax.serving.http.metrics import Metrics
+from latadj_jax.serving.http.problems import Problem
+from latadj_jax.serving.http.settings import ServerSettings
+from latadj_jax.serving.job import Job
+
+
+class Done(NamedTuple):
+    """An answer, the tokens that were read for it, and how each of its texts was served."""
+
+    answer: Any
+    tokens: int
+    served: Sequence[Served]
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Of several texts: all alphas, the speedup of all together, the longest times."""
+        if not self.served:
+            return {}
+        alphas = dict.fromkeys(alpha_name(one.alpha) for one in self.served)
+        speedup = len(self.served) / sum(1 / one.speedup for one in self.served)
+        headers = {
+            "x-latadj-alpha": ",".join(alphas),
+            "x-latadj-speedup": f"{speedup:.2f}",
+            "x-latadj-waited-ms": f"{max(one.waited_ms for one in self.served):.1f}",
+            "x-latadj-ran-ms": f"{max(one.ran_ms for one in self.served):.1f}",
+        }
+        late_ms = max(one.late_ms for one in self.served)
+        return headers | ({"x-latadj-late-ms": f"{late_ms:.1f}"} if late_ms else {})
+
+
+class Service:
+    """One engine behind all routes.
+
+    Attributes:
+      ready: whether the engine can serve; set from outside.
+      starting: what is being waited for until then.
+    """
+
+    def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics):
+        self.engine, self.settings, self.metrics = engine, settings, metrics
+        self.ready, self.starting = False, "the model is being compiled"
+        self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
+        self._at_once = 0
+        metrics.watch(engine)
+
+    def close(self) -> None:
+        """Answers what was asked, then ends the threads."""
+        self.engine.close()
+        self._encoding.shutdown()
+        self.metrics.close()
+
+    def check_number(self, texts: Sequence, called: str) -> None:
+        """Raises Problem for more texts than a request may have."""
+        most = self.settings.max_texts
+        if len(texts) > most:
+            raise Problem(413, f"{called} holds {len(texts)} texts; a request may have {most}.")
+
+    def check_ready(self) -> None:
+        if not self.ready:
+            raise Problem(503, f"{self.starting}; /ready says when it can serve.", 5.0)
+
+    async def run(self, make: Callable[[], Job], body: Body, arrived_s: float) -> Done:
+        """Asks the engine.
+
+        Args:
+          make: the question; it may raise a ValueError.
+        """
+        self.check_ready()
+        if self._at_once >= self.settings.max_requests:
+            raise Problem(429, f"{self._at_once} requests are worked on already; try later.", 1.0)
+        self._at_once += 1
+        try:
+            return await self._run(make(), self._asked(body), arrived_s)
+        finally:
+            self._at_once -= 1
+
+    def _asked(self, body: Body) -> dict:
+        """As the engine has it."""
+        if body.alpha is not None and body.speedup is not None:
+            raise ValueError("alpha and speedup exclude each other; give one.")
+        asked = {"latency_ms": body.latency_ms or self.settings.slo_ms, "speedup": body.speedup}
+        asked["alpha"] = {None: OWN, "dense": None}.get(body.alpha, body.alpha)
+        return asked
+
+    async def _run(self, job: Job, asked: dict, arrived_s: float) -> Done:
+        loop, engine = asyncio.get_running_loop(), self.engine
+
+        def submit():
+            examples = engine.encode(job.encode)
+            tokens = sum(len(example["input_ids"]) for example in examples)
+            return tokens, engine.submit_encoded(examples, **asked, arrived_s=arrived_s)
+
+        tokens, replies = await loop.run_in_executor(self._encoding, submit)
+        try:
+            rows = await asyncio.gather(*map(asyncio.wrap_future, replies))
+        finally:
+            for reply in replies:  # those that are not needed any more; done ones stay as they are
+                reply.cancel()
+        if not engine.model.record.per_token:
+            rows = np.stack(rows) if rows else np.empty((0, engine.model.row_width), np.float32)
+        served = [reply.served for reply in replies]
+        for one in served:
+            self.metrics.waited.observe(one.waited_ms / 1e3)
+            self.metrics.late.inc(one.late_ms > 0)
+        answer = await loop.run_in_executor(self._encoding, job.answer, rows)
+        return Done(answer, tokens, served)
+
+
+def now_s() -> float:
+    """On the engine's clock."""
+    return time.perf_counter()

@@ -1,0 +1,223 @@
+"""What a server refuses: with a status, one sentence, and nothing else harmed."""
+
+import json
+import logging
+import re
+import threading
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from served import KEY, client_of, make_engine, make_service, served
+
+from latadj_jax.serving.http.settings import ServerSettings
+from latadj_jax.serving.latencies import Latency
+
+
+@pytest.fixture(scope="module")
+def embedder(tmp_path_factory):
+    limits = {"max_texts": 4, "max_body_bytes": 2000}
+    with client_of(tmp_path_factory.mktemp("embedding"), "embedding", **limits) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        ({}, 422, "inputs is missing; it must be a text, or a list of texts"),
+        ({"inputs": 3}, 422, "inputs must be a text, or a list of texts, or token ids of them."),
+        ({"inputs": [1.5]}, 422, "inputs must be a text"),
+        ({"inputs": []}, 422, "there are no texts"),
+        ({"inputs": "good", "alpha": "fast"}, 422, 'alpha must be a number .* or "dense"'),
+        ({"inputs": "good", "alpha": 0.5}, 422, "alpha 0.5 was not compiled"),
+        ({"inputs": "good", "alpha": True}, 422, "alpha must be a number"),
+        ({"inputs": "good", "speedup": -1}, 422, "speedup must be a number greater than 0"),
+        ({"inputs": "good", "speedup": 99}, 422, "speedup 99 is out of reach"),
+        ({"inputs": "good", "speedup": 1, "alpha": 0.9}, 422, "exclude each other"),
+        ({"inputs": "good", "latency_ms": 0}, 422, "latency_ms must be a number greater than 0"),
+        ({"inputs": "good", "latency_ms": 1e-6}, 422, "1e-06 ms are not enough"),
+        ({"inputs": "good", "prompt_name": "quary"}, 422, "prompt 'quary' is not the model's"),
+        ({"inputs": [[1, 99999]]}, 422, "text 0 has input_ids 1..99999, the model knows 0..99"),
+        ({"inputs": ["good", "word1 " * 40]}, 413, "text 1 has 42 tokens, the largest bucket 24"),
+        ({"inputs": ["good"] * 5}, 413, "the request holds 5 texts; a request may have 4."),
+        ({"inputs": "good " * 500}, 413, "the body has more than the 2000 bytes"),
+        ("text", 422, "the body must be a JSON object"),
+    ],
+)
+def test_bad_requests_get_one_sentence(embedder, body, status, sentence):
+    response = embedder.post("/embed", json=body)
+    assert response.status_code == status
+    assert set(response.json()) == {"error", "error_type"}
+    assert re.search(sentence, response.json()["error"])
+    assert "\n" not in response.json()["error"]
+
+
+def test_openai_s_route_has_openai_s_errors(embedder):
+    error = embedder.post("/v1/embeddings", json={"input": "good", "dimensions": 7}).json()["error"]
+    assert error["message"] == "dimensions must be 32, the width of the model's vectors."
+    assert error["type"] == "validation"
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"", b'{"inputs": NaN}', b"[" * 1500])
+def test_what_is_no_json_gets_one_sentence(embedder, body):
+    response = embedder.post("/embed", content=body, headers={"content-type": "application/json"})
+    assert response.status_code in (400, 422)
+    assert "body" in response.json()["error"] or "inputs" in response.json()["error"]
+
+
+def test_other_paths_and_methods_get_one_sentence(embedder):
+    assert embedder.get("/none").json()["error"] == "there is no such route; /docs lists them."
+    assert embedder.get("/embed").status_code == 405
+
+
+def test_a_body_that_comes_in_pieces_is_limited_too(embedder):
+    response = embedder.post("/embed", content=(b"[" * 500 for _ in range(10)))
+    assert response.status_code == 413
+
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+TEXTLIKE = st.text() | st.lists(st.text() | st.integers() | st.lists(st.integers()), max_size=3)
+
+
+@settings(max_examples=120)
+@given(
+    path=st.sampled_from(["/embed", "/v1/embeddings", "/", "/rerank", "/none"]),
+    body=ANY_JSON
+    | st.fixed_dictionaries(
+        {},
+        optional={
+            name: ANY_JSON | TEXTLIKE
+            for name in (
+                "inputs", "input", "alpha", "speedup", "latency_ms", "truncate", "normalize",
+                "prompt_name", "encoding_format", "dimensions",
+            )
+        },
+    ),
+)  # fmt: skip
+def test_no_body_makes_the_server_fail(embedder, path, body):
+    """Each gets an answer or a sentence: never a 500, never another kind of body."""
+    content = json.dumps(body).encode()
+    response = embedder.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in (200, 400, 404, 413, 422)
+    assert response.status_code == 200 or response.json()["error"]
+
+
+def test_a_key_is_asked_for(tmp_path):
+    with client_of(tmp_path, "embedding", api_key=KEY) as client:
+        for key in (None, "Bearer", f"Bearer {KEY[:-1]}", f"Bearer {KEY}x", KEY, "Bearer \u00e9"):
+            headers = {} if key is None else {"Authorization": key.encode()}
+            response = client.post("/embed", json={"inputs": "good"}, headers=headers)
+            assert response.status_code == 401, key
+            assert "Authorization: Bearer" in response.json()["error"]
+        headers = {"Authorization": f"Bearer {KEY}"}
+        assert client.post("/embed", json={"inputs": "good"}, headers=headers).status_code == 200
+        assert client.get("/info").status_code == 401
+        assert client.get("/health").status_code == client.get("/metrics").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"slo_ms": -1}, "slo_ms must be a number greater than 0"),
+        ({"api_key": " "}, "api_key is empty"),
+        ({"max_texts": 0}, "max_texts must be an integer of at least 1"),
+    ],
+)
+def test_bad_settings_get_one_sentence(given, message):
+    with pytest.raises(ValueError, match=message):
+        ServerSettings(name="tiny", **given)
+
+
+# ---- under load -------------------------------------------------------------------------------
+
+
+class Held:
+    """A server of an engine that runs nothing until it is let go."""
+
+    def __init__(self, service, monkeypatch):
+        self.open, self.running = threading.Event(), threading.Event()
+        run = service.engine._programs.run
+
+        def gated(shape, examples):
+            self.running.set()
+            assert self.open.wait(30)
+            return run(shape, examples)
+
+        monkeypatch.setattr(service.engine._programs, "run", gated)
+
+
+@pytest.fixture
+def slow(tmp_path):
+    """A service whose engine takes a text to last 1 s, 0.5 s at 0.9."""
+    service = make_service(make_engine(tmp_path, "embedding"))
+    for shape in service.engine.latencies:
+        ms = (1000 if shape.alpha is None else 500) * shape.batch_size
+        service.engine._submissions.live.add(shape, Latency(ms, ms))
+    return service
+
+
+def test_what_would_be_late_is_refused_with_the_time_to_come_back(slow, monkeypatch):
+    held, found = Held(slow, monkeypatch), []
+    with served(slow) as address, httpx.Client(base_url=address, timeout=30) as client:
+        ask = lambda ms: client.post("/embed", json={"inputs": "good", "latency_ms": ms})  # noqa: E731
+        first = threading.Thread(target=lambda: found.append(ask(60_000)))
+        first.start()
+        assert held.running.wait(30)
+        refused = ask(1100)
+        assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
+        assert "too much to do" in refused.json()["error"]
+        held.open.set()
+        first.join(30)
+    assert found[0].status_code == 200
+
+
+def test_what_is_too_late_at_its_turn_is_a_504(slow, monkeypatch):
+    held, found = Held(slow, monkeypatch), []
+    monkeypatch.setattr(slow.engine._submissions._controller.live, "bound_ms", lambda *_: 1.0)
+    with served(slow) as address, httpx.Client(base_url=address, timeout=30) as client:
+        ask = lambda ms: found.append(  # noqa: E731
+            client.post("/embed", json={"inputs": "good", "latency_ms": ms}).status_code
+        )
+        threads = [threading.Thread(target=ask, args=(ms,)) for ms in (60_000, 600)]
+        threads[0].start()
+        assert held.running.wait(30)
+        threads[1].start()
+        while slow.engine.waiting != (1, 3):
+            threading.Event().wait(0.01)
+        threading.Event().wait(0.3)  # of 600 ms too few are left for 500
+        held.open.set()
+        for thread in threads:
+            thread.join(30)
+    assert sorted(found) == [200, 504]
+
+
+def test_who_is_being_answered_is_answered_when_the_server_ends(slow, monkeypatch):
+    held, found = Held(slow, monkeypatch), []
+    with served(slow) as address:
+        ask = lambda: found.append(  # noqa: E731
+            httpx.post(f"{address}/embed", json={"inputs": "good"}, timeout=30).status_code
+        )
+        thread = threading.Thread(target=ask)
+        thread.start()
+        assert held.running.wait(30)
+        threading.Timer(0.3, held.open.set).start()
+    thread.join(30)
+    assert found == [200]
+    with pytest.raises(RuntimeError, match="closed"):
+        slow.engine.submit("good")
+
+
+def test_the_log_holds_no_text(embedder, caplog):
+    with caplog.at_level(logging.INFO, "latadj.access"):
+        for path in ("/embed", "/none/secret", "/embed?text=secret"):
+            embedder.post(path, json={"inputs": "secret word1"}, headers={"x-own": "secret"})
+            embedder.post(path, json={"inputs": {"secret": "secret"}})
+    lines = [json.loads(record.message) for record in caplog.records]
+    assert len(lines) == 6
+    assert {"method", "path", "status", "ms", "alpha", "waited_ms", "ran_ms"} <= {*lines[0]}
+    assert "secret" not in caplog.text
