@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import latadj_jax
+from latadj_jax.cli.programs_cache import keep_programs
 
 # Each is a module of this folder with a function `run(argv, prog)`; only the one asked for is
 # imported.
@@ -52,6 +53,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def call(name: str, argv: list[str], prog: str) -> None:
     """Runs a command under the name `prog`; bad input ends it with one sentence, exit code 1."""
+    keep_programs()
     try:
         importlib.import_module(f"latadj_jax.cli.{name.replace('-', '_')}").run(argv, prog)
     except (ValueError, OSError) as error:
