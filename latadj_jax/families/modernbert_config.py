@@ -148,8 +148,8 @@ class ModernBertConfig(HfConfig):
         hf = super().to_hf()
         hf.pop("rope_scaling", None)  # beside rope_parameters it could say otherwise
         types = hf["layer_types"] = self.layer_types[: self.num_layers]
-        every = (n for n in range(1, self.num_layers + 1) if _every(n, self.num_layers) == types)
-        hf[EVERY] = next(every, None)
+        tried = (hf.get(EVERY) or 3, *range(1, self.num_layers + 1))
+        hf[EVERY] = next((n for n in tried if _every(n, self.num_layers) == types), None)
         hf["rope_parameters"] = {}
         for (kind, (key, _)), rope in zip(THETAS.items(), self.ropes, strict=True):
             hf["rope_parameters"][kind] = rope.to_hf()
