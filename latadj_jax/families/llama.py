@@ -80,6 +80,10 @@ class LlamaConfig(HfConfig):
         """How many positions a query of each layer sees, see `LayerCache`; None: all of them."""
         return (None,) * self.num_layers
 
+    def keys_seen(self, layer: int, n_in: int) -> int:
+        window = self.windows[layer]
+        return n_in if window is None else min(n_in, window)
+
     @property
     def output_bias(self) -> bool:
         """Whether the projection after the heads has a bias, as those before them may have."""

@@ -21,7 +21,7 @@ from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.logit_score import read_logit_score, with_classifier, yes_and_no
 from latadj_jax.pretrained.sentence_transformers import read_activation, read_layout
 from latadj_jax.pretrained.sources import resolve
-from latadj_jax.pretrained.tokenizers import eos_token_id
+from latadj_jax.pretrained.tokenizers import eos_token_id, token_ids
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.features import FEATURES
 from latadj_jax.tasks.ranking import MARK, RANKING
@@ -46,8 +46,8 @@ def from_pretrained(
 
     Args:
       source: a folder (config.json with model.safetensors, flax_model.msgpack or
-        pytorch_model.bin; or one of sentence-transformers), a .gguf file of a Llama, or a part of
-        a split one, a hub id, or "package:NAME/path" for a folder or file inside an installed
+        pytorch_model.bin; or one of sentence-transformers), a .gguf file of a decoder, or a part
+        of a split one, a hub id, or "package:NAME/path" for a folder or file inside an installed
         package.
       task: "features", "embedding", "classification", "multi-label", "ranking", "regression",
         "token-classification", "question-answering", "lm" or "seq2seq"; by default what the
@@ -115,7 +115,7 @@ def from_pretrained(
     config, tensors = config.fitted(tensors)
     model = Model(config, task, dtype=dtype, **elimination)
     if speaks and model.record is RANKING and len(config.labels) == 1:
-        if answers is None and (answers := yes_and_no(path)) is not None:
+        if answers is None and (answers := yes_and_no(token_ids(path))) is not None:
             log.warning(
                 "%s writes text: ranked by its logit of 'yes' less that of 'no', as "
                 "sentence-transformers reads it.", path,

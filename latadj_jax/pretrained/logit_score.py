@@ -21,7 +21,6 @@ from latadj_jax.families.family import CAUSAL_LM, SEQUENCE, Family
 from latadj_jax.families.hf_config import HfConfig
 from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.sentence_transformers import MODULES
-from latadj_jax.pretrained.tokenizers import token_ids
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +53,12 @@ def read_logit_score(folder: Path) -> Tokens | None:
     return tokens
 
 
-def yes_and_no(folder: Path) -> Tokens | None:
-    """The tokens of a language model that does not say, as sentence-transformers takes them."""
-    ids = token_ids(folder)
+def yes_and_no(ids: Mapping[str, int]) -> Tokens | None:
+    """The tokens of a language model that does not say, as sentence-transformers takes them.
+
+    Args:
+      ids: the vocabulary of its tokenizer.
+    """
     return Tokens(ids["yes"], ids["no"]) if {"yes", "no"} <= {*ids} else None
 
 

@@ -15,6 +15,7 @@ from latadj_jax.families.pooling import Embedding
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.gguf_tokenizer import read_tokenizer
 from latadj_jax.pretrained.json_files import read_json
+from latadj_jax.pretrained.pair_template import with_pair_template
 from latadj_jax.pretrained.sentence_transformers import read_layout
 
 _SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
@@ -25,6 +26,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 def load_tokenizer(source: str):
     """The Hugging Face tokenizer of a model source (see `sources.resolve`); needs no torch.
+
+    Of a reranker whose pairs a chat template writes out it does so, see pair_template.py.
 
     Raises:
       DataError: no tokenizer files, or broken ones.
@@ -56,7 +59,8 @@ def load_tokenizer(source: str):
         raise _no_tokenizer(source)
     if layout:
         _set_up(tokenizer, layout.embedding)
-    return tokenizer
+        return tokenizer
+    return with_pair_template(folder, tokenizer)
 
 
 def _set_up(tokenizer, embedding: Embedding) -> None:

@@ -262,6 +262,15 @@ def test_long_prompts_are_read_in_blocks_that_leave_far_keys_out(tmp_path):
     np.testing.assert_allclose(logits, expected[2][:, 299:], rtol=0, atol=1e-4)
 
 
+def test_the_work_of_a_windowed_layer_is_that_of_its_window():
+    """32 wide, 4 heads of 12, 2 of keys, feed-forward 48: 16 word-vectors in, 11 out."""
+    model, _ = tiny.make("mistral", "lm", num_hidden_layers=1)
+    plan = model.plan(1.0, 16)
+    assert plan.counts == (11,)
+    expected = 32 * (48 + 2 * 24) * 16 + 48 * 16 * 6 + (48 * 6 + 32 * 48 + 32 * 3 * 48) * 11
+    assert latadj_jax.macs(model, plan) == expected
+
+
 @pytest.mark.parametrize("family", ["qwen2", "qwen3", "mistral", "smollm3"])
 def test_writing_and_reading_gives_the_same_config(family):
     for hf in (tiny.hf_config(family), *(SMALL | c for c in PUBLISHED.values())):

@@ -56,7 +56,8 @@ def test_greedy_tokens_equal_those_of_transformers(family, tmp_path):
     expected = theirs.generate(**batch, max_new_tokens=50, do_sample=False, pad_token_id=0)
     tokens = generate(family, None, 50, stop_tokens=())
     np.testing.assert_array_equal(tokens, expected[:, 12:].numpy())
-    assert len(set(tokens.ravel().tolist())) > 15  # not one token over and over
+    # Not one token over and over; Gemma's embeddings are large, and its head is tied to them.
+    assert len(set(tokens.ravel().tolist())) > (3 if family == "gemma3_text" else 15)
 
 
 @pytest.mark.parametrize(("family", "alpha"), [("gpt2", None), ("gpt2", 0.8), ("llama", 0.8)])

@@ -223,6 +223,80 @@ def test_the_tokens_of_a_logit_score_are_those_that_it_names(false, tmp_path):
         np.testing.assert_allclose(scores(model.config, logits)[:, 0], expected, atol=1e-4)
 
 
+# A chat template that writes pairs out, as published rerankers have it.
+TEMPLATE = (
+    "{% set q = messages | selectattr('role', 'eq', 'query') | map(attribute='content') | first %}"
+    "{% set d = messages | selectattr('role', 'eq', 'document') | map(attribute='content') | first"
+    " %}<|im_start|>user\n<Query>: {{ q }}\n<Document>: {{ d }}<|im_end|>\n<|im_start|>assistant:"
+)
+
+
+def templated(folder, template=TEMPLATE):
+    found = tokenizer()
+    found.chat_template = template
+    found.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("whose", ["as published", "as version 6 saves it", "as saved here"])
+def test_pairs_are_written_out_by_the_chat_template(whose, tmp_path):
+    """Tokens, scores and what is cut, as CrossEncoder has them; engine.rank and pairs alike."""
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    language_model(tmp_path / "m")
+    ids = tokenizer().get_vocab()
+    folder = logit_score(
+        templated(tmp_path / "m"), true_token_id=ids["yes"], false_token_id=ids["no"]
+    )  # fmt: skip
+    theirs = sentence_transformers.CrossEncoder(str(folder), device="cpu")
+    query, documents = TEXTS[0], [*TEXTS[1:], "the old stone " * 60]
+    pairs = [(query, document) for document in documents]
+    theirs.max_seq_length = 128  # cuts the last
+    expected = theirs.predict(pairs)
+    if whose == "as version 6 saves it":
+        theirs.save_pretrained(str(tmp_path / "again"))
+        folder = tmp_path / "again"
+    model, params = latadj_jax.from_pretrained(folder)
+    found = latadj_jax.load_tokenizer(str(folder))
+    if whose == "as saved here":
+        latadj_jax.save_pretrained(tmp_path / "again", model, params, found)
+        model, params = latadj_jax.from_pretrained(tmp_path / "again")
+        found = latadj_jax.load_tokenizer(str(tmp_path / "again"))
+    assert model.task == "ranking"
+    engine = latadj_jax.Engine(
+        model, params, found, buckets=(128,), batch_sizes=(1,), truncate=True
+    ).warmup(repeats=1)
+    ranked = sorted(engine.rank(query, documents), key=lambda r: r.index)
+    np.testing.assert_allclose([r.score for r in ranked], expected, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(scores(model.config, engine(pairs))[:, 0], expected, atol=1e-4)
+    tokens = found(query, documents[-1], truncation=True, max_length=128)["input_ids"]
+    assert len(tokens) == 128
+    assert found.decode(tokens).endswith("<|im_end|>\n<|im_start|>assistant:")
+    assert found.decode(found("a king")["input_ids"]) == "a king"  # one text is as it was
+
+
+def test_which_templates_write_pairs_out(tmp_path):
+    """Those that name both roles, or that a file says; of a ranker alone."""
+    chat = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+    language_model(tmp_path)
+    assert _is_plain(templated(tmp_path))  # a language model
+    logit_score(tmp_path, true_token_id=7)
+    assert not _is_plain(tmp_path)
+    assert _is_plain(templated(tmp_path, chat))
+    write_json(tmp_path / "sentence_bert_config.json", {"modality_config": {"text": {}}})
+    assert _is_plain(templated(tmp_path))
+    write_json(tmp_path / "sentence_bert_config.json", {"modality_config": {"message": {}}})
+    assert not _is_plain(templated(tmp_path, chat))
+    with pytest.raises(ValueError, match="does not write out a pair of query and document"):
+        _is_plain(templated(tmp_path, "{{ messages[0].content }}"))
+    with pytest.raises(ValueError, match="the chat template cannot be used"):
+        _is_plain(templated(tmp_path, "{{ raise_exception('no') }}"))
+
+
+def _is_plain(folder) -> bool:
+    found = latadj_jax.load_tokenizer(str(folder))
+    return found("a king", "a stone")["input_ids"] == tokenizer()("a king", "a stone")["input_ids"]
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
