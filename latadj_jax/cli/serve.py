@@ -138,6 +138,7 @@ def _start(service, server, address: str) -> None:
             _say(f"serving {service.engine.model.task} at {address} (/docs lists the routes)")
         service.starting = f"the model is being compiled, {done} of {of} programs so far"
         if done == of:
+            service.starting = ""
             service.metrics.started = True
             _say(f"all {of} programs are compiled")
 

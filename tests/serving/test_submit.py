@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from tiny_engine import ALPHAS, TEXTS, make
+from tiny_engine import ALPHAS, BUCKETS, TEXTS, make
 from tolerance import SAME
 
 import latadj_jax
@@ -188,6 +188,30 @@ def test_several_texts_are_taken_together_or_not_at_all(started, monkeypatch):
     gate.open.set()
     assert len([reply.result(30) for reply in [first, *replies]]) == 3
     assert started.submit_encoded([]) == []
+
+
+def test_an_engine_takes_texts_while_it_compiles(parts, tmp_path):
+    """After a few programs, of the largest bucket; fails where it waits for all of them, or where
+    programs that are not there yet are chosen."""
+    file, served = tmp_path / "latencies.json", []
+    settings = {**SETTINGS, "buckets": BUCKETS, "latency_file": file}
+    with make(parts, **settings) as engine:
+        with pytest.raises(RuntimeError, match="warmup"):
+            engine.submit("good")
+
+        def on_program(done, of):
+            assert of == 12
+            if done >= len(ALPHAS):
+                assert engine.submit("good", latency_ms=60_000).result(30).shape == (3,)
+                served.append({shape.length for shape in engine._programs.shapes})
+
+        engine.warmup_in_turn(on_program, repeats=1)
+        assert served[0] == {24}
+        assert served[-1] == {8, 24}
+        assert engine.submit("good", latency_ms=60_000).result(30).shape == (3,)
+        assert engine(["good"]).shape == (1, 3)
+    again = make(parts, **settings).warmup(repeats=1)
+    assert again.latencies == engine.latencies
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ def about_routes(service: Service) -> APIRouter:
 
     @router.get("/ready")
     async def ready():
-        """200 when it can serve, 503 until then."""
+        """200 when it can serve, 503 until then; "starting" is what is still being done."""
         service.check_ready()
-        return JSONResponse({"status": "ready"})
+        return JSONResponse({"status": "ready", "starting": service.starting})
 
     @router.get("/info")
     async def info():

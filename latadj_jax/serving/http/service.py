@@ -94,6 +94,9 @@ class Service:
             raise ValueError("alpha and speedup exclude each other; give one.")
         asked = {"latency_ms": body.latency_ms or self.settings.slo_ms, "speedup": body.speedup}
         asked["alpha"] = {None: OWN, "dense": None}.get(body.alpha, body.alpha)
+        if isinstance(body.alpha, float):  # headers and /info name six digits of it
+            names = {alpha_name(alpha): alpha for alpha in self.engine.alphas}
+            asked["alpha"] = names.get(alpha_name(body.alpha), body.alpha)
         return asked
 
     async def _run(self, job: Job, asked: dict, arrived_s: float) -> Done:

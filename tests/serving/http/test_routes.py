@@ -95,6 +95,15 @@ def test_headers_say_how_it_was_served(embedder, asked, alpha):
     np.testing.assert_allclose(response.json(), expected, **SAME)
 
 
+def test_an_alpha_may_be_given_as_it_is_told(tmp_path):
+    """Of 0.8799999866 headers and /info say 0.88."""
+    service = make_service(make_engine(tmp_path, "embedding", alphas=(None, 0.8799999866)))
+    with served(service) as address, httpx.Client(base_url=address) as client:
+        (told,) = {*client.get("/info").json()["expected_speedup_of_alpha"]} - {"dense", "0.9"}
+        response = post(client, "/embed", inputs=TEXTS, alpha=float(told))
+        assert response.headers["x-latadj-alpha"] == told == "0.88"
+
+
 def test_long_texts_are_cut_where_that_is_asked_for(embedder):
     long = "word1 " * 40
     refused = embedder.post("/embed", json={"inputs": ["good", long]})

