@@ -17,8 +17,8 @@ import numpy as np
 from flax import linen as nn
 
 import latadj_jax
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertConfig, BertLayer
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertConfig, BertLayer
 from latadj_jax.families.registry import FAMILIES, config_from_hf
 from latadj_jax.timing import interleaved_ms, median
 from latadj_jax.training.optimizer import make_optimizer

@@ -20,8 +20,8 @@ import numpy as np
 import latadj_jax
 from latadj_jax.elimination.cut import Kept, Words, choose
 from latadj_jax.elimination.strategies import Strategy, register
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertLayer
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertLayer
 from latadj_jax.families.family import Family
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import interleaved_ms, median

@@ -24,7 +24,7 @@ import numpy as np
 
 import latadj_jax
 from latadj_jax.elimination.alpha import alpha_label, alpha_name
-from latadj_jax.families import t5
+from latadj_jax.families.encoders import t5
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import interleaved_ms, median
 

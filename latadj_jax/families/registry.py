@@ -4,21 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import (
+from latadj_jax.families.decoders import gemma3, gpt2, llama, mistral, qwen, smollm3
+from latadj_jax.families.encoders import (
     albert,
     bert,
     deberta,
     distilbert,
     electra,
-    gemma3,
-    gpt2,
-    llama,
-    mistral,
     modernbert,
     mpnet,
-    qwen,
     roberta,
-    smollm3,
     t5,
 )
 from latadj_jax.families.family import Family

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from latadj_jax.errors import GGUFError
-from latadj_jax.families import gemma3, llama, qwen
+from latadj_jax.families.decoders import gemma3, llama, qwen
+from latadj_jax.families.decoders.windows import FULL, SLIDING
 from latadj_jax.families.family import CAUSAL_LM, Family
-from latadj_jax.families.windows import FULL, SLIDING
 from latadj_jax.pretrained.gguf_file import Header, decimal, read_header
 from latadj_jax.pretrained.gguf_rope import FACTORS, rope_parameters
 from latadj_jax.pretrained.gguf_token_ids import TOKENS, end_ids, token_id

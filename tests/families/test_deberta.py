@@ -359,7 +359,7 @@ def test_attention_dropout_comes_after_the_score():
 
 
 def test_hidden_dropout_falls_on_relative_embeddings_and_on_the_head_of_tokens(monkeypatch):
-    from latadj_jax.families import deberta
+    from latadj_jax.families.encoders import deberta
 
     assert config(hidden_dropout_prob=0.3, cls_dropout=0.2).head_dropout == 0.3
     assert config(hidden_dropout_prob=0.3).classifier_dropout == 0.3

@@ -4,9 +4,9 @@ import pytest
 import tiny
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families.bert import BertConfig
-from latadj_jax.families.gpt2 import GPT2Config
-from latadj_jax.families.llama import LlamaConfig
+from latadj_jax.families.decoders.gpt2 import GPT2Config
+from latadj_jax.families.decoders.llama import LlamaConfig
+from latadj_jax.families.encoders.bert import BertConfig
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.families.rotary import Rope
 

@@ -13,7 +13,7 @@ from latadj_jax.data.train_tokenizer import train_tokenizer
 from latadj_jax.data.windows import sliding_windows, training_windows
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.perplexity import evaluate_text
-from latadj_jax.families.gpt2 import GPT2Config
+from latadj_jax.families.decoders.gpt2 import GPT2Config
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params

@@ -11,7 +11,7 @@ from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.train_tokenizer import byte_level_bpe
 from latadj_jax.errors import DataError
 from latadj_jax.evaluation.generated_text import evaluate_generated, require_sacrebleu
-from latadj_jax.families.t5_config import T5Config
+from latadj_jax.families.encoders.t5_config import T5Config
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.model.placement import init_params

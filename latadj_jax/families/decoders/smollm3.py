@@ -9,10 +9,10 @@ from typing import Any
 
 from latadj_jax.checks import is_integer
 from latadj_jax.errors import ConfigError
+from latadj_jax.families.decoders.llama import LlamaConfig, family
+from latadj_jax.families.decoders.windows import WindowedConfig, with_layer_types
 from latadj_jax.families.hf_config import field, flag, size
-from latadj_jax.families.llama import LlamaConfig, family
 from latadj_jax.families.rotary import Rope
-from latadj_jax.families.windows import WindowedConfig, with_layer_types
 
 # What its class has where a config leaves a key out.
 UNSET = {

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from latadj_jax.elimination.plan import Plan
-from latadj_jax.families.bert import Bert, BertConfig
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders.bert import Bert, BertConfig
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import activation_name, field, share, size

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertClassifier, BertConfig, BertPooler
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertClassifier, BertConfig, BertPooler
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.hf_config import activation_name, field, share, size
 from latadj_jax.families.token_heads import span_head, token_head

@@ -11,12 +11,12 @@ import re
 from typing import Any
 
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertConfig, BertPooler
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertConfig, BertPooler
+from latadj_jax.families.encoders.roberta import CLASSIFIER_NAMES, RobertaClassifier
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.hf_config import field
-from latadj_jax.families.roberta import CLASSIFIER_NAMES, RobertaClassifier
 from latadj_jax.families.token_heads import span_head, token_head
 
 

@@ -17,8 +17,7 @@ from flax import linen as nn
 
 from latadj_jax.elimination.cut import Cut, Words
 from latadj_jax.errors import ConfigError
-from latadj_jax.families.hf_config import activation_name, field, flag, size
-from latadj_jax.families.llama import (
+from latadj_jax.families.decoders.llama import (
     HEAD_NORMS,
     NAMES,
     Llama,
@@ -27,8 +26,9 @@ from latadj_jax.families.llama import (
     family,
     heads,
 )  # fmt: skip
+from latadj_jax.families.decoders.windows import FULL, SLIDING, WindowedConfig, with_layer_types
+from latadj_jax.families.hf_config import activation_name, field, flag, size
 from latadj_jax.families.rotary import POSITIONS, Rope
-from latadj_jax.families.windows import FULL, SLIDING, WindowedConfig, with_layer_types
 
 # What its class has where a config leaves a key out.
 UNSET = {

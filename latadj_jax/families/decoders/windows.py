@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from latadj_jax.errors import ConfigError
+from latadj_jax.families.decoders.llama import LlamaConfig
 from latadj_jax.families.hf_config import field, size
-from latadj_jax.families.llama import LlamaConfig
 from latadj_jax.families.rotary import or_null
 
 FULL, SLIDING = "full_attention", "sliding_attention"

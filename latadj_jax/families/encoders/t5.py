@@ -19,16 +19,16 @@ from latadj_jax.devices.mesh import split_by_rows
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families import encoder
 from latadj_jax.families.embedding import embedding_head
-from latadj_jax.families.family import BASE, EMBEDDING, SEQ2SEQ, Family, Head
-from latadj_jax.families.output import Output
-from latadj_jax.families.t5_config import (
+from latadj_jax.families.encoders.t5_config import (
     DECODER_NAMES,
     ENCODER_NAMES,
     MT5Config,
     T5Config,
     UMT5Config,
 )
-from latadj_jax.families.t5_layers import T5DecoderLayer, T5EncoderLayer, relative_bias
+from latadj_jax.families.encoders.t5_layers import T5DecoderLayer, T5EncoderLayer, relative_bias
+from latadj_jax.families.family import BASE, EMBEDDING, SEQ2SEQ, Family, Head
+from latadj_jax.families.output import Output
 from latadj_jax.layers.dropout import Dropout
 from latadj_jax.layers.modules import Dense, Embed, layer_class
 from latadj_jax.layers.norms import RMSNorm

@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from latadj_jax.families.decoders.llama import HEAD_NORMS, NAMES, LlamaConfig, family
+from latadj_jax.families.decoders.windows import WindowedConfig, with_layer_types
 from latadj_jax.families.hf_config import flag, number
-from latadj_jax.families.llama import HEAD_NORMS, NAMES, LlamaConfig, family
-from latadj_jax.families.windows import WindowedConfig, with_layer_types
 
 # What their classes have where a config leaves a key out.
 UNSET = {"num_key_value_heads": 32, "max_position_embeddings": 32768, "sliding_window": 4096}

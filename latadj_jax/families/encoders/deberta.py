@@ -18,10 +18,11 @@ from flax import linen as nn
 from flax import struct
 
 from latadj_jax.elimination.plan import Plan
-from latadj_jax.families import bert, encoder
-from latadj_jax.families.bert import BertLayer
-from latadj_jax.families.deberta_config import DebertaConfig
+from latadj_jax.families import encoder
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import BertLayer
+from latadj_jax.families.encoders.deberta_config import DebertaConfig
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.output import Output

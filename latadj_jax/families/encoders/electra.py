@@ -8,12 +8,12 @@ Source: Clark et al., arXiv 2003.10555.
 import dataclasses
 import re
 
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertConfig
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertConfig
+from latadj_jax.families.encoders.roberta import CLASSIFIER_NAMES, RobertaClassifier
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.hf_config import field, size
-from latadj_jax.families.roberta import CLASSIFIER_NAMES, RobertaClassifier
 from latadj_jax.families.token_heads import span_head, token_head
 
 

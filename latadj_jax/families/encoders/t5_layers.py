@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from latadj_jax.elimination.cut import Cut, Words, cut_words
 from latadj_jax.elimination.score import score_vector
-from latadj_jax.families.t5_config import T5Config
+from latadj_jax.families.encoders.t5_config import T5Config
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import attend, attention_weights, split_heads
 from latadj_jax.layers.cached_attention import LayerCache, sees

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from latadj_jax.families.decoders.llama import LlamaConfig, family
 from latadj_jax.families.hf_config import field, size
-from latadj_jax.families.llama import LlamaConfig, family
 from latadj_jax.families.rotary import or_null
 
 # What its class has where a config leaves a key out; a sliding_window of null is no window.

@@ -21,9 +21,9 @@ from latadj_jax.elimination.plan import Plan
 from latadj_jax.families import encoder
 from latadj_jax.families.embedding import embedding_head
 from latadj_jax.families.encoder_attention import attend_near
+from latadj_jax.families.encoders.modernbert_config import ModernBertConfig
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
-from latadj_jax.families.modernbert_config import ModernBertConfig
 from latadj_jax.families.output import Output
 from latadj_jax.families.pooling import mean
 from latadj_jax.families.rotary import attention_factor, inverse_frequencies, rotate

@@ -14,9 +14,9 @@ from flax import linen as nn
 from latadj_jax.checks import is_integer
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.errors import ConfigError
-from latadj_jax.families import bert
-from latadj_jax.families.bert import Bert, BertConfig, BertPooler
 from latadj_jax.families.embedding import embedding_head
+from latadj_jax.families.encoders import bert
+from latadj_jax.families.encoders.bert import Bert, BertConfig, BertPooler
 from latadj_jax.families.family import BASE, EMBEDDING, SEQUENCE, SPAN, TOKEN, Family, Head
 from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.hf_config import field

@@ -1,0 +1,1 @@
+"""Causal decoders: a file for each family."""

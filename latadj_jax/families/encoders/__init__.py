@@ -1,0 +1,1 @@
+"""Encoders: a file for each family; a config or layers of their own beside it."""
