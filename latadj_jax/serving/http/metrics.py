@@ -39,7 +39,7 @@ class Metrics:
             "latadj_texts", "Texts answered, by their alpha.", ("alpha",), registry=registry
         )
         self.late = Counter(
-            "latadj_late_texts", "Texts answered after their deadline.", registry=registry
+            "latadj_late_requests", "Requests answered after their deadline.", registry=registry
         )
         self.compilations = Counter(
             "latadj_compilations", "Programs compiled, while starting and later.", ("when",),

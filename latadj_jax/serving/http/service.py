@@ -19,11 +19,13 @@ from latadj_jax.serving.job import Job
 
 
 class Done(NamedTuple):
-    """An answer, the tokens that were read for it, and how each of its texts was served."""
+    """An answer, the tokens that were read for it, how each of its texts was served, and how
+    much later than its deadline it was ready to be sent."""
 
     answer: Any
     tokens: int
     served: Sequence[Served]
+    late_ms: float = 0.0
 
     @property
     def headers(self) -> dict[str, str]:
@@ -38,8 +40,11 @@ class Done(NamedTuple):
             "x-latadj-waited-ms": f"{max(one.waited_ms for one in self.served):.1f}",
             "x-latadj-ran-ms": f"{max(one.ran_ms for one in self.served):.1f}",
         }
-        late_ms = max(one.late_ms for one in self.served)
-        return headers | ({"x-latadj-late-ms": f"{late_ms:.1f}"} if late_ms else {})
+        return headers | ({"x-latadj-late-ms": f"{self.late_ms:.1f}"} if self.late_ms else {})
+
+
+AFTER_GAIN = 0.1  # of each request, in what is expected to follow a batch
+AFTER_SHARE = 0.5  # of a request's time that is left for it at most
 
 
 class Service:
@@ -55,6 +60,7 @@ class Service:
         self.ready, self.starting = False, "the model is being compiled"
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encoding")
         self._at_once = 0
+        self._after_ms = 0.0  # from the end of a batch until its answers are ready
         metrics.watch(engine)
 
     def close(self) -> None:
@@ -100,7 +106,10 @@ class Service:
         return asked
 
     async def _run(self, job: Job, asked: dict, arrived_s: float) -> Done:
-        loop, engine = asyncio.get_running_loop(), self.engine
+        loop, engine, latency_ms = asyncio.get_running_loop(), self.engine, asked["latency_ms"]
+        if latency_ms is not None:  # the engine's deadline is the end of a batch
+            after_ms = min(self._after_ms, AFTER_SHARE * latency_ms)
+            asked = {**asked, "latency_ms": latency_ms - after_ms}
 
         def submit():
             examples = engine.encode(job.encode)
@@ -113,14 +122,25 @@ class Service:
         finally:
             for reply in replies:  # those that are not needed any more; done ones stay as they are
                 reply.cancel()
-        if not engine.model.record.per_token:
-            rows = np.stack(rows) if rows else np.empty((0, engine.model.row_width), np.float32)
         served = [reply.served for reply in replies]
         for one in served:
             self.metrics.waited.observe(one.waited_ms / 1e3)
-            self.metrics.late.inc(one.late_ms > 0)
-        answer = await loop.run_in_executor(self._encoding, job.answer, rows)
-        return Done(answer, tokens, served)
+        if engine.model.record.per_token:  # takes a while, and the tokenizer
+            answer = await loop.run_in_executor(self._encoding, job.answer, rows)
+        else:
+            width = engine.model.row_width
+            answer = job.answer(np.stack(rows) if rows else np.empty((0, width), np.float32))
+        return Done(answer, tokens, served, self._late_ms(served, latency_ms, arrived_s))
+
+    def _late_ms(self, served: Sequence[Served], latency_ms, arrived_s: float) -> float:
+        """Follows what it takes after a batch; how much over its time a request is now."""
+        took_ms = 1e3 * (now_s() - arrived_s)
+        if served:
+            ended_ms = max(one.waited_ms + one.ran_ms for one in served)
+            self._after_ms += AFTER_GAIN * (took_ms - ended_ms - self._after_ms)
+        late_ms = 0.0 if latency_ms is None else max(0.0, took_ms - latency_ms)
+        self.metrics.late.inc(late_ms > 0)
+        return late_ms
 
 
 def now_s() -> float:

@@ -1,9 +1,11 @@
 """What a server refuses: with a status, one sentence, and nothing else harmed."""
 
+import dataclasses
 import json
 import logging
 import re
 import threading
+import time
 
 import httpx
 import pytest
@@ -194,6 +196,30 @@ def test_what_is_too_late_at_its_turn_is_a_504(slow, monkeypatch):
         for thread in threads:
             thread.join(30)
     assert sorted(found) == [200, 504]
+
+
+def test_a_late_answer_says_so_and_what_follows_a_batch_is_left_free(tmp_path, monkeypatch):
+    """The answer takes 0.3 s after its batch; fails where only the batch is thought of."""
+    service, within_ms = make_service(make_engine(tmp_path, "embedding")), []
+    job, submit = service.engine.job, service.engine.submit_encoded
+
+    def slowly(*given):
+        return dataclasses.replace(job(*given), answer=lambda rows: time.sleep(0.3) or rows)
+
+    def submitted(examples, **asked):
+        within_ms.append(asked["latency_ms"])
+        return submit(examples, **asked)
+
+    monkeypatch.setattr(service.engine, "job", slowly)
+    monkeypatch.setattr(service.engine, "submit_encoded", submitted)
+    with served(service) as address, httpx.Client(base_url=address, timeout=30) as client:
+        for _ in range(2):
+            response = client.post("/embed", json={"inputs": "good", "latency_ms": 299})
+            assert float(response.headers["x-latadj-late-ms"]) > 1
+        line = "latadj_late_requests_total 2.0"
+        assert line in client.get("/metrics").text.split("\n")
+    assert within_ms[0] == 299
+    assert 150 < within_ms[1] < 270
 
 
 def test_who_is_being_answered_is_answered_when_the_server_ends(slow, monkeypatch):
