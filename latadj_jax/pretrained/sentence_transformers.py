@@ -145,6 +145,8 @@ def _texts(folder: Path) -> dict[str, Any]:
     """How texts are read: of sentence_bert_config.json; their length of version 6's tokenizers."""
     file, tokenizer = folder / TEXTS, folder / "tokenizer_config.json"
     hf = read_json(file) if file.is_file() else {}
+    if "message" in (hf.get("modality_config") or {}):
+        raise ConfigError(f"{file}: texts that a chat template writes out are not implemented.")
     length = hf.get("max_seq_length")
     if length is None and tokenizer.is_file():
         length = read_json(tokenizer).get("model_max_length")

@@ -79,6 +79,10 @@ BAD = {
         lambda f: edit(f / "config_sentence_transformers.json", default_prompt_name="query"),
         "default_prompt_name 'query' is none of",
     ),
+    "texts as messages": (
+        lambda f: edit(f / "sentence_bert_config.json", modality_config={"message": {}}),
+        "texts that a chat template writes out are not implemented",
+    ),
     "a length that is none": (
         lambda f: edit(f / "sentence_bert_config.json", max_seq_length="long"),
         "max_seq_length must be a number of tokens; it is 'long'",
