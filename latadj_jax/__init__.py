@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Engine": "serving.engine",
     "Model": "model.model",
+    "OnnxEngine": "serving.onnx_engine",
     "Output": "families.output",
     "Plan": "elimination.plan",
     "Profile": "elimination.profile",
@@ -25,6 +26,7 @@ _HOMES = {
     "continuation_logits": "generation.continuation",
     "end_tokens": "pretrained.tokenizers",
     "expected_speedup": "elimination.speedup",
+    "export_onnx": "serving.export_onnx",
     "export_programs": "serving.export",
     "from_pretrained": "pretrained.load",
     "generate": "generation.generate",
@@ -56,6 +58,8 @@ if TYPE_CHECKING:  # the same for type checkers, which run nothing
     from latadj_jax.pretrained.tokenizers import end_tokens, load_tokenizer
     from latadj_jax.serving.engine import Engine
     from latadj_jax.serving.export import export_programs
+    from latadj_jax.serving.export_onnx import export_onnx
+    from latadj_jax.serving.onnx_engine import OnnxEngine
 
 
 def __getattr__(name: str):

@@ -26,8 +26,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the extras bring, as it is imported. flax needs optax, orbax and absl itself.
 OF_EXTRAS = (
     "datasets", "fastapi", "flatbuffers", "gguf", "jinja2", "lm_eval", "matplotlib",
-    "ml_collections", "prometheus_client", "sacrebleu", "seqeval", "sklearn", "tensorboardX",
-    "torch", "uvicorn",
+    "ml_collections", "onnx", "onnxruntime", "prometheus_client", "sacrebleu", "seqeval",
+    "sklearn", "tensorboardX", "torch", "uvicorn",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ def test_every_extra_that_is_named_is_there():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
                 named.add(node.args[0].value)
-    assert {"train", "plots", "data", "seq2seq", "tensorboard", "export", "serve"} <= named
+    assert {"train", "plots", "data", "seq2seq", "tensorboard", "export", "serve", "onnx"} <= named
     assert named <= {*PROJECT["optional-dependencies"]}
 
 
@@ -100,6 +100,8 @@ main(["explain", "lines.txt", "--model", {source!r}, "--alpha=0.8"])
         ("uvicorn", "serve", lambda folder: main(["serve", "none"])),
         ("flatbuffers", "export",
          lambda folder: latadj_jax.export_programs(folder / "out", *tiny.make(), None)),
+        ("onnx", "onnx", lambda folder: latadj_jax.export_onnx(folder / "out", *tiny.make(), None)),
+        ("onnxruntime", "onnx", lambda folder: latadj_jax.OnnxEngine(folder)),
     ],
 )  # fmt: skip
 def test_a_use_without_its_extra_is_one_sentence(tmp_path, monkeypatch, module, extra, use):

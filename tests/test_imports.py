@@ -24,6 +24,7 @@ ORDER = [
     "tasks",
     "model",
     "pretrained",
+    "onnx_graph",
     "generation",
     "serving",
     "data",

@@ -3,9 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from latadj_jax.layers.named import named
+
 LONG = 1024  # word-vectors from which on sorting takes less time than comparing all with all
 
 
+@named("size")
 def select(
     ranking_BL: jax.Array,
     valid_BL: jax.Array,
@@ -47,6 +50,7 @@ def select(
     return indices_where(rank_BL < count_B[:, None], size)
 
 
+@named("size")
 def indices_where(mask_BL: jax.Array, size: int) -> jax.Array:
     """Indices where it is True, int32 [B, size], ascending; L where there are no more."""
     upto_BL = jnp.cumsum(mask_BL, axis=1, dtype=jnp.int32)

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from latadj_jax.layers.named import named
 
+
+@named()
 def gelu(x: jax.Array) -> jax.Array:
     """x times the normal distribution function at x, in float32, in the dtype that came in.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from latadj_jax.layers.named import named
 from latadj_jax.layers.products import product
 
 
@@ -34,6 +35,12 @@ def attention_weights(q_BIHC, keys_BGJC, mask_BIJ: jax.Array, bias_BHIJ=None, sc
     if bias_BHIJ is not None:
         logits_BHIJ += bias_BHIJ
     logits_BHIJ = jnp.where(mask_BIJ[:, None], logits_BHIJ, jnp.finfo(jnp.float32).min)
+    return exp_and_totals(logits_BHIJ)
+
+
+@named()
+def exp_and_totals(logits_BHIJ: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """A softmax before its division: exp(x - max of the row), and the totals of the rows."""
     highest_BHI1 = jax.lax.stop_gradient(logits_BHIJ.max(axis=-1, keepdims=True))
     weights_BHIJ = jnp.exp(logits_BHIJ - highest_BHI1)
     return weights_BHIJ, weights_BHIJ.sum(axis=-1, keepdims=True)

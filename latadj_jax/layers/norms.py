@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from latadj_jax.layers.named import named
+
 
 class LayerNorm(nn.Module):
     """Layer norm in float32, returned in the dtype that came in."""
@@ -15,15 +17,24 @@ class LayerNorm(nn.Module):
     def __call__(self, x_BLD: jax.Array) -> jax.Array:
         width = x_BLD.shape[-1:]
         scale_D = self.param("scale", nn.initializers.ones, width, jnp.float32).astype(jnp.float32)
-        wide_BLD = x_BLD.astype(jnp.float32)
-        centred_BLD = wide_BLD - wide_BLD.mean(axis=-1, keepdims=True)
-        variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
-        normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.eps)
-        normed_BLD *= wide_like(scale_D, x_BLD)
+        wide_BLD, bias_D = x_BLD.astype(jnp.float32), jnp.zeros(width, jnp.float32)
         if self.use_bias:
             bias_D = self.param("bias", nn.initializers.zeros, width, jnp.float32)
-            normed_BLD += wide_like(bias_D.astype(jnp.float32), x_BLD)
-        return normed_BLD.astype(x_BLD.dtype)
+        return layer_norm(wide_BLD, scale_D, bias_D.astype(jnp.float32), self.eps).astype(
+            x_BLD.dtype
+        )
+
+
+@named()
+def layer_norm(x_BLD: jax.Array, scale_D: jax.Array, bias_D: jax.Array, eps: float) -> jax.Array:
+    """(x - mean) / sqrt(variance + eps) * scale + bias, float32.
+
+    Source: Ba et al., arXiv 1607.06450.
+    """
+    centred_BLD = x_BLD - x_BLD.mean(axis=-1, keepdims=True)
+    variance_BL1 = jnp.square(centred_BLD).mean(axis=-1, keepdims=True)
+    normed_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + eps)
+    return normed_BLD * wide_like(scale_D, x_BLD) + wide_like(bias_D, x_BLD)
 
 
 class RMSNorm(nn.Module):

@@ -131,6 +131,19 @@ def from_pretrained(
     return model, params
 
 
+def read_model(folder: Path) -> Model:
+    """The model of a folder that this package wrote, without its parameters.
+
+    Raises:
+      ConfigError: a file that is missing or cannot be used.
+    """
+    config = config_from_hf(_read_config(folder))
+    task = _saved_task(folder)
+    if task == EMBEDDING.name:
+        config = config.replace(embedding=read_layout(folder).embedding)
+    return Model(config, task, **_read_elimination(folder, config.num_layers))
+
+
 def language_model_task(source: str | os.PathLike) -> str:
     """The task of a checkpoint that writes text: its own, or the one that its family has.
 

@@ -50,15 +50,8 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
     # Inside of it: on the same disk whatever `path` is, a link or a mount point.
     new = Path(tempfile.mkdtemp(prefix=".saving-", dir=path))
     try:
-        if tokenizer is not None:
-            tokenizer.save_pretrained(new)
-        if model.config.embedding is not None and model.task == EMBEDDING.name:
-            steps = {name: t for name, t in tensors.items() if name.startswith("dense_")}
-            tensors = {name: t for name, t in tensors.items() if name not in steps}
-            write_modules(new, model.config.embedding, model.config.hidden_size, steps)
+        tensors = write_description(new, model, dtype, tensors, tokenizer)
         save_file(tensors, new / "model.safetensors", metadata={"format": "pt"})
-        write_json(new / "elimination.json", _elimination(model))
-        write_json(new / "config.json", _hf_config(model, dtype))
         # safetensors writes for the owner alone; as readable as the other files are.
         (new / "model.safetensors").chmod((new / "config.json").stat().st_mode)
         _move_in(sorted(new.iterdir()), path, Path(tempfile.mkdtemp(dir=new)))
@@ -68,6 +61,24 @@ def _write(path: Path, model: Model, dtype: str, tensors, tokenizer) -> None:
         with contextlib.suppress(OSError):
             for folder in made:
                 folder.rmdir()
+
+
+def write_description(folder: Path, model: Model, dtype: str, tensors, tokenizer) -> dict:
+    """Writes all but the weights, and gives those that are still to be written.
+
+    Args:
+      tensors: as `convert.to_tensors` gives them.
+      tokenizer: None writes none.
+    """
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    if model.config.embedding is not None and model.task == EMBEDDING.name:
+        steps = {name: t for name, t in tensors.items() if name.startswith("dense_")}
+        tensors = {name: t for name, t in tensors.items() if name not in steps}
+        write_modules(folder, model.config.embedding, model.config.hidden_size, steps)
+    write_json(folder / "elimination.json", _elimination(model))
+    write_json(folder / "config.json", _hf_config(model, dtype))
+    return tensors
 
 
 def _move_in(files: list[Path], path: Path, old: Path) -> None:

@@ -78,21 +78,37 @@ class Engine:
         Raises:
           ValueError: what cannot work.
         """
-        if model.record.width is None:
-            served = ", ".join(name for name, task in TASKS.items() if task.width)
-            raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
-        if find(model.strategy).draws:
-            raise ValueError(
-                f"strategy {model.strategy!r} gives no answer twice; the engine needs another."
-            )
+        check_served(model)
         check_params(model, params)
+        programs = Programs(model, params, model.inputs_of(tokenizer))
+        self._set_up(
+            model, programs, tokenizer, alphas=alphas, buckets=buckets, batch_sizes=batch_sizes,
+            truncate=truncate, latency_file=latency_file, max_wait_ms=max_wait_ms, policy=policy,
+        )  # fmt: skip
+
+    def _set_up(
+        self,
+        model: Model,
+        programs,
+        tokenizer,
+        *,
+        alphas: Sequence[float | None],
+        buckets: Sequence[int],
+        batch_sizes: Sequence[int] = (1, 8, 32),
+        truncate: bool = False,
+        latency_file: str | Path | None = None,
+        max_wait_ms: float = 2.0,
+        policy: Policy | None = None,
+    ) -> None:
+        """What every engine has, whatever its programs are made of."""
+        check_served(model)
         self.alphas = slowest_first((model.alpha, *alphas_of(alphas)))
         self.buckets = serving_buckets(buckets, model.config.max_positions)
         self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
         self._latency_file = Path(latency_file) if latency_file else None
-        self._programs = Programs(model, params, model.inputs_of(tokenizer))
+        self._programs = programs
         self._latencies: dict[Shape, Latency] = {}
         self._takes = False  # what is submitted
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
@@ -388,3 +404,14 @@ class Engine:
         """Raises RuntimeError before `warmup`."""
         if not self._latencies:
             raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")
+
+
+def check_served(model: Model) -> None:
+    """Raises ValueError for a model that gives no rows of numbers, or none twice."""
+    if model.record.width is None:
+        served = ", ".join(name for name, task in TASKS.items() if task.width)
+        raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
+    if find(model.strategy).draws:
+        raise ValueError(
+            f"strategy {model.strategy!r} gives no answer twice; the engine needs another."
+        )

@@ -58,7 +58,7 @@ def export_programs(
     """
     require("export", "flatbuffers")
     folder = Path(folder)
-    _check(folder, model)
+    check_exported(folder, model)
     check_params(model, params)
     alphas = slowest_first((None, model.alpha, *alphas_of(alphas)))
     buckets = serving_buckets(buckets, model.config.max_positions)
@@ -69,13 +69,13 @@ def export_programs(
         "format": 1, "jax": jax.__version__, "task": model.task, "labels": model.config.labels,
         "dtype": model.dtype, "inputs": [*names, "attention_mask"], "programs": [],
     }  # fmt: skip
-    with _all_or_nothing(folder):
+    with all_or_nothing(folder):
         tokenizer.save_pretrained(folder)
         save_file(flat, folder / "params.safetensors")
         wanted = [(length, alpha) for length in buckets for alpha in alphas]
         for length, alpha in tqdm(wanted, desc="export", unit="program", disable=not progress):
             plan = model.plan(alpha, length)
-            file = f"length{length}_{'dense' if alpha is None else f'alpha{_short(alpha)}'}.jax"
+            file = f"{name_of(length, alpha)}.jax"
             (folder / file).write_bytes(_program(model, flat, names, plan).serialize())
             about["programs"].append(
                 {"file": file, "length": length, "alpha": alpha,
@@ -85,13 +85,16 @@ def export_programs(
     return about
 
 
-def _short(alpha: float) -> str:
-    """As few digits as 0.9 has, but all of them where fewer would name another alpha."""
-    return f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(float(alpha))
+def name_of(length: int, alpha: float | None) -> str:
+    """Of a program; an alpha in as few digits as 0.9 has, but all where fewer name another."""
+    if alpha is None:
+        return f"length{length}_dense"
+    short = f"{alpha:g}" if float(f"{alpha:g}") == alpha else repr(float(alpha))
+    return f"length{length}_alpha{short}"
 
 
 @contextlib.contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[None]:
+def all_or_nothing(folder: Path) -> Iterator[None]:
     """Makes a folder that is new or empty, and leaves it so where what fills it fails."""
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +108,8 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
         raise
 
 
-def _check(folder: Path, model: Model) -> None:
+def check_exported(folder: Path, model: Model) -> None:
+    """Raises ValueError for what cannot be exported, or a folder that is in use."""
     if not model.record.outputs:
         exported = ", ".join(name for name, task in TASKS.items() if task.outputs)
         raise ValueError(f"a program is exported for {exported}; the model is for {model.task!r}.")

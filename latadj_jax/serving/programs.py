@@ -29,6 +29,8 @@ class Programs:
     Threads may call it at once.
     """
 
+    kind = "2"  # raised when this library's programs become faster or slower
+
     def __init__(self, model: Model, params, keys: tuple[str, ...] = ("input_ids",)):
         """Compiles nothing yet.
 

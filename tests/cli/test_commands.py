@@ -288,6 +288,15 @@ def test_export_writes_programs_of_a_model(folder, eval_door, capsys):
     assert not (folder / "new").exists()
 
 
+def test_export_writes_graphs_of_a_model(folder, capsys):
+    flags = ["--model", tiny_run.source(folder), "--alpha=0.8", "--buckets=8", "--format=onnx"]
+    main(["export", "out", *flags])
+    assert "| length8_dense.onnx | 1.00 |\n| length8_alpha0.8.onnx |" in capsys.readouterr().out
+    assert {"weights.bin", "config.json", "export.json"} <= {f.name for f in Path("out").iterdir()}
+    sentence = refused(main, ["export", "new", *flags[:-1], "--quantize=int8"])
+    assert sentence == "latadj export: --quantize needs --format onnx."
+
+
 def test_a_speedup_of_an_export_is_that_at_its_largest_bucket(folder, capsys):
     main(["export", "out", "--model", tiny_run.source(folder), "--speedup=1.5", "--buckets=4,16"])
     rows = re.findall(r"\| length(\d+)_alpha(\S+).jax \| (\S+) \|", capsys.readouterr().out)
