@@ -34,10 +34,11 @@ hypothesis.settings.load_profile("suite")
 # These run on every Python of CI, as a newer jax may change them: the promises, layers, the cut,
 # golden numbers, counts, a continuation, BERT on a mesh, the engine, a whole training with its
 # checkpoints. For the others (files, texts, commands, names of weights, what needs torch or several
-# processes, other families on a mesh) one Python is enough.
+# processes, other families on a mesh, families that are records over another) one Python is enough.
 EVERY_PYTHON = re.compile(
     r"""^tests/
-    ( test_(promises|imports)
+    ( test_imports
+    | test_promises\.py::\w+(\[(?!roberta|distil|electra|albert|mpnet|qwen|mistral|smollm3)|$)
     | layers/
     | elimination/test_(eliminate|merging|score|strategies)
     | model/test_(golden|dynamic_counts|calibrate)
