@@ -116,11 +116,11 @@ class Stretched(oracle_decoder.Decoder):
         self.length = None
         return answer
 
-    def turn(self, x, position):
+    def turn(self, x, position, rope):
         length = self.length or position + 1
         half, theta, factor = len(x) // 2, 50.0, 1.0
         divisors = np.ones(half)
-        if self.config.rope.kind == "dynamic":
+        if rope.kind == "dynamic":
             over = max(length, ORIGINAL) / ORIGINAL
             theta *= (3.0 * over - 2.0) ** (half / (half - 1))
         else:
