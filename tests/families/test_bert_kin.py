@@ -76,6 +76,15 @@ def test_mpnet_far_behind_the_last_bucket(tmp_path):
     assert_same_as_torch(out, run_torch(theirs, batch), batch, "mpnet")
 
 
+@pytest.mark.parametrize("family", ["distilbert", "mpnet"])
+def test_token_types_of_a_tokenizer_of_berts_are_ignored(family):
+    model, params = tiny.make(family, "features")
+    batch, _ = tiny.mixed_batch(family)
+    types = np.tile(np.arange(16, dtype=np.int32) % 2, (4, 1))
+    same = latadj_jax.apply(model, params, {**batch, "token_type_ids": types})
+    np.testing.assert_array_equal(same.hidden, latadj_jax.apply(model, params, batch).hidden)
+
+
 def test_albert_keeps_one_layer():
     model, params = tiny.make("albert", "features")
     assert [name for name in params if name.startswith("layer")] == ["layer"]

@@ -193,8 +193,12 @@ class Bert(nn.Module):
 
     @staticmethod
     def input_ranges(cfg: BertConfig) -> dict[str, int]:
-        """The inputs that it reads and how many values each can take."""
-        types = {"token_type_ids": cfg.type_vocab_size} if cfg.type_vocab_size else {}
+        """The inputs that it reads and how many values each can take.
+
+        Where it has no token types it takes those of a BERT's tokenizer, which makes two, and
+        ignores them.
+        """
+        types = {"token_type_ids": cfg.type_vocab_size or 2}
         return {"input_ids": cfg.vocab_size, **types, encoder.PROTECTED: 2}
 
     def __call__(self, inputs, plan: Plan, restore: bool = False, train: bool = False) -> Output:
