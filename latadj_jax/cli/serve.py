@@ -26,6 +26,7 @@ from latadj_jax.serving.policy import Policy
 
 SPEEDUPS = (1.5, 2.0, 3.0)  # by default, where the profile reaches them
 API_KEY = "LATADJ_API_KEY"
+KEEP_ALIVE_S = 75  # a connection without requests; longer than those of usual proxies
 PATIENCE_S = 30  # for what is still being answered at the end
 
 
@@ -47,7 +48,7 @@ def run(argv: list[str], prog: str) -> None:
     service = Service(_engine(args), settings, Metrics())
     config = uvicorn.Config(
         make_app(service), args.host, args.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=PATIENCE_S, backlog=2048,
+        timeout_graceful_shutdown=PATIENCE_S, timeout_keep_alive=KEEP_ALIVE_S, backlog=2048,
     )  # fmt: skip
     server = uvicorn.Server(config)
     _log_to_stderr()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from latadj_jax.elimination.alpha import alpha_name
+from latadj_jax.errors import TooLate
 from latadj_jax.serving.backlog import Served
 from latadj_jax.serving.engine import OWN, Engine
 from latadj_jax.serving.http.bodies import Body
@@ -112,6 +113,8 @@ class Service:
             asked = {**asked, "latency_ms": latency_ms - after_ms}
 
         def submit():
+            if latency_ms is not None and 1e3 * (now_s() - arrived_s) > latency_ms:
+                raise TooLate("the deadline passed before the text could be read; not computed.")
             examples = engine.encode(job.encode)
             tokens = sum(len(example["input_ids"]) for example in examples)
             return tokens, engine.submit_encoded(examples, **asked, arrived_s=arrived_s)

@@ -38,7 +38,6 @@ def embedder(tmp_path_factory):
         ({"inputs": "good", "speedup": 99}, 422, "speedup 99 is out of reach"),
         ({"inputs": "good", "speedup": 1, "alpha": 0.9}, 422, "exclude each other"),
         ({"inputs": "good", "latency_ms": 0}, 422, "latency_ms must be a number greater than 0"),
-        ({"inputs": "good", "latency_ms": 1e-6}, 422, "1e-06 ms are not enough"),
         ({"inputs": "good", "prompt_name": "quary"}, 422, "prompt 'quary' is not the model's"),
         ({"inputs": [[1, 99999]]}, 422, "text 0 has input_ids 1..99999, the model knows 0..99"),
         ({"inputs": ["good", "word1 " * 40]}, 413, "text 1 has 42 tokens, the largest bucket 24"),
@@ -167,6 +166,9 @@ def test_what_would_be_late_is_refused_with_the_time_to_come_back(slow, monkeypa
     held, found = Held(slow, monkeypatch), []
     with served(slow) as address, httpx.Client(base_url=address, timeout=30) as client:
         ask = lambda ms: client.post("/embed", json={"inputs": "good", "latency_ms": ms})  # noqa: E731
+        impossible = ask(490)
+        assert impossible.status_code == 422
+        assert "490 ms are not enough: the text(s) take 500.0 ms" in impossible.json()["error"]
         first = threading.Thread(target=lambda: found.append(ask(60_000)))
         first.start()
         assert held.running.wait(30)
@@ -196,6 +198,43 @@ def test_what_is_too_late_at_its_turn_is_a_504(slow, monkeypatch):
         for thread in threads:
             thread.join(30)
     assert sorted(found) == [200, 504]
+
+
+def test_what_is_late_before_it_is_read_is_not_read(tmp_path, monkeypatch):
+    """A text before it keeps the tokenizer busy."""
+    service, read = make_service(make_engine(tmp_path, "embedding")), []
+    job, go_on = service.engine.job, threading.Event()
+
+    def slowly(texts, *given):
+        made = job(texts, *given)
+
+        def encode():
+            read.append(texts)
+            assert go_on.wait(60)
+            return made.encode()
+
+        return dataclasses.replace(made, encode=encode)
+
+    monkeypatch.setattr(service.engine, "job", slowly)
+    with served(service) as address:
+        statuses = {}
+
+        def ask(text, body):
+            response = httpx.post(f"{address}/embed", json={"inputs": text, **body}, timeout=60)
+            statuses[text] = response.status_code
+
+        asked = (("good", {}), ("bad", {"latency_ms": 50}))
+        threads = [threading.Thread(target=ask, args=one) for one in asked]
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while service._at_once < number and thread.is_alive():
+                time.sleep(0.01)
+        time.sleep(0.1)
+        go_on.set()
+        for thread in threads:
+            thread.join(60)
+    assert statuses == {"good": 200, "bad": 504}
+    assert read == [["good"]]
 
 
 def test_a_late_answer_says_so_and_what_follows_a_batch_is_left_free(tmp_path, monkeypatch):
