@@ -93,6 +93,18 @@ class Encoded:
             return self
         return Encoded(texts, np.full(len(texts), np.nan, np.float32))
 
+    def read_by(self, model: Model) -> "Encoded":
+        """What the model reads of it: a tokenizer may make token types that it has no use for."""
+        examples = [
+            {
+                key: ids
+                for key, ids in example.items()
+                if key.removeprefix(SECOND) in model.input_ranges
+            }
+            for example in self.examples
+        ]
+        return dataclasses.replace(self, examples=examples)
+
     @property
     def lengths(self) -> list[int]:
         """Of each example: of the longer of two texts that are read one by one."""

@@ -94,6 +94,24 @@ def test_a_teacher_reads_with_its_own_tokenizer(tmp_path, teacher):
     np.testing.assert_allclose(other, one, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_token_types_that_a_model_does_not_read_are_left_out(tmp_path, family):
+    """A tokenizer of BERT's makes them, whatever the model."""
+    model, words = tiny.make_model(family, "embedding"), tiny_run.tokenizer(tmp_path)
+    assert "token_type_ids" in words("good")
+    source = str(tmp_path / family)
+    latadj_jax.save_pretrained(source, model, tiny.random_params(model), words)
+    settings = unlabelled(
+        tmp_path,
+        source,
+        model={"source": source, "task": "embedding"},
+        eval={"metrics": ("fidelity",)},
+    )
+    job = taught(settings)
+    assert all(set(example) == {"input_ids"} for example in job.data.examples)
+    assert job.data.labels.shape == (96, 32)
+
+
 def test_a_model_made_adjustable_without_labels(tmp_path, teacher):
     """It begins with the teacher, and agrees with it where much is removed; again in evaluation."""
     wide = {"alpha": 0.5, "distill": 0.5}

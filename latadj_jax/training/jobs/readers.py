@@ -8,6 +8,7 @@ import numpy as np
 from latadj_jax.data.encoded import Encoded, encode_examples, encode_one_by_one
 from latadj_jax.data.labelled_examples import Examples, load_examples
 from latadj_jax.data.questions import encode_questions, load_questions
+from latadj_jax.data.settings import DataSettings
 from latadj_jax.data.tagged_examples import load_tagged
 from latadj_jax.data.tagged_tokens import encode_tagged
 from latadj_jax.errors import DataError, SettingsError
@@ -128,7 +129,7 @@ class Reader:
 
     Attributes:
       load: as `load_examples`.
-      encode: function of (tokenizer, examples, data settings, model).
+      encoder: function of (tokenizer, examples, data settings, model).
       check: see above.
       measure: as `Measure`.
       unit: what the report calls that which is encoded.
@@ -136,11 +137,15 @@ class Reader:
     """
 
     load: Callable = load_examples
-    encode: Callable[..., Encoded] = encode_examples
+    encoder: Callable[..., Encoded] = encode_examples
     measure: Measure = _of_labels
     unit: str = "examples"
     needs: tuple[str, ...] = ("sklearn",)
     check: Callable[..., None] = lambda metrics, labelled, names, parts: None
+
+    def encode(self, tokenizer, examples: Examples, data: DataSettings, model: Model) -> Encoded:
+        """Token ids of the examples, and the other inputs that the model reads."""
+        return self.encoder(tokenizer, examples, data, model).read_by(model)
 
 
 def _of_any_model(encode: Callable[..., Encoded]) -> Callable[..., Encoded]:
@@ -153,7 +158,7 @@ READERS: dict[Task, Reader] = {
     REGRESSION: Reader(),
     RANKING: Reader(measure=_of_rankings, check=_check_rankings),
     EMBEDDING: Reader(
-        encode=encode_one_by_one, measure=_of_embeddings, unit="texts", check=_check_embeddings
+        encoder=encode_one_by_one, measure=_of_embeddings, unit="texts", check=_check_embeddings
     ),
     TAGS: Reader(
         load_tagged, _of_any_model(encode_tagged), _of_tags, needs=("seqeval",), check=_check_tags

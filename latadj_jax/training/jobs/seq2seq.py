@@ -106,6 +106,7 @@ def encode_pairs(tokenizer, examples: Examples, data: DataSettings) -> Encoded:
             "The tokenizer ends no text with an end-of-sequence token, so generation would never "
             "stop: use the tokenizer of a T5, or set its eos_token and its post-processor."
         )
+    sources = [{"input_ids": source["input_ids"]} for source in sources]  # a T5 reads no more
     labels = np.full((len(targets), max(len(t["input_ids"]) for t in targets)), -1, np.int32)
     for row, target in zip(labels, targets, strict=True):
         row[: len(target["input_ids"])] = target["input_ids"]
