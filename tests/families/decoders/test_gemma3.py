@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from test_llama_kin import SMALL, compare_as_it_stands, of_config
-from test_parity import hf_class
+from torch_models import hf_class
 
 import latadj_jax
 from latadj_jax.errors import ConfigError

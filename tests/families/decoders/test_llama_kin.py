@@ -8,8 +8,7 @@ import json
 import numpy as np
 import pytest
 import tiny
-from test_parity import assert_same_as_torch, hf_class, run_torch
-from torch_models import with_drawn_weights
+from torch_models import assert_same_as_torch, hf_class, run_torch, with_drawn_weights
 
 import latadj_jax
 from latadj_jax.errors import ConfigError

@@ -7,7 +7,7 @@ import numpy as np
 import oracle
 import pytest
 import tiny
-from test_parity import assert_same_as_torch, compare_both_ways, random_torch_model, run_torch
+from torch_models import assert_same_as_torch, compare_both_ways, random_torch_model, run_torch
 
 import latadj_jax
 from latadj_jax.families.registry import config_from_hf

@@ -11,8 +11,8 @@ import numpy as np
 import oracle
 import oracle_deberta
 import pytest
-import test_parity
 import tiny
+import torch_models
 from safetensors.numpy import load_file, save_file
 from tolerance import SAME
 
@@ -84,17 +84,17 @@ def config(**changes):
                          ids=[*PUBLISHED, *VARIANTS])  # fmt: skip
 def test_dense_equals_hugging_face_whatever_the_config_says(changes, tmp_path):
     changes = {"num_hidden_layers": 2, **changes}
-    test_parity.compare_both_ways(FAMILY, "classification", tmp_path, **changes)
+    torch_models.compare_both_ways(FAMILY, "classification", tmp_path, **changes)
 
 
 def test_texts_may_be_longer_than_it_was_trained_on(tmp_path):
     """40 positions, 70 tokens: the farthest share the last bucket."""
-    theirs = test_parity.random_torch_model(FAMILY, "features")
+    theirs = torch_models.random_torch_model(FAMILY, "features")
     theirs.save_pretrained(tmp_path)
     batch, _ = tiny.padded([tiny.example(n, n, FAMILY) for n in (70, 52)], "left", 70)
     out = latadj_jax.apply(*latadj_jax.from_pretrained(tmp_path), batch)
-    expected = test_parity.run_torch(theirs, batch)
-    test_parity.assert_same_as_torch(out, expected, batch, FAMILY)
+    expected = torch_models.run_torch(theirs, batch)
+    torch_models.assert_same_as_torch(out, expected, batch, FAMILY)
 
 
 def test_absolute_positions_have_an_end():
@@ -316,11 +316,11 @@ def test_several_labels_and_one_label_are_the_other_tasks(problem_type, tmp_path
     loaded, found = latadj_jax.from_pretrained(tmp_path)
     assert loaded.task == task
     assert tiny.same_params(found, params)
-    theirs = test_parity.hf_class("classification").from_pretrained(tmp_path)
+    theirs = torch_models.hf_class("classification").from_pretrained(tmp_path)
     assert theirs.config.problem_type == problem_type
     batch, _ = tiny.mixed_batch(FAMILY)
     out = latadj_jax.apply(loaded, found, batch)
-    test_parity.assert_same_as_torch(out, test_parity.run_torch(theirs, batch), batch, FAMILY)
+    torch_models.assert_same_as_torch(out, torch_models.run_torch(theirs, batch), batch, FAMILY)
 
 
 # Training.

@@ -12,8 +12,8 @@ import pytest
 import tiny
 from oracle import kept_by_formula, kept_by_table
 from oracle_modernbert import ModernBert
-from test_parity import compare_both_ways
 from tolerance import SAME
+from torch_models import compare_both_ways
 
 import latadj_jax
 from latadj_jax import make_plan
@@ -271,7 +271,7 @@ def test_dense_equals_hugging_face_whatever_the_config_says(task, changes, tmp_p
 
 def test_a_text_of_many_windows_equals_hugging_face(tmp_path):
     """Padded on the left, where positions count from the first token."""
-    from test_parity import random_torch_model, run_torch
+    from torch_models import random_torch_model, run_torch
 
     theirs = random_torch_model(FAMILY, "classification", max_position_embeddings=300)
     theirs.save_pretrained(tmp_path)

@@ -1,7 +1,7 @@
 """Writes dense.json: what Hugging Face's torch models give, to be compared with where torch is not.
 
     pip install '.[parity]'
-    PYTHONPATH=.:tests/support:tests/families python tests/support/golden/make.py
+    PYTHONPATH=.:tests/support python tests/support/golden/make.py
 
 To be run again where the tiny models of tests/support/tiny.py change, and only then.
 """
@@ -25,14 +25,14 @@ def few(array, valid) -> list:
 
 
 def golden(family: str, task: str) -> dict:
-    import test_parity  # whose models need torch
+    import torch_models  # whose models need torch
 
     model, params = tiny.make(family, task)
     with tempfile.TemporaryDirectory() as folder:
         latadj_jax.save_pretrained(folder, model, params)
-        theirs = test_parity.hf_class(task, family).from_pretrained(folder)
+        theirs = torch_models.hf_class(task, family).from_pretrained(folder)
     batch, _ = tiny.mixed_batch(family)
-    hidden, _, logits = test_parity.run_torch(theirs, batch)
+    hidden, _, logits = torch_models.run_torch(theirs, batch)
     valid = batch["attention_mask"] > 0
     found = {"hidden": few(hidden, valid)}
     return found if logits is None else {**found, "logits": few(logits, valid)}
