@@ -27,7 +27,8 @@ BATCH, LENGTH, STEPS = 8, 16, 20
 ONE_DEVICE = (1, 1, 1)
 TASKS = {
     "bert": "classification", "deberta-v2": "classification", "gpt2": "lm", "llama": "lm",
-    "t5": "seq2seq",
+    "t5": "seq2seq", "gemma3_text": "lm", "modernbert": "classification",
+    "mpnet": "classification",
 }  # fmt: skip
 
 
