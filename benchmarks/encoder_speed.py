@@ -60,7 +60,7 @@ class Worker:
     """A process that builds and times the variants of one runtime."""
 
     def __init__(self, python: str, script: str, log):
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1"}
         self._process = subprocess.Popen(
             [python, str(HERE / script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment,

@@ -13,14 +13,15 @@ import time
 
 import jax
 import numpy as np
-import onnxruntime
 import torch
 import transformers
 
 import latadj_jax
+from latadj_jax.onnx_graph.runtime import load_onnxruntime
 from latadj_jax.pretrained.sources import resolve
 from latadj_jax.serving.export_onnx import graph_of
 
+onnxruntime = load_onnxruntime()
 NAMES = ["input_ids", "attention_mask", "token_type_ids"]
 
 

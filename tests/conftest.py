@@ -11,6 +11,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # The tests compile many models and run each once or twice. At XLA's defaults compiling takes about
 # ten times as long. (jax 0.12 has no older emitters any more and ignores the last option.)
 os.environ.setdefault(

@@ -2,9 +2,11 @@
 
     latadj serve MODEL --slo_ms 100
     latadj serve MODEL --port 8080 --speedup 1.5,2,3 --max_speedup 2 --slo_ms 50
+    latadj serve EXPORTED --runtime onnx --slo_ms 100
 
 The routes are those of the model's task, as text-embeddings-inference, OpenAI and Cohere have them;
-/docs lists them. MODEL is a folder, a hub id, or package:NAME/path.
+/docs lists them. MODEL is a folder, a hub id, or package:NAME/path; with --runtime onnx the folder
+that latadj export --format onnx wrote: its alphas and lengths are served, or those that flags name.
 """
 
 import argparse
@@ -21,7 +23,9 @@ from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.pretrained.tokenizers import load_tokenizer
+from latadj_jax.serving.budgets import alpha_of_speedup
 from latadj_jax.serving.engine import Engine
+from latadj_jax.serving.onnx_engine import OnnxEngine, read_exported
 from latadj_jax.serving.policy import Policy
 
 SPEEDUPS = (1.5, 2.0, 3.0)  # by default, where the profile reaches them
@@ -100,7 +104,11 @@ def _parser(prog: str) -> flags.Parser:
     )
     parser.add_argument("--name", help="of the model, as clients are told it")
     flags.add_reading(parser)
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--dtype", choices=DTYPES, help="float32 by default")
+    parser.add_argument(
+        "--runtime", choices=tuple(RUNTIMES), default="jax",
+        help="what computes: programs of JAX, or exported graphs in onnxruntime; jax by default",
+    )  # fmt: skip
     return parser
 
 
@@ -109,12 +117,33 @@ def _engine(args: argparse.Namespace) -> Engine:
         min_alpha=args.min_alpha, max_speedup=args.max_speedup, max_waiting=args.max_queue,
         max_waiting_tokens=args.max_queue_tokens,
     )  # fmt: skip
-    model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
-    return Engine(
-        model, params, load_tokenizer(args.model), alphas=(None, *_alphas(args, model)),
-        buckets=args.buckets, batch_sizes=args.batch_sizes, truncate=args.truncate,
+    return RUNTIMES[args.runtime](
+        args, buckets=args.buckets, batch_sizes=args.batch_sizes, truncate=args.truncate,
         max_wait_ms=0.0, policy=policy,
     )  # fmt: skip
+
+
+def _of_jax(args: argparse.Namespace, **options) -> Engine:
+    dtype = args.dtype or "float32"
+    model, params = from_pretrained(args.model, args.task, dtype=dtype, strict=args.strict)
+    alphas = (None, *_alphas(args, model))
+    return Engine(model, params, load_tokenizer(args.model), alphas=alphas, **options)
+
+
+def _of_onnx(args: argparse.Namespace, **options) -> Engine:
+    if args.task or args.dtype or not args.strict:
+        raise ValueError(
+            "--task, --dtype and --no-strict are of --runtime jax; say them to export."
+        )
+    exported = read_exported(args.model)
+    model, there = exported.model, exported.alphas
+    longest = (args.buckets or exported.buckets)[-1]
+    faster = [alpha_of_speedup(model, there, longest, one, "raise") for one in args.speedup or ()]
+    alphas = (None, *args.alphas, *faster)
+    return OnnxEngine(args.model, alphas=alphas if len(alphas) > 1 else (), **options)
+
+
+RUNTIMES = {"jax": _of_jax, "onnx": _of_onnx}
 
 
 def _alphas(args: argparse.Namespace, model: Model) -> tuple[float | None, ...]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import onnx
 
+from latadj_jax.onnx_graph.runtime import load_onnxruntime
+
 
 def quantize_int8(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same graph with products of int8 weights, one scale for each column.
@@ -16,6 +18,7 @@ def quantize_int8(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Source: onnxruntime's dynamic quantization.
     """
+    load_onnxruntime()
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     # Shapes are known and nothing is left to be fused: it need not advise to prepare the graph.

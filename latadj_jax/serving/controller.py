@@ -42,13 +42,16 @@ class Controller:
         sizes: Sequence[int],
         live: LiveLatencies,
         policy: Policy,
+        fills: bool = True,
     ):
         """
         Args:
           alphas: those to choose from, slowest first.
           sizes: batch sizes, ascending.
+          fills: see `Runtime`.
         """
         self.alphas, self.sizes, self.live, self.policy = tuple(alphas), tuple(sizes), live, policy
+        self.fills = fills
         self.waiting: list[Request] = []  # in the order of their turns
         self._running, self._busy_until_s = False, -math.inf
         self._needed_s: dict[int, float] = {}  # when each level was last needed
@@ -151,7 +154,8 @@ class Controller:
 
     def finished(self, batch: Batch, ran_ms: float, now_s: float) -> None:
         """The batch that was taken last has run."""
-        self.live.observe(batch.shape, ran_ms, now_s)
+        if self.fills or len(batch.requests) == batch.shape.batch_size:
+            self.live.observe(batch.shape, ran_ms, now_s)
         self.failed()
 
     def failed(self) -> None:

@@ -35,6 +35,7 @@ from latadj_jax.serving.latencies import (
 from latadj_jax.serving.policy import Policy
 from latadj_jax.serving.programs import Programs, Shape
 from latadj_jax.serving.requests import batches, encode_requests
+from latadj_jax.serving.runtime import Runtime
 from latadj_jax.serving.submissions import Submissions
 from latadj_jax.tasks.registry import TASKS
 
@@ -89,7 +90,7 @@ class Engine:
     def _set_up(
         self,
         model: Model,
-        programs,
+        programs: Runtime,
         tokenizer,
         *,
         alphas: Sequence[float | None],

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 
 from latadj_jax.atomic_file import write_whole
-from latadj_jax.serving.programs import Programs, Shape
+from latadj_jax.serving.programs import Shape
+from latadj_jax.serving.runtime import Runtime
 from latadj_jax.timing import interleaved_ms
 
 
@@ -26,7 +27,7 @@ class Latency:
 
 
 def measure_latencies(
-    programs: Programs, repeats: int, shapes: Sequence[Shape] = ()
+    programs: Runtime, repeats: int, shapes: Sequence[Shape] = ()
 ) -> dict[Shape, Latency]:
     """Of `shapes`, by default of every program, in turns, with random tokens that fill it.
 
@@ -50,7 +51,7 @@ def measure_latencies(
     }
 
 
-def machine_of(programs: Programs) -> dict[str, str]:
+def machine_of(programs: Runtime) -> dict[str, str]:
     """What the times depend on: a table of another machine, jax or model is not used."""
     model = programs.model
     about = repr((model.config, model.profile, model.strategy, model.dtype, programs.keys))

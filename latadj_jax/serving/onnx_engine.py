@@ -5,15 +5,18 @@ engine.warmup()
 logits_NC = engine(texts, speedup=2)
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from latadj_jax.extras import require
+from latadj_jax.elimination.alpha import slowest_first
+from latadj_jax.errors import ConfigError
 from latadj_jax.model.buckets import pad
 from latadj_jax.model.model import Model
+from latadj_jax.onnx_graph.runtime import load_onnxruntime
 from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.load import read_model
 from latadj_jax.pretrained.tokenizers import load_tokenizer
@@ -21,42 +24,91 @@ from latadj_jax.serving.engine import Engine
 from latadj_jax.serving.programs import Shape
 
 
-class OnnxPrograms:
-    """The graphs of a folder, as an engine runs programs; a session for each that is asked for.
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A folder that `export_onnx` wrote.
 
-    Threads may call it at once.
+    Attributes:
+      alphas: of its graphs, slowest first.
+      buckets: their padded lengths, ascending.
+      files: the graph of each (length, alpha).
+      inputs: of every graph.
+      quantized: "int8", or None.
     """
 
-    def __init__(self, folder: Path, about: Mapping, model: Model, threads: int | None = None):
+    folder: Path
+    model: Model
+    alphas: tuple[float | None, ...]
+    buckets: tuple[int, ...]
+    files: Mapping[tuple[int, float | None], str]
+    inputs: tuple[str, ...]
+    quantized: str | None
+
+
+def read_exported(folder: str | Path) -> Exported:
+    """What is in the folder; no graph is loaded.
+
+    Raises:
+      ConfigError: it holds no graphs for onnxruntime.
+    """
+    folder = Path(folder)
+    if not (folder / "export.json").exists():
+        raise ConfigError(
+            f"{folder} holds no export.json: write the folder by latadj export --format onnx."
+        )
+    about = read_json(folder / "export.json")
+    if about.get("kind") != "onnx":
+        raise ConfigError(f"{folder} holds no ONNX graphs; export them with --format onnx.")
+    graphs = about["graphs"]
+    return Exported(
+        folder, read_model(folder),
+        alphas=slowest_first(graph["alpha"] for graph in graphs),
+        buckets=tuple(sorted({graph["length"] for graph in graphs})),
+        files={(graph["length"], graph["alpha"]): graph["file"] for graph in graphs},
+        inputs=tuple(about["inputs"]), quantized=about["quantized"],
+    )  # fmt: skip
+
+
+class OnnxPrograms:
+    """The graphs of a folder as a `Runtime`; a session for each that is asked for."""
+
+    fills = False
+
+    def __init__(self, exported: Exported, threads: int | None = None):
         """Reads no weights yet.
 
         Args:
-          about: what export.json says.
           threads: of each call; None is one for each core.
         """
-        self.model = model
-        self.keys = tuple(name for name in about["inputs"] if name != "attention_mask")
-        self._folder, self._threads = folder, threads
-        self._files = {(g["length"], g["alpha"]): g["file"] for g in about["graphs"]}
-        self._sessions, self.shapes = {}, []
-        self.kind = f"onnxruntime {about['quantized']} {threads}"  # what their times depend on
+        self._ort = load_onnxruntime()
+        self.model = exported.model
+        self.keys = tuple(name for name in exported.inputs if name != "attention_mask")
+        self.kind = f"onnxruntime {self._ort.__version__} {exported.quantized} {threads}"
+        self.shapes: list[Shape] = []
+        self._exported, self._threads, self._sessions = exported, threads, {}
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
         """Loads the graphs of `shapes` that are not there yet."""
         for shape in tqdm(list(shapes), desc="load", unit="graph", disable=not progress):
-            if (shape.length, shape.alpha) not in self._sessions:
-                self._sessions[shape.length, shape.alpha] = self._session(shape)
+            key = shape.length, shape.alpha
+            if key not in self._sessions:
+                file = self._exported.files[key]
+                self._sessions[key] = self._session(self._exported.folder / file)
             if shape not in self.shapes:
                 self.shapes.append(shape)
 
-    def _session(self, shape: Shape):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
+    def _session(self, file: Path):
+        options = self._ort.SessionOptions()
         if self._threads is not None:
             options.intra_op_num_threads = self._threads
-        file = self._folder / self._files[shape.length, shape.alpha]
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        try:
+            return self._ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of many classes, which have no base in common
+            what = " ".join(str(error).split())
+            raise ValueError(
+                f"onnxruntime {self._ort.__version__} cannot load {file}, whose weights must be "
+                f"beside it and which needs version 1.20 or later: {what}"
+            ) from None
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -98,20 +150,20 @@ class OnnxEngine(Engine):
         Raises:
           ValueError: what cannot work.
         """
-        require("onnx", "onnxruntime")
-        folder = Path(folder)
-        about = read_json(folder / "export.json")
-        if about.get("kind") != "onnx":
-            raise ValueError(f"{folder} holds no ONNX graphs; export them with --format onnx.")
-        model = read_model(folder)
-        made = {"alphas": {g["alpha"] for g in about["graphs"]},
-                "buckets": {g["length"] for g in about["graphs"]}}  # fmt: skip
+        load_onnxruntime()
+        exported = read_exported(folder)
         for name, asked in (("alphas", alphas), ("buckets", buckets)):
-            if missing := [one for one in asked if one not in made[name]]:
-                raise ValueError(f"{name} has {missing[0]}, which {folder} was not exported for.")
-        programs = OnnxPrograms(folder, about, model, threads)
+            there = getattr(exported, name)
+            if missing := [one for one in asked if one not in there]:
+                raise ValueError(
+                    f"{name} has {missing[0]}, which {folder} was not exported for; it has "
+                    f"{', '.join(map(_named, there))}."
+                )
         self._set_up(
-            model, programs, load_tokenizer(str(folder)),
-            alphas=alphas or tuple(made["alphas"]), buckets=buckets or tuple(made["buckets"]),
-            **options,
+            exported.model, OnnxPrograms(exported, threads), load_tokenizer(str(folder)),
+            alphas=alphas or exported.alphas, buckets=buckets or exported.buckets, **options,
         )  # fmt: skip
+
+
+def _named(one: float | None) -> str:
+    return "dense" if one is None else str(one)

@@ -30,6 +30,7 @@ class Programs:
     """
 
     kind = "2"  # raised when this library's programs become faster or slower
+    fills = True
 
     def __init__(self, model: Model, params, keys: tuple[str, ...] = ("input_ids",)):
         """Compiles nothing yet.

@@ -15,7 +15,8 @@ from latadj_jax.serving.controller import Batch, Controller
 from latadj_jax.serving.dispatcher import Dispatcher
 from latadj_jax.serving.live_latencies import LiveLatencies
 from latadj_jax.serving.policy import Policy
-from latadj_jax.serving.programs import Programs, Shape
+from latadj_jax.serving.programs import Shape
+from latadj_jax.serving.runtime import Runtime
 
 Choose = Callable[[int], float | None]  # the alpha that serves a bucket
 
@@ -30,7 +31,7 @@ class Submissions:
     def __init__(
         self,
         model: Model,
-        programs: Programs,
+        programs: Runtime,
         alphas: Sequence[float | None],
         buckets: Sequence[int],
         sizes: Sequence[int],
@@ -46,7 +47,7 @@ class Submissions:
         self._model, self._programs, self._buckets = model, programs, buckets
         self._policy, self._max_wait_ms = policy, max_wait_ms
         allowed = policy.allowed(model, alphas, buckets[-1])
-        self._controller = Controller(allowed, sizes, self.live, policy)
+        self._controller = Controller(allowed, sizes, self.live, policy, programs.fills)
         self._dispatcher, self._closed = None, False
         self._starting = threading.Lock()
         self._watching: list[Callable[[Batch, float], None]] = []

@@ -77,6 +77,20 @@ def test_what_has_no_deadline_takes_its_turn_too():
     assert one.take(10.0).requests[0] is patient
 
 
+@pytest.mark.parametrize(
+    ("texts", "fills", "learns"),
+    [(8, True, True), (8, False, True), (7, True, True), (7, False, False)],
+)
+def test_a_batch_that_is_not_full_tells_of_a_full_one_where_it_is_filled(texts, fills, learns):
+    """Fails where the time of seven texts is taken for that of eight."""
+    one = filled(*(request(alpha=0.7) for _ in range(texts)))
+    one.fills, batch = fills, one.take(0.0)
+    assert (batch.shape.batch_size, len(batch.requests)) == (8, texts)
+    before_ms = one.live.typical_ms(batch.shape, 0.0)
+    one.finished(batch, 2 * before_ms, 0.0)
+    assert (one.live.typical_ms(batch.shape, 0.0) > before_ms) is learns
+
+
 def test_short_texts_are_not_padded_to_long_ones_but_fill_free_rows():
     """Seven of 32 tokens run as eight, where a row is free; the other short ones do not join."""
     long = [request(32, within_ms=400) for _ in range(7)]
