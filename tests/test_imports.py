@@ -27,6 +27,7 @@ ORDER = [
     "onnx_graph",
     "generation",
     "serving",
+    "browser",
     "data",
     "evaluation",
     "training",

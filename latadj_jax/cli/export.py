@@ -3,8 +3,10 @@
 latadj export FOLDER --alpha 0.9,0.8 --buckets 64,128
 latadj export FOLDER --speedup 2 --model MODEL
 latadj export FOLDER --format onnx --quantize int8 --speedup 2 --model MODEL
+latadj export FOLDER --format web --speedup 1.5,2,3 --model MODEL
 """
 
+from latadj_jax.browser.export_web import export_web
 from latadj_jax.cli import flags
 from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.pretrained.tokenizers import load_tokenizer
@@ -22,26 +24,47 @@ def run(argv: list[str], prog: str) -> None:
         help="padded lengths, e.g. 64,128; by default 16, 24, 32, 48, ... 128",
     )  # fmt: skip
     parser.add_argument(
-        "--format", choices=("jax", "onnx"), default="jax",
-        help="programs of jax.export, or graphs for onnxruntime; jax by default",
+        "--format", choices=tuple(FORMATS), default="jax",
+        help="programs of jax.export, graphs for onnxruntime, or these with a page that runs them "
+        "in a browser; jax by default",
     )  # fmt: skip
     parser.add_argument(
         "--quantize",
         choices=QUANTIZED,
         help="of ONNX graphs: products of int8 weights, smaller, faster and less exact",
     )
+    parser.add_argument(
+        "--libraries", type=flags.path, metavar="FOLDER",
+        help="of the page: a node_modules folder; by default npm fetches what it needs",
+    )  # fmt: skip
     args = parser.parse_args(argv)
-    if args.quantize and args.format != "onnx":
-        parser.error("--quantize needs --format onnx.")
+    if args.quantize and args.format == "jax":
+        parser.error("--quantize needs --format onnx or web.")
+    if args.libraries and args.format != "web":
+        parser.error("--libraries needs --format web.")
     model, params = flags.load_given(args)
     largest = serving_buckets(args.buckets, model.config.max_positions)[-1]
     alphas = (*args.alpha, *(model.solve_alpha(largest, s) for s in args.speedup))
     given = args.folder, model, params, load_tokenizer(flags.given_model(args))
     options = {"alphas": alphas, "buckets": args.buckets, "progress": True}
-    if args.format == "onnx":
-        made, kind = export_onnx(*given, quantize=args.quantize, **options)["graphs"], "graph"
-    else:
-        made, kind = export_programs(*given, **options)["programs"], "program"
-    print(f"{args.folder}\n\n| {kind} | expected speedup |\n|---|---|")
+    made = FORMATS[args.format](args, given, options)
+    print(f"{args.folder}\n\n| file | expected speedup |\n|---|---|")
     for program in made:
         print(f"| {program['file']} | {program['expected_speedup']:.2f} |")
+
+
+def _jax(args, given, options) -> list[dict]:
+    return export_programs(*given, **options)["programs"]
+
+
+def _onnx(args, given, options) -> list[dict]:
+    return export_onnx(*given, quantize=args.quantize, **options)["graphs"]
+
+
+def _web(args, given, options) -> list[dict]:
+    title = flags.given_model(args)
+    options |= {"quantize": args.quantize, "title": title, "libraries": args.libraries}
+    return export_web(*given, **options)["graphs"]
+
+
+FORMATS = {"jax": _jax, "onnx": _onnx, "web": _web}

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import tiny
 import tiny_run
+import tiny_web
 from paths import ROOT
 
 import latadj_jax
@@ -294,7 +295,19 @@ def test_export_writes_graphs_of_a_model(folder, capsys):
     assert "| length8_dense.onnx | 1.00 |\n| length8_alpha0.8.onnx |" in capsys.readouterr().out
     assert {"weights.bin", "config.json", "export.json"} <= {f.name for f in Path("out").iterdir()}
     sentence = refused(main, ["export", "new", *flags[:-1], "--quantize=int8"])
-    assert sentence == "latadj export: --quantize needs --format onnx."
+    assert sentence == "latadj export: --quantize needs --format onnx or web."
+
+
+def test_export_writes_a_page_of_a_model(folder, capsys):
+    model, params = tiny.make("bert", "classification", num_hidden_layers=1)
+    latadj_jax.save_pretrained(folder / "model", model, params, tiny_run.tokenizer(folder))
+    libraries = tiny_web.node_modules(folder / "node_modules")
+    flags = ["--model=model", "--alpha=0.8", "--buckets=8", f"--libraries={libraries}"]
+    main(["export", "out", *flags, "--format=web"])
+    assert "| length8_alpha0.8.onnx |" in capsys.readouterr().out
+    assert json.loads(Path("out/page.json").read_text())["title"] == "model"
+    sentence = refused(main, ["export", "new", *flags])
+    assert sentence == "latadj export: --libraries needs --format web."
 
 
 def test_a_speedup_of_an_export_is_that_at_its_largest_bucket(folder, capsys):

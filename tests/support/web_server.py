@@ -1,0 +1,86 @@
+"""A folder served as static file servers do, to a browser that waits until its page is done."""
+
+import contextlib
+import functools
+import http.server
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+WAITS = b"""<img src="/until-done" hidden><script>
+const asked = setInterval(() => "done" in document.body.dataset
+  && (clearInterval(asked), fetch("/done", {method: "POST"})), 50);
+</script></body>"""
+LONGEST_S = 100
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    """A page loads for as long as one of its images does: headless Chromium takes it then."""
+
+    done: threading.Event
+
+    def do_GET(self):
+        if self.path == "/until-done":
+            self.done.wait(LONGEST_S)
+            self.send_error(404)
+        elif self.path.partition("?")[0] == "/":
+            page = (Path(self.directory) / "index.html").read_bytes().replace(b"</body>", WAITS)
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+        else:
+            super().do_GET()
+
+    def do_POST(self):
+        self.done.set()
+        self.send_response(204)
+        self.end_headers()
+
+    def end_headers(self):
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def web_server(folder, headers=None):
+    """Its address; a page is there as soon as its body has the attribute data-done."""
+    handler = type("Handler", (_Handler,), {"done": threading.Event()})
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(handler, directory=str(folder))
+    )
+    server.headers = headers or {}
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        handler.done.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def dom_of(address: str) -> str:
+    """A page as headless Chromium has it when it has loaded."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={profile}", "--dump-dom", address,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout
