@@ -2,14 +2,13 @@
 
 import dataclasses
 import re
-import shutil
-import subprocess
 from html import unescape
 
 import numpy as np
 import pytest
 import tiny
 import tiny_run
+from browser import dom
 
 import latadj_jax
 from latadj_jax.explain.explain import explain, write_page
@@ -155,38 +154,17 @@ def test_refuses_in_one_sentence(explained, count_compilations, texts, alphas, s
 # ---- the page ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """A function from an address to the page as a headless browser has it, after its scripts."""
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    program = next(filter(None, map(shutil.which, names)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-
-    def dom(address: str, profile) -> str:
-        command = [
-            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={profile}", "--virtual-time-budget=2000", "--dump-dom", address,
-        ]  # fmt: skip
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=120
-        ).stdout
-
-    return dom
-
-
 @pytest.mark.parametrize("setting", [0, 1, 2])
-def test_a_browser_shows_what_lives_at_the_slider_s_place(browser, tmp_path, explained, setting):
+def test_a_browser_shows_what_lives_at_the_slider_s_place(tmp_path, explained, setting):
     *_, found = explained
     file = tmp_path / "page.html"
     write_page(file, found, "three <texts>")
     assert not re.search(r"(?:src|href)\s*=|https?://|@import|url\(", file.read_text())
-    dom = browser(f"{file.as_uri()}#{setting}", tmp_path / "profile")
-    assert "<h1>three &lt;texts&gt;</h1>" in dom
+    page = dom(f"{file.as_uri()}#{setting}", tmp_path / "profile")
+    assert "<h1>three &lt;texts&gt;</h1>" in page
     alpha = found["settings"][setting]["alpha"]
-    assert f">{'dense' if alpha is None else f'{alpha:.3f}'}, expected speedup " in dom
-    articles = re.findall("<article>.*?</article>", dom, re.DOTALL)
+    assert f">{'dense' if alpha is None else f'{alpha:.3f}'}, expected speedup " in page
+    articles = re.findall("<article>.*?</article>", page, re.DOTALL)
     for article, text in zip(articles, found["texts"], strict=True):
         spans = re.findall(r'<span[^>]* data-lived="(\d+)"[^>]*>([^<]*)</span>', article)
         assert [int(lived) for lived, _ in spans] == text["lived"][setting]
@@ -205,7 +183,7 @@ def test_half_an_emoji_spoils_no_page(tmp_path, explained):
     assert "model \ufffd" in (tmp_path / "page.html").read_text("utf-8")
 
 
-def test_a_text_is_never_markup(browser, tmp_path):
+def test_a_text_is_never_markup(tmp_path):
     """Fails where a user's text can end the script or become an element."""
     evil = "</script><script>document.title='caught'</script><img src=x onerror=alert(1)>"
     found = {
@@ -215,7 +193,7 @@ def test_a_text_is_never_markup(browser, tmp_path):
     }
     file = tmp_path / "page.html"
     write_page(file, found, "a page")
-    dom = browser(file.as_uri(), tmp_path / "profile")
-    assert "<title>a page</title>" in dom
-    assert "<img" not in re.sub("<script.*?</script>", "", dom, flags=re.DOTALL)
-    assert "&lt;img src=x" in dom
+    page = dom(file.as_uri(), tmp_path / "profile")
+    assert "<title>a page</title>" in page
+    assert "<img" not in re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
+    assert "&lt;img src=x" in page

@@ -32,6 +32,7 @@ def make_service(engine, ready=True, **settings) -> Service:
     if ready:
         engine.warmup(repeats=1)
         service.ready = service.metrics.started = True
+        service.starting = ""
     return service
 
 

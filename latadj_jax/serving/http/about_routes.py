@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse, Response
 import latadj_jax
 from latadj_jax.elimination.alpha import alpha_name
 from latadj_jax.elimination.speedup import expected_speedup
+from latadj_jax.serving.engine import Engine
 from latadj_jax.serving.http.service import Service
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.ranking import RANKING
@@ -42,10 +43,6 @@ def info_of(service: Service) -> dict:
     """With the names of text-embeddings-inference where it has one."""
     engine, settings, policy = service.engine, service.settings, service.engine.policy
     model, longest = engine.model, engine.buckets[-1]
-    speeds = {
-        alpha_name(alpha): round(expected_speedup(model.plan(alpha, longest)), 2)
-        for alpha in engine.alphas
-    }
     return {
         "model_id": settings.name,
         "model_dtype": model.dtype,
@@ -62,9 +59,18 @@ def info_of(service: Service) -> dict:
         "auto_truncate": engine.truncate,
         "buckets": list(engine.buckets),
         "batch_sizes": list(engine.batch_sizes),
-        "expected_speedup_of_alpha": speeds,
+        "expected_speedup_of_alpha": speeds_of(engine),
         "slo_ms": settings.slo_ms,
         "version": latadj_jax.__version__,
+    }
+
+
+def speeds_of(engine: Engine) -> dict[str, float]:
+    """What is expected of each alpha over dense, at the largest bucket."""
+    model, longest = engine.model, engine.buckets[-1]
+    return {
+        alpha_name(alpha): round(expected_speedup(model.plan(alpha, longest)), 2)
+        for alpha in engine.alphas
     }
 
 

@@ -12,6 +12,7 @@ from latadj_jax.serving.http.bodies import Body
 from latadj_jax.serving.http.embedding_routes import embedding_routes
 from latadj_jax.serving.http.guard import Guard
 from latadj_jax.serving.http.label_routes import label_routes
+from latadj_jax.serving.http.page_routes import page_routes
 from latadj_jax.serving.http.problems import (
     Problem,
     of_status,
@@ -54,9 +55,10 @@ def make_app(service: Service) -> Guard:
         lifespan=lifespan, redoc_url=None,
     )  # fmt: skip
     own, about = ROUTES[service.engine.model.record](service), about_routes(service)
-    for router in (own, about):
+    page = page_routes(service, _paths(own))
+    for router in (own, about, page):
         app.include_router(router)
-    known = {"/docs", "/openapi.json", *_paths(own), *_paths(about)}
+    known = {"/docs", "/openapi.json", *_paths(own), *_paths(about), *_paths(page)}
     _add_others(app, service, _paths(own))
     _add_problems(app)
     return Guard(app, service.settings, service.metrics, known)

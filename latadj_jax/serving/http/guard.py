@@ -44,7 +44,7 @@ class Guard:
     async def _guarded(self, scope, receive, send) -> None:
         headers = dict(scope["headers"])
         try:
-            self._check_key(scope["path"], headers)
+            self._check_key(scope, headers)
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
         except (Problem, ValueError) as error:
             problem = error if isinstance(error, Problem) else Problem(400, "bad content-length.")
@@ -67,24 +67,31 @@ class Guard:
         if size > most:
             await response_of(_too_large(most), scope["path"])(scope, receive, send)
 
-    def _check_key(self, path: str, headers: dict[bytes, bytes]) -> None:
+    def _check_key(self, scope, headers: dict[bytes, bytes]) -> None:
         key = self._settings.api_key
-        if key is None or path in OPEN:
+        if key is None or scope["path"] in OPEN or _is_page(scope):
             return
         given = headers.get(b"authorization", b"")
         if not secrets.compare_digest(given, b"Bearer " + key.encode()):
             raise Problem(401, "the key is missing or wrong; send it as Authorization: Bearer KEY.")
+
+    def _route(self, scope) -> str:
+        """As metrics and the log name it."""
+        if _is_page(scope):
+            return "page"
+        return scope["path"] if scope["path"] in self._paths else "other"
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_body_bytes:
             raise _too_large(self._settings.max_body_bytes)
 
     def _write(self, scope, said, seconds: float) -> None:
-        path = scope["path"] if scope["path"] in self._paths else "other"
+        path = self._route(scope)
         status = said.get("status", 500)
         self._metrics.requests.labels(path, str(status)).inc()
-        self._metrics.seconds.labels(path).observe(seconds)
-        if status >= 400:
+        if status < 400:
+            self._metrics.seconds.labels(path).observe(seconds)
+        else:
             self._metrics.refusals.labels(KINDS.get(status, "other")).inc()
         own = {
             name.decode().removeprefix("x-latadj-").replace("-", "_"): value.decode()
@@ -94,6 +101,11 @@ class Guard:
         line = {"method": scope["method"] if path != "other" else "", "path": path}
         line |= {"status": status, "ms": round(1e3 * seconds, 1), **own}
         log.info("%s", json.dumps(line))
+
+
+def _is_page(scope) -> bool:
+    """It needs no key, but what it asks for does; a POST is a route of the model's."""
+    return scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
 
 
 def _too_large(most: int) -> Problem:

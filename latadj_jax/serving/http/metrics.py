@@ -5,7 +5,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from latadj_jax.elimination.alpha import alpha_name
 
-SECONDS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+SECONDS = (
+    0.001, 0.002, 0.003, 0.005, 0.007, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3,
+    0.5, 0.7, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 

@@ -205,7 +205,9 @@ def test_info_states_the_limits(embedder):
 
 def test_docs_list_the_model_s_routes_alone(embedder):
     paths = embedder.get("/openapi.json").json()["paths"]
-    assert {"/embed", "/v1/embeddings", "/info", "/health", "/ready", "/metrics"} == {*paths}
+    assert {"/embed", "/v1/embeddings", "/info", "/health", "/ready", "/metrics", "/stats"} == {
+        *paths
+    }
     assert embedder.get("/docs").status_code == 200
 
 
