@@ -57,6 +57,34 @@ def test_huggingface_hub(embedder, monkeypatch):
     np.testing.assert_allclose(found, expected(embedder.service.engine, TEXTS[:1], None), **SAME)
 
 
+def test_llama_index_embeds(embedder):
+    module = pytest.importorskip("llama_index.embeddings.text_embeddings_inference")
+    client = module.TextEmbeddingsInference("tiny", str(embedder.base_url), auth_token=KEY)
+    found = client.get_text_embedding_batch(TEXTS)
+    np.testing.assert_allclose(found, expected(embedder.service.engine, TEXTS, None), **SAME)
+    found = client.get_query_embedding(f"{TEXTS[0]} " * 10)  # it asks to have long texts cut
+    engine = embedder.service.engine
+    cut = engine._encoded([f"{TEXTS[0]} " * 10], truncate=True)
+    alone = apply(engine.model, engine._programs.params, pad(cut, 24), None).embedding[0]
+    np.testing.assert_allclose(found, alone, **SAME)
+
+
+def test_llama_index_reranks(tmp_path):
+    schema = pytest.importorskip("llama_index.core.schema")
+    module = pytest.importorskip("llama_index.postprocessor.tei_rerank")
+    nodes = [schema.NodeWithScore(node=schema.TextNode(text=text)) for text in TEXTS]
+    with client_of(tmp_path, "ranking", api_key=KEY) as client:
+        ranker = module.TextEmbeddingInference(
+            top_n=2, base_url=str(client.base_url), auth_token=f"Bearer {KEY}"
+        )
+        found = ranker.postprocess_nodes(nodes, query_str="good")
+        logits = client.service.engine([("good", text) for text in TEXTS], alpha=0.9)[:, 0]
+    order = np.argsort(-logits)[:2]
+    assert [one.node.text for one in found] == [TEXTS[n] for n in order]
+    scores = 1 / (1 + np.exp(-logits[order]))
+    np.testing.assert_allclose([one.score for one in found], scores, **SAME)
+
+
 def test_two_hundred_at_once_each_get_their_own(embedder):
     """Of other lengths, alphas and numbers of texts; fails where answers are mixed up or lost."""
     rng = random.Random(0)
