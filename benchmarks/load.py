@@ -18,12 +18,14 @@ Writes load.json, load.md and load.png.
 
 import argparse
 import asyncio
+import contextlib
 import csv
 import dataclasses
 import datetime
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
@@ -89,19 +91,30 @@ def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
 # ---- the server -------------------------------------------------------------------------------
 
 
-def serve(args) -> tuple[subprocess.Popen, str]:
+@contextlib.contextmanager
+def serving(args):
+    """The address of a server, which ends with the block, however that ends."""
     address = f"http://127.0.0.1:{args.port}"
     flags = ["--port", str(args.port), "--speedup", "1.5,2,3", "--buckets", args.buckets]
     flags += ["--batch_sizes", args.batch_sizes, "--truncate"]
-    log = open(Path(args.out) / "server.log", "w")  # noqa: SIM115 (the server's, to its end)
     command = [sys.executable, "-m", "latadj_jax.cli", "serve", args.model, *flags]
-    process = subprocess.Popen(command, stderr=log)
+    with open(Path(args.out) / "server.log", "w") as log:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            wait_for(process, address, log.name)
+            yield address
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def wait_for(process: subprocess.Popen, address: str, log: str) -> None:
     while True:
         if process.poll() is not None:
-            raise SystemExit(f"the server ended; see {log.name}.")
+            raise SystemExit(f"the server ended; see {log}.")
         try:
             if compiled(address):
-                return process, address
+                return
         except httpx.TransportError:
             pass
         time.sleep(1)
@@ -282,12 +295,11 @@ def main(args: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     lines = Path(args.texts).read_text("utf-8").split("\n")
     texts = [line.strip() for line in lines if line.strip()][: args.max_texts]
-    process, address = serve(args)
-    try:
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(143)
+    )  # as an exception, which ends the server
+    with serving(args) as address:
         per_s, rows = asyncio.run(measure(address, texts, args))
-    finally:
-        process.terminate()
-        process.wait(60)
     about = {
         "processor": processor(), "cores": os.cpu_count(), "slo_ms": args.slo_ms,
         "arrivals": args.arrivals, "seconds": args.seconds, "texts": len(texts),

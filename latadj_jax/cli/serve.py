@@ -30,17 +30,13 @@ from latadj_jax.serving.policy import Policy
 
 SPEEDUPS = (1.5, 2.0, 3.0)  # by default, where the profile reaches them
 API_KEY = "LATADJ_API_KEY"
-KEEP_ALIVE_S = 75  # a connection without requests; longer than those of usual proxies
-PATIENCE_S = 30  # for what is still being answered at the end
 
 
 def run(argv: list[str], prog: str) -> None:
     args = _parser(prog).parse_args(argv)
     require("serve", "fastapi", "uvicorn", "prometheus_client")
-    import uvicorn
-
-    from latadj_jax.serving.http.app import make_app
     from latadj_jax.serving.http.metrics import Metrics
+    from latadj_jax.serving.http.server import make_server
     from latadj_jax.serving.http.service import Service
     from latadj_jax.serving.http.settings import ServerSettings
 
@@ -50,11 +46,7 @@ def run(argv: list[str], prog: str) -> None:
         max_requests=args.max_queue,
     )  # fmt: skip
     service = Service(_engine(args), settings, Metrics())
-    config = uvicorn.Config(
-        make_app(service), args.host, args.port, log_level="warning", access_log=False,
-        timeout_graceful_shutdown=PATIENCE_S, timeout_keep_alive=KEEP_ALIVE_S, backlog=2048,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
+    server = make_server(service, args.host, args.port)
     _log_to_stderr()
     starting = threading.Thread(
         target=_start, args=(service, server, f"http://{args.host}:{args.port}"), daemon=True

@@ -119,6 +119,10 @@ class Controller:
 
     # ---- those whose turn it is -----------------------------------------------------------
 
+    def drop_cancelled(self) -> None:
+        """Takes those out that nobody waits for any more."""
+        self.waiting = [r for r in self.waiting if not r.reply.cancelled()]
+
     def drop_late(self, now_s: float) -> list[Request]:
         """Takes those out that cannot be in time any more, even if they ran at once."""
         late = [self._is_late(request, now_s) for request in self.waiting]
@@ -199,17 +203,17 @@ class Controller:
         return ways.at(first.bucket, count, best.shape.alpha)
 
     def _batch(self, way: Way) -> Batch:
-        """Those of the first's bucket; rows that stay free are filled with shorter texts."""
+        """Those of the first's bucket; rows that stay free are filled with others."""
         first, size = self.waiting[0], way.shape.batch_size
-        own, shorter = [], []
+        own, others = [], []
         for number, request in enumerate(self.waiting):
             if _alike(request, first):
                 own.append(number)
-            elif request.bucket < first.bucket and _same_alpha(request, first):
-                shorter.append(number)
+            elif request.bucket <= first.bucket and _may_share(request, first, way.shape.alpha):
+                others.append(number)
             if len(own) == size:
                 break
-        numbers = (own + shorter)[:size]
+        numbers = (own + others)[:size]
         requests = tuple(self.waiting[number] for number in numbers)
         return Batch(way.shape, requests, tuple(numbers), way.ms)
 
@@ -219,8 +223,15 @@ def _turn(request: Request) -> float:
 
 
 def _same_alpha(request: Request, first: Request) -> bool:
-    """Whether they can share a batch: both adaptive, or both given the same alpha."""
+    """Whether both are adaptive, or both were given the same alpha."""
     return (request.adaptive, request.alpha) == (first.adaptive, first.alpha)
+
+
+def _may_share(request: Request, first: Request, alpha: float | None) -> bool:
+    """Whether a batch of the first's may take it along, at this alpha: the one that it was given,
+    or dense, which serves everything that may choose."""
+    given = alpha is None if request.adaptive else request.alpha == alpha
+    return given or _same_alpha(request, first)
 
 
 def _alike(request: Request, first: Request) -> bool:

@@ -46,12 +46,14 @@ class Dispatcher:
         with self._changed:  # so that nothing comes after the end
             if self._closed:
                 raise RuntimeError("the engine is closed; it takes no more requests.")
+            self.controller.drop_cancelled()
             self.controller.admit(requests, time.perf_counter())
             self._changed.notify()
 
     def waiting(self) -> tuple[int, int]:
         """Requests that wait, and their tokens."""
         with self._changed:
+            self.controller.drop_cancelled()
             return len(self.controller.waiting), self.controller.waiting_tokens
 
     def close(self) -> None:
@@ -91,7 +93,7 @@ class Dispatcher:
     def _take(self) -> tuple[list[Request], Batch | None]:
         controller = self.controller
         with self._changed:
-            controller.waiting = [r for r in controller.waiting if not r.reply.cancelled()]
+            controller.drop_cancelled()
             now_s = time.perf_counter()
             late = controller.drop_late(now_s)
             return late, controller.take(now_s) if controller.waiting else None

@@ -119,6 +119,21 @@ def test_given_alphas_are_kept_and_share_batches_with_their_like_alone():
     assert (batch.shape.alpha, {*batch.requests} <= {*others}) == (None, True)
 
 
+def test_free_rows_are_filled_with_who_would_have_the_same_alpha_anyway():
+    """A dense batch takes along who asked for dense, and who may choose; another one nobody who may
+    choose, though its rows are free."""
+    choosing = [request(32, within_ms=400) for _ in range(7)]
+    dense, faster = request(32, 0.001, 400, alpha=None), request(32, 0.001, 400, alpha=0.7)
+    batch = filled(*choosing, faster, dense).take(0.0)
+    assert (batch.shape.alpha, batch.requests) == (None, (*choosing, dense))
+    given = [request(32, within_ms=400, alpha=None) for _ in range(7)]
+    batch = filled(*given, faster, request(16, 0.001, 400)).take(0.0)
+    assert (batch.shape.alpha, len(batch.requests)) == (None, 8)
+    given = [request(32, within_ms=400, alpha=0.7) for _ in range(7)]
+    batch = filled(*given, dense, request(32, 0.001, 400)).take(0.0)
+    assert (batch.shape.alpha, batch.requests) == (0.7, tuple(given))
+
+
 def test_what_cannot_be_in_time_any_more_is_taken_out():
     gone, kept = request(32, within_ms=10), request(32, within_ms=50)
     one = filled(gone, kept)

@@ -122,6 +122,7 @@ def test_a_cancelled_request_is_not_computed(started, monkeypatch):
     assert gate.running.wait(30)
     others = [started.submit("bad") for _ in range(5)]
     assert others[1].cancel()
+    assert started.waiting == (4, 12)  # it makes room at once
     gate.open.set()
     others.pop(1)
     assert all(reply.result(30).shape == (3,) for reply in [first, *others])

@@ -7,11 +7,10 @@ import time
 import httpx
 import tiny
 import tiny_run
-import uvicorn
 
 import latadj_jax
-from latadj_jax.serving.http.app import make_app
 from latadj_jax.serving.http.metrics import Metrics
+from latadj_jax.serving.http.server import make_server
 from latadj_jax.serving.http.service import Service
 from latadj_jax.serving.http.settings import ServerSettings
 from latadj_jax.serving.policy import Policy
@@ -36,11 +35,25 @@ def make_service(engine, ready=True, **settings) -> Service:
     return service
 
 
+class Held:
+    """A server of an engine that runs nothing until it is let go."""
+
+    def __init__(self, service, monkeypatch):
+        self.open, self.running = threading.Event(), threading.Event()
+        run = service.engine._programs.run
+
+        def gated(shape, examples):
+            self.running.set()
+            assert self.open.wait(30)
+            return run(shape, examples)
+
+        monkeypatch.setattr(service.engine._programs, "run", gated)
+
+
 @contextlib.contextmanager
 def served(service: Service):
     """The address of its server, while it runs."""
-    config = uvicorn.Config(make_app(service), port=0, log_level="error", access_log=False)
-    server = uvicorn.Server(config)
+    server = make_server(service)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -4,8 +4,9 @@ import json
 import logging
 import secrets
 
+from latadj_jax.serving.http.incoming import Incoming, too_large, unless_gone
 from latadj_jax.serving.http.metrics import Metrics
-from latadj_jax.serving.http.problems import KINDS, Problem, response_of
+from latadj_jax.serving.http.problems import GONE, KINDS, Problem, response_of
 from latadj_jax.serving.http.service import now_s
 from latadj_jax.serving.http.settings import ServerSettings
 
@@ -37,35 +38,32 @@ class Guard:
             await send(message)
 
         try:
-            await self._guarded(scope, receive, saying)
+            if not await self._guarded(scope, receive, saying, said):
+                said["status"] = GONE
         finally:
             self._write(scope, said, now_s() - start_s)
 
-    async def _guarded(self, scope, receive, send) -> None:
+    async def _guarded(self, scope, receive, send, said) -> bool:
+        """Whether it was answered, or refused; False if the client went before that."""
         headers = dict(scope["headers"])
         try:
             self._check_key(scope, headers)
             self._check_size(int(headers.get(b"content-length", b"0") or 0))
         except (Problem, ValueError) as error:
             problem = error if isinstance(error, Problem) else Problem(400, "bad content-length.")
-            return await response_of(problem, scope["path"])(scope, receive, send)
-        size, most = 0, self._settings.max_body_bytes
+            await response_of(problem, scope["path"])(scope, receive, send)
+            return True
+        incoming = Incoming(receive, self._settings.max_body_bytes, self._settings.read_s)
 
-        async def counted():
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > most:  # of one that comes in pieces: the rest is not read
-                return {"type": "http.request", "body": b"", "more_body": False}
-            return message
-
-        async def unless_too_large(message):
-            if size <= most:
+        async def unless_stopped(message):
+            if incoming.problem is None:
                 await send(message)
 
-        await self._app(scope, counted, unless_too_large)
-        if size > most:
-            await response_of(_too_large(most), scope["path"])(scope, receive, send)
+        answering = self._app(scope, incoming, unless_stopped)
+        answered = await unless_gone(answering, incoming, lambda: "status" in said)
+        if answered and incoming.problem is not None:
+            await response_of(incoming.problem, scope["path"])(scope, receive, send)
+        return answered
 
     def _check_key(self, scope, headers: dict[bytes, bytes]) -> None:
         key = self._settings.api_key
@@ -83,7 +81,7 @@ class Guard:
 
     def _check_size(self, size: int) -> None:
         if size > self._settings.max_body_bytes:
-            raise _too_large(self._settings.max_body_bytes)
+            raise too_large(self._settings.max_body_bytes)
 
     def _write(self, scope, said, seconds: float) -> None:
         path = self._route(scope)
@@ -106,7 +104,3 @@ class Guard:
 def _is_page(scope) -> bool:
     """It needs no key, but what it asks for does; a POST is a route of the model's."""
     return scope["path"] == "/" and scope["method"] in ("GET", "HEAD")
-
-
-def _too_large(most: int) -> Problem:
-    return Problem(413, f"the body has more than the {most} bytes that a request may have.")

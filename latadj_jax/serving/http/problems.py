@@ -17,9 +17,12 @@ class Problem(Exception):
         self.status, self.retry_after_s = status, retry_after_s
 
 
+GONE = 499  # what nobody waits for any more; only metrics and the log see it
+
 KINDS = {
-    400: "validation", 401: "unauthorized", 404: "not_found", 405: "not_found", 413: "too_large",
-    422: "validation", 429: "overloaded", 500: "internal", 503: "not_ready", 504: "too_late",
+    400: "validation", 401: "unauthorized", 404: "not_found", 405: "not_found", 408: "too_slow",
+    413: "too_large", 422: "validation", 429: "overloaded", GONE: "gone", 500: "internal",
+    503: "not_ready", 504: "too_late",
 }  # fmt: skip
 
 OPENAI = "/v1/embeddings"
@@ -76,7 +79,7 @@ def sentence_of(errors: list[Mapping], descriptions: Mapping[str, str]) -> str:
     if first["type"] == "json_invalid":
         return "the body must be JSON; it cannot be read."
     if field not in descriptions:
-        return "the body must be a JSON object."
+        return "the body must be a JSON object, with Content-Type: application/json."
     if first["type"] == "missing":
         return f"{field} is missing; it must be {descriptions[field]}."
     return f"{field} must be {descriptions[field]}."

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,7 +119,12 @@ class Service:
             tokens = sum(len(example["input_ids"]) for example in examples)
             return tokens, engine.submit_encoded(examples, **asked, arrived_s=arrived_s)
 
-        tokens, replies = await loop.run_in_executor(self._encoding, submit)
+        submitting = self._encoding.submit(submit)
+        try:
+            tokens, replies = await asyncio.wrap_future(submitting)
+        except asyncio.CancelledError:  # nobody waits for it any more
+            submitting.add_done_callback(_give_up)
+            raise
         try:
             rows = await asyncio.gather(*map(asyncio.wrap_future, replies))
         finally:
@@ -144,6 +149,13 @@ class Service:
         late_ms = 0.0 if latency_ms is None else max(0.0, took_ms - latency_ms)
         self.metrics.late.inc(late_ms > 0)
         return late_ms
+
+
+def _give_up(submitting: Future) -> None:
+    """What was submitted is not computed, unless it runs already."""
+    if not submitting.cancelled() and submitting.exception() is None:
+        for reply in submitting.result()[1]:
+            reply.cancel()
 
 
 def now_s() -> float:

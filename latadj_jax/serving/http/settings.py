@@ -16,6 +16,7 @@ class ServerSettings:
       api_key: what clients have to send; None: nothing.
       max_body_bytes, max_texts: of a request.
       max_requests: that are worked on at once.
+      read_s: within so many seconds a request has to have come in whole.
     """
 
     name: str
@@ -24,9 +25,11 @@ class ServerSettings:
     max_body_bytes: int = 2_000_000
     max_texts: int = 256
     max_requests: int = 1024
+    read_s: float = 30.0
 
     def __post_init__(self):
         check_asked("slo_ms", self.slo_ms)
+        check_asked("read_s", self.read_s)
         for name in ("max_body_bytes", "max_texts", "max_requests"):
             check_integer(name, getattr(self, name), 1)
         if self.api_key is not None and not self.api_key.strip():

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served import KEY, client_of, make_engine, make_service, served
+from served import KEY, Held, client_of, make_engine, make_service, served
 
 from latadj_jax.serving.http.settings import ServerSettings
 from latadj_jax.serving.latencies import Latency
@@ -72,11 +72,6 @@ def test_other_paths_and_methods_get_one_sentence(embedder):
     assert embedder.get("/embed").status_code == 405
 
 
-def test_a_body_that_comes_in_pieces_is_limited_too(embedder):
-    response = embedder.post("/embed", content=(b"[" * 500 for _ in range(10)))
-    assert response.status_code == 413
-
-
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
@@ -135,21 +130,6 @@ def test_bad_settings_get_one_sentence(given, message):
 
 
 # ---- under load -------------------------------------------------------------------------------
-
-
-class Held:
-    """A server of an engine that runs nothing until it is let go."""
-
-    def __init__(self, service, monkeypatch):
-        self.open, self.running = threading.Event(), threading.Event()
-        run = service.engine._programs.run
-
-        def gated(shape, examples):
-            self.running.set()
-            assert self.open.wait(30)
-            return run(shape, examples)
-
-        monkeypatch.setattr(service.engine._programs, "run", gated)
 
 
 @pytest.fixture
