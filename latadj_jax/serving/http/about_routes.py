@@ -1,12 +1,13 @@
 """What a server says of itself."""
 
 from fastapi import APIRouter
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 import latadj_jax
 from latadj_jax.elimination.alpha import alpha_name
 from latadj_jax.elimination.speedup import expected_speedup
 from latadj_jax.serving.engine import Engine
+from latadj_jax.serving.http.problems import documented
 from latadj_jax.serving.http.service import Service
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.ranking import RANKING
@@ -20,18 +21,18 @@ def about_routes(service: Service) -> APIRouter:
         """200 as soon as the server runs, while it compiles too."""
         return JSONResponse({"status": "ok"})
 
-    @router.get("/ready")
+    @router.get("/ready", responses=documented(503))
     async def ready():
         """200 when it can serve, 503 until then; "starting" is what is still being done."""
         service.check_ready()
         return JSONResponse({"status": "ready", "starting": service.starting})
 
-    @router.get("/info")
+    @router.get("/info", responses=documented(401))
     async def info():
         """The model, its speeds, and the limits of requests."""
         return JSONResponse(info_of(service))
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def metrics():
         """Prometheus' page."""
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")

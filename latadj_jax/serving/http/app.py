@@ -15,6 +15,7 @@ from latadj_jax.serving.http.label_routes import label_routes
 from latadj_jax.serving.http.page_routes import page_routes
 from latadj_jax.serving.http.problems import (
     Problem,
+    documented,
     of_status,
     problem_of,
     response_of,
@@ -56,7 +57,8 @@ def make_app(service: Service) -> Guard:
     )  # fmt: skip
     own, about = ROUTES[service.engine.model.record](service), about_routes(service)
     page = page_routes(service, _paths(own))
-    for router in (own, about, page):
+    app.include_router(own, responses=documented())
+    for router in (about, page):
         app.include_router(router)
     known = {"/docs", "/openapi.json", *_paths(own), *_paths(about), *_paths(page)}
     _add_others(app, service, _paths(own))
@@ -90,7 +92,7 @@ def _add_problems(app: FastAPI) -> None:
     async def by_framework(request: Request, error: HTTPException):
         status = error.status_code
         sentence = "the body cannot be read as JSON." if status == 400 else of_status(status)
-        return response_of(Problem(status, sentence), request.url.path)
+        return response_of(Problem(status, sentence), request.url.path, error.headers)
 
     async def known(request: Request, error: Exception):
         return response_of(problem_of(error), request.url.path)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
 from latadj_jax.serving.http.bodies import Embed, Embeddings
-from latadj_jax.serving.http.problems import Problem
+from latadj_jax.serving.http.problems import OpenAIRefusal, Problem, documented
 from latadj_jax.serving.http.service import Done, Service
 
 
@@ -22,7 +22,7 @@ def embedding_routes(service: Service) -> APIRouter:
         vectors_ND = _unit(done.answer) if body.normalize else done.answer
         return JSONResponse(vectors_ND.tolist(), headers=done.headers)
 
-    @router.post("/v1/embeddings")
+    @router.post("/v1/embeddings", responses=documented(model=OpenAIRefusal))
     async def embeddings(body: Embeddings, request: Request):
         """OpenAI's: a vector for each text, as numbers or as base64 of float32."""
         width = service.engine.model.row_width

@@ -6,6 +6,7 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse, JSONResponse
 
+from latadj_jax.serving.http.problems import documented
 from latadj_jax.serving.http.service import Service
 from latadj_jax.serving.http.stats import stats_of
 
@@ -27,7 +28,7 @@ def page_routes(service: Service, paths: Collection[str]) -> APIRouter:
     async def show():
         return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})
 
-    @router.get("/stats")
+    @router.get("/stats", responses=documented(401))
     async def stats():
         """Counts since the start, as the page reads them."""
         return JSONResponse(stats_of(service, paths), headers={"Cache-Control": "no-store"})

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from http import HTTPStatus
 
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from latadj_jax.errors import Overloaded, TooLate, TooLongError
@@ -28,6 +29,41 @@ KINDS = {
 OPENAI = "/v1/embeddings"
 
 
+class Refusal(BaseModel):
+    """As text-embeddings-inference writes it."""
+
+    error: str
+    error_type: str
+
+
+class OpenAIError(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIRefusal(BaseModel):
+    """As OpenAI writes it."""
+
+    error: OpenAIError
+
+
+STATUSES = {
+    400: "what cannot be read", 401: "the key is missing or wrong", 408: "it came too slowly",
+    413: "a body, a text or a number of texts that is too large", 422: "a field that does not fit",
+    429: "too much to do", 503: "it cannot serve yet, or not any more",
+    504: "the deadline passed before it was computed",
+}  # fmt: skip
+
+
+def documented(*statuses: int, model: type[BaseModel] = Refusal) -> dict:
+    """What a route may refuse with, as /docs has it; everything if none is named."""
+    return {
+        status: {"model": model, "description": STATUSES[status]} for status in statuses or STATUSES
+    }
+
+
 def problem_of(error: Exception) -> Problem:
     """What is answered where `error` was raised."""
     if isinstance(error, Problem):
@@ -45,13 +81,15 @@ def problem_of(error: Exception) -> Problem:
     return Problem(500, "the server failed; its log says how.")
 
 
-def response_of(problem: Problem, path: str) -> JSONResponse:
+def response_of(
+    problem: Problem, path: str, headers: Mapping[str, str] | None = None
+) -> JSONResponse:
     """As text-embeddings-inference writes it, or as OpenAI does on its own route."""
     message, kind = str(problem), KINDS.get(problem.status, "validation")
     body = {"error": message, "error_type": kind}
     if path == OPENAI:
         body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    headers = {}
+    headers = dict(headers or {})
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(problem.retry_after_s)))
     if problem.status == 401:

@@ -3,6 +3,7 @@
 import base64
 
 import httpx
+import malformed
 import numpy as np
 import pytest
 from served import client_of, make_engine, make_service, served
@@ -190,6 +191,17 @@ def test_other_routes_say_what_the_model_is_for(request, task, own, others):
         response = client.post(path, json={"inputs": "good"})
         assert response.status_code == 404
         assert f"{own}." in response.text
+
+
+TASKS = ("embedder", "ranker", "classifier", "tagger", "answerer")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_spoiled_bodies_are_refused_in_one_sentence(request, task):
+    """Cut off, nested, encoded otherwise, of wrong types; fails at any 500."""
+    found = malformed.send_bytes(request.getfixturevalue(task), 60)
+    assert found[422] > 10
+    assert found[200] < 30
 
 
 # ---- what it says of itself -------------------------------------------------------------------
