@@ -34,6 +34,7 @@ ORDER = [
     "explain",
     "harness",
     "cli",
+    "cluster",
 ]
 
 

@@ -33,10 +33,25 @@ API_KEY = "LATADJ_API_KEY"
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = parser(prog).parse_args(argv)
+    service = make_service(args)
+    from latadj_jax.serving.http.server import make_server
+
+    server = make_server(service, args.host, args.port)
+    log_to_stderr()
+    address = f"http://{args.host}:{args.port}"
+    _say(f"compiling; {address}/ready says when it can serve")
+    starting = threading.Thread(target=_start, args=(service, server, address), daemon=True)
+    starting.start()
+    server.run()
+    if not service.ready:
+        raise ValueError(f"it ended before it could serve: {service.starting}.")
+
+
+def make_service(args: argparse.Namespace):
+    """The service that the flags ask for; nothing is compiled yet."""
     require("serve", "fastapi", "uvicorn", "prometheus_client")
     from latadj_jax.serving.http.metrics import Metrics
-    from latadj_jax.serving.http.server import make_server
     from latadj_jax.serving.http.service import Service
     from latadj_jax.serving.http.settings import ServerSettings
 
@@ -45,19 +60,10 @@ def run(argv: list[str], prog: str) -> None:
         api_key=args.api_key or os.environ.get(API_KEY), max_body_bytes=args.max_body_bytes,
         max_requests=args.max_queue,
     )  # fmt: skip
-    service = Service(_engine(args), settings, Metrics())
-    server = make_server(service, args.host, args.port)
-    _log_to_stderr()
-    starting = threading.Thread(
-        target=_start, args=(service, server, f"http://{args.host}:{args.port}"), daemon=True
-    )
-    starting.start()
-    server.run()
-    if not service.ready:
-        raise ValueError(f"it ended before it could serve: {service.starting}.")
+    return Service(_engine(args), settings, Metrics())
 
 
-def _parser(prog: str) -> flags.Parser:
+def parser(prog: str) -> flags.Parser:
     parser = flags.Parser(prog, __doc__.split("\n")[0])
     parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
     parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
@@ -155,21 +161,12 @@ def _start(service, server, address: str) -> None:
     """Compiles; the server runs meanwhile and says so. Ends it where that fails."""
 
     def told(done: int, of: int) -> None:
-        if done == len(service.engine.alphas):
-            service.ready = True
+        if service.ready and done == len(service.engine.alphas):
             _say(f"serving {service.engine.model.task} at {address} (/docs lists the routes)")
-        service.starting = f"the model is being compiled, {done} of {of} programs so far"
         if done == of:
-            service.starting = ""
-            service.metrics.started = True
             _say(f"all {of} programs are compiled")
 
-    _say(f"compiling; {address}/ready says when it can serve")
-    try:
-        service.engine.warmup_in_turn(told)
-    except Exception as error:
-        logging.getLogger("latadj").exception("The model could not be compiled.")
-        service.starting, service.ready = str(error), False
+    if not service.start(told):
         server.should_exit = True
 
 
@@ -177,7 +174,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _log_to_stderr() -> None:
+def log_to_stderr() -> None:
     """A line of JSON for each request."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))

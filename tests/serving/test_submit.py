@@ -130,6 +130,21 @@ def test_a_cancelled_request_is_not_computed(started, monkeypatch):
     assert [shape.batch_size for shape in gate.shapes] == [1, 4]
 
 
+def test_a_cancelled_request_leaves_its_place_in_a_full_queue(parts, compiled, monkeypatch):
+    with make(parts, **SETTINGS, policy=Policy(max_waiting=2)) as engine:
+        engine._programs._compiled.update(compiled)
+        gate = Gate(engine.warmup(repeats=1), monkeypatch)
+        first = engine.submit("good")
+        assert gate.running.wait(30)
+        others = [engine.submit("bad") for _ in range(2)]
+        with pytest.raises(Overloaded, match="queue is full"):
+            engine.submit("bad")
+        assert others[0].cancel()
+        others.append(engine.submit("bad"))
+        gate.open.set()
+        assert all(reply.result(30).shape == (3,) for reply in [first, *others[1:]])
+
+
 def test_closing_answers_what_waits(started, monkeypatch):
     gate = Gate(started, monkeypatch)
     replies = [started.submit(text, alpha=0.9) for text in TEXTS]

@@ -1,6 +1,7 @@
 """What stands between the routes and the engine: limits, deadlines, and how it was served."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,8 @@ from latadj_jax.serving.http.metrics import Metrics
 from latadj_jax.serving.http.problems import Problem
 from latadj_jax.serving.http.settings import ServerSettings
 from latadj_jax.serving.job import Job
+
+log = logging.getLogger("latadj")
 
 
 class Done(NamedTuple):
@@ -52,7 +55,7 @@ class Service:
     """One engine behind all routes.
 
     Attributes:
-      ready: whether the engine can serve; set from outside.
+      ready: whether the engine can serve.
       starting: what is being waited for until then.
     """
 
@@ -63,6 +66,28 @@ class Service:
         self._at_once = 0
         self._after_ms = 0.0  # from the end of a batch until its answers are ready
         metrics.watch(engine)
+
+    def start(self, told: Callable[[int, int], None] = lambda done, of: None) -> bool:
+        """Compiles, and is ready as soon as every speed has one program; whether that went well.
+
+        Args:
+          told: is called after each program with how many there are, and of how many.
+        """
+
+        def on_program(done: int, of: int) -> None:
+            self.ready = done >= len(self.engine.alphas)
+            self.starting = f"the model is being compiled, {done} of {of} programs so far"
+            if done == of:
+                self.starting, self.metrics.started = "", True
+            told(done, of)
+
+        try:
+            self.engine.warmup_in_turn(on_program)
+        except Exception as error:
+            log.exception("The model could not be compiled.")
+            self.ready, self.starting = False, str(error)
+            return False
+        return True
 
     def close(self) -> None:
         """Answers what was asked, then ends the threads."""

@@ -1,0 +1,1 @@
+"""Many machines: a server of several replicas, and files of texts, both by Ray."""
