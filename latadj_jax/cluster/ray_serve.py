@@ -9,19 +9,14 @@ is a 429. Ray's own queue comes behind it, and is bounded, too.
 """
 
 import asyncio
-import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ray import serve
 
-from latadj_jax.cli import serve as command
-from latadj_jax.serving.http.app import make_app
-
-log = logging.getLogger(__name__)
-
-PROG = "serve run"
+from latadj_jax.cli.programs_cache import keep_programs
+from latadj_jax.cluster.arguments import argv_of, parsed
 
 
 @serve.deployment(
@@ -42,8 +37,11 @@ class Replica:
         Args:
           argv: of `latadj serve`.
         """
-        command.log_to_stderr()
-        self._service = command.make_service(command.parser(PROG).parse_args(argv))
+        keep_programs()
+        from latadj_jax.cli.serve import log_to_stderr, make_service  # imports jax
+
+        log_to_stderr()
+        self._service = make_service(parsed(argv))
         ready = threading.Event()
         self._starting = threading.Thread(target=self._start, args=(ready,), daemon=True)
         self._starting.start()
@@ -56,6 +54,8 @@ class Replica:
 
     def __serve_build_asgi_app__(self):
         """What Ray takes the routes from."""
+        from latadj_jax.serving.http.app import make_app
+
         return make_app(self._service)
 
     async def check_health(self) -> None:
@@ -79,22 +79,5 @@ def application(args: Mapping[str, Any]) -> serve.Application:
       ValueError: flags that there are not.
     """
     argv = argv_of(args)
-    try:
-        command.parser(PROG).parse_args(argv)
-    except SystemExit as error:  # one sentence
-        raise ValueError(str(error)) from None
+    parsed(argv)
     return Replica.bind(argv)
-
-
-def argv_of(args: Mapping[str, Any]) -> list[str]:
-    """As they would be written behind `latadj serve`."""
-    rest = dict(args)
-    if "model" not in rest:
-        raise ValueError("args name no model; give a folder, a hub id, or package:NAME/path.")
-    argv = [str(rest.pop("model"))]
-    for name, value in rest.items():
-        if value is True:
-            argv.append(f"--{name}")
-        elif value is not False and value is not None:
-            argv.append(f"--{name}={value}")
-    return argv

@@ -70,7 +70,8 @@ def test_a_killed_replica_gives_no_wrong_answer_and_another_takes_its_place(
     one is an error of Ray's."""
     from ray import serve
 
-    from latadj_jax.cluster.ray_serve import Replica, argv_of
+    from latadj_jax.cluster.arguments import argv_of
+    from latadj_jax.cluster.ray_serve import Replica
 
     args = {"model": folder / "model", "buckets": 24, "batch_sizes": "1,4", "speedup": "1.5"}
     options = {"num_replicas": 2, "autoscaling_config": None, "health_check_period_s": 1}
@@ -148,18 +149,6 @@ def test_rows_are_neither_lost_nor_doubled_when_an_actor_is_killed(
     assert found["id"].tolist() == list(range(1200))
     wanted = np.tile(expected, (30, 1))
     np.testing.assert_allclose(np.stack(found["row"]), wanted, **SAME)
-
-
-@pytest.mark.parametrize(
-    ("args", "sentence"),
-    [({}, "args name no model"), ({"model": "m", "slo": 1}, "'--slo=1' is no flag here"),
-     ({"model": "m", "port": "x"}, "takes numbers")],
-)  # fmt: skip
-def test_bad_args_get_one_sentence(args, sentence):
-    from latadj_jax.cluster.ray_serve import application
-
-    with pytest.raises(ValueError, match=sentence):
-        application(args)
 
 
 def test_the_yaml_is_one_that_serve_reads():
