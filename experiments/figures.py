@@ -1,15 +1,25 @@
-"""The pictures of docs/quality.md; tables.py makes them."""
+"""The pictures of docs/quality.md and README.md; tables.py makes them."""
 
+import json
 from collections import defaultdict
 from pathlib import Path
 
 import matplotlib
-from runs import NAMES, SPEEDS, knob, mean, paired, tasks_of
+from matplotlib.ticker import PercentFormatter
+from runs import NAMES, RESULTS, SPEEDS, headline, knob, mean, paired, tasks_of
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 DOCS = Path(__file__).parent.parent / "docs"
+# Of the picture of README.md: what a model reads, and how well it is measured.
+FRONT = {
+    "imdb": "film reviews (IMDB, accuracy)",
+    "mrpc": "paraphrases (MRPC, F1)",
+    "sst2": "short phrases (SST-2, accuracy)",
+    "qqp": "same question or not (QQP, F1)",
+    "stsb": "similarity of two sentences (STS-B, Pearson)",
+}
 CURVES = {  # the lines of the picture: method and strategy
     "dense, forgetting": ("dense", "score"),
     "dense, merging": ("dense", "merge"),
@@ -91,3 +101,22 @@ def offline_figure(runs) -> None:
                loc="outside upper center")  # fmt: skip
     fig.supxlabel("alpha")
     fig.savefig(DOCS / "quality_offline.png", dpi=110, bbox_inches="tight")
+
+
+def front_figure(runs) -> None:
+    """What one checkpoint keeps of its own dense quality, against measured speedup."""
+    fig, ax = plt.subplots(figsize=(7.2, 3.6), layout="constrained")
+    for task, label in FRONT.items():
+        rows = json.loads((RESULTS / f"{task}-speed_float32.json").read_text())["rows"]
+        speedups = [row["measured_speedup"] for row in rows if row["count"] == "valid"]
+        found = runs[task, "all_longer"]
+        kept = [mean(100 * headline(run, s) / headline(run, "1") for run in found) for s in SPEEDS]
+        ax.plot([1, *speedups], [100, *kept], "o-", label=label)
+    ax.set_xlabel("measured speedup over the dense model, on 2 CPU cores")
+    ax.set_ylabel("quality kept")
+    ax.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    ax.xaxis.set_major_formatter("{x:g}x")
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(loc="lower left", frameon=False)
+    fig.savefig(DOCS / "front.png", dpi=130)

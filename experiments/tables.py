@@ -1,4 +1,4 @@
-"""Makes docs/quality.md, its tables and its pictures, from experiments/results/.
+"""Makes docs/quality.md with its pictures, and the picture of README.md, from experiments/results/.
 
     python experiments/tables.py
 
@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from figures import DOCS, acc_figure, offline_figure, speed_figure
+from figures import DOCS, acc_figure, front_figure, offline_figure, speed_figure
 from runs import NAMES, RESULTS, SPEEDS, headline, knob, load, mean, paired, tasks_of
 
 ROOT = Path(__file__).parent
@@ -272,6 +272,7 @@ def main() -> None:
     acc_figure(runs)
     speed_figure(runs)
     offline_figure(runs)
+    front_figure(runs)
     print("\n\n".join(f"{name}\n{text}" for name, text in made.items()))
 
 

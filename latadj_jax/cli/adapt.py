@@ -1,15 +1,18 @@
-"""Makes a finished model latency-adjustable on texts alone: an embedding model, a reranker, any.
+"""Makes a finished model latency-adjustable, from texts without labels.
 
     latadj adapt MODEL --texts texts.txt
     latadj adapt MODEL --texts pairs.csv --columns query,document --speedup 1.5,2,3
     latadj adapt MODEL --texts texts.txt --output runs/mine --config.train.epochs=5
 
-Nobody labels anything: what the model answers, dense, is what it learns to answer with most
-word-vectors removed, at several speeds at once, and dense as before. A tenth of the texts is held
-out, and the table says how far each speed is from what the model was. A .txt file has a text in
-each line, or in every line two with a tab between; of .tsv, .csv and .jsonl files --columns names
-one or two. Training settings are those of configs/adapt.py, of an embedding model those of
-configs/embed_adapt.py, and flags as well: --config.KEY=VALUE.
+The model is its own teacher. At every training step it learns to give, with most tokens removed,
+the answers that it gives with all of them. It learns this for several speeds at once, and keeps its
+dense answers. A tenth of the texts is held out; the table at the end says how far the answers at
+each speed are from those of the original model.
+
+A .txt file holds one text per line, or two with a tab between them (for models that read pairs).
+For .csv, .tsv and .jsonl files --columns names one column, or two. Training settings come from
+configs/adapt.py (for embedding models configs/embed_adapt.py); each is also a flag,
+--config.KEY=VALUE.
 """
 
 import dataclasses
@@ -40,7 +43,7 @@ SAMPLE = 2000  # texts whose lengths say which alphas are so fast
 
 
 def run(argv: list[str], prog: str) -> None:
-    args, overrides = _parser(prog).parse_known_args(argv)
+    args, overrides = make_parser(prog).parse_known_args(argv)
     if args.output:
         overrides = [f"--config.workdir={args.output}", *overrides]
     model, config, given, settings = asked(args, overrides)
@@ -163,23 +166,25 @@ def lengths_of(model: Model, settings: Settings) -> np.ndarray:
     return np.array(reader.encode(tokenizer, some, data, model).one_by_one.lengths)
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     add_texts(parser)
-    parser.add_argument("--output", type=flags.path, help="the run's folder (runs/adapt-MODEL)")
+    parser.add_argument("--output", type=flags.path, help="folder of the run (runs/adapt-MODEL)")
     flags.add_reading(parser)
     return parser
 
 
 def add_texts(parser: flags.Parser) -> None:
     """The flags that name a model, texts and speedups."""
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
-    parser.add_argument("--texts", required=True, type=flags.path, metavar="FILE", help="to read")
+    parser.add_argument("model", metavar="MODEL", help=flags.MODEL)
+    parser.add_argument(
+        "--texts", required=True, type=flags.path, metavar="FILE", help="the texts to learn from"
+    )
     parser.add_argument(
         "--columns", type=flags.several(str), default=(), metavar="NAME[,NAME]",
-        help="of a file with named columns: that of the texts, or two of pairs",
+        help="the column that holds the texts, or the two that hold pairs (.csv, .tsv, .jsonl)",
     )  # fmt: skip
     parser.add_argument(
         "--speedup", type=flags.several(flags.speedup), default=(), metavar="X[,X]",
-        help="over dense, expected over the texts (1.5,2,3)",
+        help="expected speedups over the dense model, computed from the texts (1.5,2,3)",
     )  # fmt: skip

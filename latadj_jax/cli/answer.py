@@ -1,12 +1,12 @@
-"""Answers questions from the texts that come with them, at the speed that is asked for.
+"""Answers questions, each from the context that comes with it.
 
     latadj answer MODEL --speedup 2 --input questions.jsonl
     latadj answer MODEL --no_answer --input dev-v2.0.json
 
-Reads JSON lines with "question", "context" and, if they have one, "id"; or SQuAD's JSON. Prints a
-JSON line for each: id, answer, score (its probability), start and end (characters of the context).
-A context that is longer than the largest bucket is read in windows. MODEL is a folder, a hub id, or
-package:NAME/path.
+The input is JSON lines with "question", "context" and, optionally, "id", or a JSON file in SQuAD's
+format. The output is one JSON line per question: id, answer, score (the answer's probability), and
+start and end (character positions in the context). A context longer than the largest bucket is read
+in overlapping windows. MODEL is a folder, a hub id, or package:NAME/path.
 """
 
 import json
@@ -26,7 +26,7 @@ AT_ONCE = 64  # questions
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     with lines_of(args.input) as lines:
         records = _records(args.input or "standard input", lines.read())
     model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
@@ -42,15 +42,17 @@ def run(argv: list[str], prog: str) -> None:
         print(json.dumps(line, ensure_ascii=False))
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     add_flags(parser)
     parser.add_argument(
         "--most_tokens", type=flags.positive, default=MOST_TOKENS, metavar="N",
-        help="the longest answer",
+        help=f"longest answer, in tokens ({MOST_TOKENS})",
     )  # fmt: skip
     parser.add_argument(
-        "--no_answer", action="store_true", help='whether "" may be the answer: there is none'
+        "--no_answer",
+        action="store_true",
+        help='allow "" as the answer: the context does not answer the question',
     )
     return parser
 

@@ -1,11 +1,11 @@
-"""Classifies lines of text, at the speed that is asked for: the engine as a command.
+"""Classifies each line of a file.
 
     latadj classify MODEL --speedup 2 < lines.txt
     latadj classify MODEL --latency_ms 20 --input lines.txt
 
-Prints a line for each: the label and its probability (of several labels those that hold, of a
-regression the value), with tabs between; an empty line for an empty one. MODEL is a folder, a hub
-id, or package:NAME/path.
+The output is one line per input line: the label and its probability, separated by a tab. A
+multi-label model prints every label that holds, a regression model its value. An empty line stays
+empty. MODEL is a folder, a hub id, or package:NAME/path.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ LATENCIES = "latencies.json"  # beside the model
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     model, params = from_pretrained(args.model, args.task, dtype=args.dtype, strict=args.strict)
     if model.record.answer is None or model.record.reads_pairs:
         raise ValueError(f"{args.model} is for {model.task!r}; classify needs a head with labels.")
@@ -44,14 +44,25 @@ def run(argv: list[str], prog: str) -> None:
             print(answer, flush=timed)
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     speed = add_flags(parser)
-    speed.add_argument("--latency_ms", type=float, help="for each line, by measured times")
-    parser.add_argument(
-        "--infeasible", choices=("raise", "fastest"), help="where --latency_ms cannot be met"
+    speed.add_argument(
+        "--latency_ms",
+        type=float,
+        metavar="MS",
+        help="time budget of each line, met by the slowest alpha that is fast enough here",
     )
-    parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
+    parser.add_argument(
+        "--infeasible",
+        choices=("raise", "fastest"),
+        help="if no alpha meets --latency_ms: end with an error, or use the fastest (raise)",
+    )
+    parser.add_argument(
+        "--truncate",
+        action="store_true",
+        help="cut lines longer than the largest bucket instead of refusing them",
+    )
     return parser
 
 

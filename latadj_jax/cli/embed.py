@@ -1,10 +1,11 @@
-"""Embeds lines of text, at the speed that is asked for: one vector for each line.
+"""Embeds each line of a file.
 
     latadj embed MODEL --output vectors.npy --speedup 2 < lines.txt
     latadj embed MODEL --output vectors.npy --prompt query --input queries.txt
 
-Writes float32 [lines, D] as NumPy reads it; an empty line is a row of zeros, and a line that is
-longer than the largest bucket is cut. MODEL is a folder, a hub id, or package:NAME/path.
+Writes a NumPy file: float32 [lines, D], one vector per line. The vector of an empty line is all
+zeros. A line longer than the largest bucket is cut. MODEL is a folder, a hub id, or
+package:NAME/path.
 """
 
 import io
@@ -22,7 +23,7 @@ AT_ONCE = 512  # lines
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     model, params = load_for(args, EMBEDDING, "embeds")
     model.config.embedding.prompt(args.prompt)  # refuses an unknown one before anything is compiled
     engine = Engine(
@@ -42,9 +43,11 @@ def run(argv: list[str], prog: str) -> None:
     print(f"{args.output}: {vectors_ND.shape[0]} x {vectors_ND.shape[1]}")
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     add_flags(parser)
     parser.add_argument("--output", type=flags.path, required=True, help="the .npy file to write")
-    parser.add_argument("--prompt", help="the name of one of the model's; its default one without")
+    parser.add_argument(
+        "--prompt", metavar="NAME", help="name of one of the model's prompts (its default one)"
+    )
     return parser

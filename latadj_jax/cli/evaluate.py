@@ -1,11 +1,11 @@
-"""Evaluates a run on its evaluation data: dense, and at one alpha or several.
+"""Evaluates a run on its evaluation data, dense and at one alpha or several.
 
-latadj evaluate --alpha 0.9
-latadj evaluate --speedup 1.5,2 --workdir runs/bert_sst2 --dtype bfloat16
-latadj evaluate --alpha 0.9 --strategy score
-latadj evaluate --model MODEL --config embed_stsb --config.data.path=$DATA/glue/stsb --speedup 2
+    latadj evaluate --alpha 0.9
+    latadj evaluate --speedup 1.5,2 --workdir runs/bert_sst2 --dtype bfloat16
+    latadj evaluate --alpha 0.9 --strategy score
+    latadj evaluate --model MODEL --config embed_stsb --config.data.path=$DATA/glue/stsb --speedup 2
 
-The last evaluates any finished model on the evaluation data of a config, whose settings are flags.
+The last form evaluates any finished model on the evaluation data of a config.
 """
 
 from latadj_jax.cli import flags
@@ -15,14 +15,7 @@ from latadj_jax.training.evaluate_run import evaluate_model, evaluate_run
 
 
 def run(argv: list[str], prog: str) -> None:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
-    which = parser.add_mutually_exclusive_group()
-    flags.add_workdir(which)
-    which.add_argument("--model", type=flags.path, help="a finished model, with --config")
-    parser.add_argument("--config", help="whose evaluation data --model is evaluated on")
-    flags.add_alphas(parser, "over the evaluation data, each text by its own length")
-    flags.add_computation(parser)
-    args, overrides = parser.parse_known_args(argv)
+    args, overrides = make_parser(prog).parse_known_args(argv)
     if bool(args.model) != bool(args.config):
         raise ValueError("--model and --config go together: a model, and whose data it reads.")
     asked = {
@@ -33,7 +26,18 @@ def run(argv: list[str], prog: str) -> None:
         settings = read_settings(args.config, overrides)
         results, name = evaluate_model(args.model, settings, **asked), args.model
     else:
-        args = parser.parse_args(argv)  # which knows no other flags
+        args = make_parser(prog).parse_args(argv)  # which knows no other flags
         name = flags.given_run(args)
         results = evaluate_run(name, **asked)
     print(summary(str(name), results))
+
+
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
+    which = parser.add_mutually_exclusive_group()
+    flags.add_workdir(which)
+    which.add_argument("--model", type=flags.path, help="a finished model; needs --config")
+    parser.add_argument("--config", help="the config whose evaluation data is used with --model")
+    flags.add_alphas(parser, "over the evaluation data, each text by its own length")
+    flags.add_computation(parser)
+    return parser

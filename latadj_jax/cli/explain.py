@@ -1,7 +1,9 @@
-"""Writes a page that shows which word-vectors live until which layer, with a slider for alpha.
+"""Writes a web page that shows which tokens are kept up to which layer, with a slider for alpha.
 
-latadj explain "what a lovely flight" --html explain.html
-latadj explain lines.txt --alpha 1.0,0.9,0.8,0.7 --model MODEL
+    latadj explain "what a lovely flight" --html explain.html
+    latadj explain lines.txt --alpha 1.0,0.9,0.8,0.7 --model MODEL
+
+The page is a single file and needs no network. It shows the newest run unless you pass --model.
 """
 
 import os
@@ -16,14 +18,7 @@ from latadj_jax.pretrained.tokenizers import load_tokenizer
 
 
 def run(argv: list[str], prog: str) -> None:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
-    parser.add_argument("texts", metavar="TEXT", help="a text, or a file with one in each line")
-    parser.add_argument(
-        "--html", type=flags.path, default="explain.html", help="the file to write (explain.html)"
-    )
-    flags.add_model(parser)
-    flags.add_alphas(parser, "at the padded length of the longest text")
-    args = parser.parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     source, texts = flags.given_model(args), texts_of(args.texts)
     if not Path(args.html).absolute().parent.is_dir() or Path(args.html).is_dir():
         raise SettingsError(
@@ -33,6 +28,17 @@ def run(argv: list[str], prog: str) -> None:
     explained = explain(model, params, load_tokenizer(source), texts, args.alpha, args.speedup)
     write_page(args.html, explained, f"Which word-vectors {source} keeps")
     print(args.html)
+
+
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
+    parser.add_argument("texts", metavar="TEXT", help="a text, or a file with one text per line")
+    parser.add_argument(
+        "--html", type=flags.path, default="explain.html", help="the file to write (explain.html)"
+    )
+    flags.add_model(parser)
+    flags.add_alphas(parser, "at the padded length of the longest text")
+    return parser
 
 
 def texts_of(given: str) -> list[str]:

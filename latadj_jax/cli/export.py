@@ -1,9 +1,11 @@
 """Writes programs that run without this library: one for each padded length and alpha.
 
-latadj export FOLDER --alpha 0.9,0.8 --buckets 64,128
-latadj export FOLDER --speedup 2 --model MODEL
-latadj export FOLDER --format onnx --quantize int8 --speedup 2 --model MODEL
-latadj export FOLDER --format web --speedup 1.5,2,3 --model MODEL
+    latadj export FOLDER --alpha 0.9,0.8 --buckets 64,128
+    latadj export FOLDER --speedup 2 --model MODEL
+    latadj export FOLDER --format onnx --quantize int8 --speedup 2 --model MODEL
+    latadj export FOLDER --format web --speedup 1.5,2,3 --model MODEL
+
+It exports the newest run unless you pass --model.
 """
 
 from latadj_jax.browser.export_web import export_web
@@ -15,28 +17,7 @@ from latadj_jax.serving.export_onnx import QUANTIZED, export_onnx
 
 
 def run(argv: list[str], prog: str) -> None:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
-    parser.add_argument("folder", metavar="FOLDER", type=flags.path, help="a new one")
-    flags.add_model(parser)
-    flags.add_alphas(parser, "at the largest bucket")
-    parser.add_argument(
-        "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
-        help="padded lengths, e.g. 64,128; by default 16, 24, 32, 48, ... 128",
-    )  # fmt: skip
-    parser.add_argument(
-        "--format", choices=tuple(FORMATS), default="jax",
-        help="programs of jax.export, graphs for onnxruntime, or these with a page that runs them "
-        "in a browser; jax by default",
-    )  # fmt: skip
-    parser.add_argument(
-        "--quantize",
-        choices=QUANTIZED,
-        help="of ONNX graphs: products of int8 weights, smaller, faster and less exact",
-    )
-    parser.add_argument(
-        "--libraries", type=flags.path, metavar="FOLDER",
-        help="of the page: a node_modules folder; by default npm fetches what it needs",
-    )  # fmt: skip
+    parser = make_parser(prog)
     args = parser.parse_args(argv)
     if args.quantize and args.format == "jax":
         parser.error("--quantize needs --format onnx or web.")
@@ -51,6 +32,34 @@ def run(argv: list[str], prog: str) -> None:
     print(f"{args.folder}\n\n| file | expected speedup |\n|---|---|")
     for program in made:
         print(f"| {program['file']} | {program['expected_speedup']:.2f} |")
+
+
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
+    parser.add_argument(
+        "folder", metavar="FOLDER", type=flags.path, help="the folder to write; new or empty"
+    )
+    flags.add_model(parser)
+    flags.add_alphas(parser, "at the largest bucket")
+    parser.add_argument(
+        "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
+        help="padded lengths, e.g. 64,128 (16, 24, 32, 48, ... 128)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=tuple(FORMATS), default="jax",
+        help="jax: programs of jax.export; onnx: graphs for onnxruntime; web: these, and a page "
+        "that runs them in a browser (jax)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quantize",
+        choices=QUANTIZED,
+        help="store the weights of ONNX graphs in 8 bits: a smaller file, less exact",
+    )
+    parser.add_argument(
+        "--libraries", type=flags.path, metavar="FOLDER",
+        help="of the page: a node_modules folder (npm fetches what it needs)",
+    )  # fmt: skip
+    return parser
 
 
 def _jax(args, given, options) -> list[dict]:

@@ -1,4 +1,7 @@
-"""Flags that several commands have, and the model that they name."""
+"""Flags that several commands have, and the model that they name.
+
+In a help text, brackets at the end hold the default.
+"""
 
 import argparse
 import os
@@ -12,12 +15,17 @@ from latadj_jax.model.model import Model
 from latadj_jax.pretrained.load import from_pretrained
 from latadj_jax.training.run_folder import load_settings, model_of, newest_run
 
+MODEL = "a folder, a hub id, or package:NAME/path"
+
 
 class Parser(argparse.ArgumentParser):
     """Takes no abbreviated flags; what is wrong with them is one sentence, and exit code 1."""
 
     def __init__(self, prog: str, description: str):
-        super().__init__(prog=prog, description=description, allow_abbrev=False)
+        super().__init__(
+            prog=prog, description=description.strip(), allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
 
     def parse_args(self, argv: list[str]) -> argparse.Namespace:
         args, unknown = self.parse_known_args(argv)
@@ -69,29 +77,33 @@ def add_alphas(parser: Parser, of: str) -> None:
     """--alpha and --speedup; `of` says at what length, or over which texts, a speedup is meant."""
     parser.add_argument(
         "--alpha", type=several(alpha), default=(), metavar="A[,A]",
-        help="coefficients, e.g. 0.8,0.9; by default the model's own; dense is always there",
+        help="speedup coefficients, e.g. 0.8,0.9; dense is always added (the model's own)",
     )  # fmt: skip
     parser.add_argument(
         "--speedup", type=several(speedup), default=(), metavar="X[,X]",
-        help=f"in place of coefficients: over dense, expected {of}",
+        help=f"expected speedups over dense, {of}; in place of --alpha",
     )  # fmt: skip
+
+
+def add_dtype(parser: Parser) -> None:
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float32", help="dtype of the computation (float32)"
+    )
 
 
 def add_computation(parser: Parser) -> None:
     parser.add_argument(
         "--dtype", choices=DTYPES,
-        help="of the computation; by default that of the training, or float32 with --model",
+        help="dtype of the computation (that of the training; with --model float32)",
     )  # fmt: skip
     parser.add_argument(
         "--strategy", default="",
-        help="what is kept, and whether the rest is merged; by default the model's own",
+        help="which tokens are kept, and whether the others are merged (the model's own)",
     )  # fmt: skip
 
 
 def add_workdir(parser) -> None:
-    parser.add_argument(
-        "--workdir", type=path, help="the folder of a run; by default the newest in runs/"
-    )
+    parser.add_argument("--workdir", type=path, help="folder of a run (the newest in runs/)")
 
 
 def add_model(parser: Parser) -> None:
@@ -108,11 +120,11 @@ def add_model(parser: Parser) -> None:
 def add_reading(parser: Parser) -> None:
     """How a checkpoint is read that does not say it, or holds more than it should."""
     parser.add_argument(
-        "--task", help="of a model whose config.json names none that is known, e.g. features"
+        "--task", help="the model's task, where its config.json does not say it, e.g. features"
     )
     parser.add_argument(
         "--no-strict", dest="strict", action="store_false",
-        help="leave tensors behind that no class of the model's family is known to have",
+        help="ignore tensors that no known class of the model's family has",
     )  # fmt: skip
 
 

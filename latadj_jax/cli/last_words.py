@@ -1,8 +1,8 @@
-"""Accuracy of a language model's last words: dense, and at one alpha or several.
+"""Measures how often a language model guesses the last word (LAMBADA), dense and pruned.
 
     latadj last-words FILE.jsonl --alpha 0.8,0.6 --model MODEL
 
-FILE is in LAMBADA's format: a JSON object with a text in each line.
+FILE is in LAMBADA's format: one JSON object with a text per line.
 """
 
 from latadj_jax.cli import flags
@@ -11,10 +11,17 @@ from latadj_jax.evaluation.settings import LMSettings
 
 
 def run(argv: list[str], prog: str) -> None:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+    args = make_parser(prog).parse_args(argv)
+    evaluate_given(args, LMSettings(), last_words=args.last_words)
+
+
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     parser.add_argument(
-        "last_words", metavar="FILE", type=flags.path, help="JSON lines, as LAMBADA: texts"
+        "last_words",
+        metavar="FILE",
+        type=flags.path,
+        help="JSON lines with texts, as LAMBADA has them",
     )
     add_language_model(parser, "over the contexts, each by its own length")
-    args = parser.parse_args(argv)
-    evaluate_given(args, LMSettings(), last_words=args.last_words)
+    return parser

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, TextIO
 
-from latadj_jax.checks import DTYPES
 from latadj_jax.cli import flags
 from latadj_jax.errors import TextError
 from latadj_jax.model.buckets import serving_buckets
@@ -18,24 +17,22 @@ from latadj_jax.tasks.task import Task
 
 def add_flags(parser: flags.Parser):
     """The model, the lines and how fast: the group of flags that say the speed, one at most."""
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
-    parser.add_argument(
-        "--input", type=flags.path, help="a file of lines; standard input without one"
-    )
+    parser.add_argument("model", metavar="MODEL", help=flags.MODEL)
+    parser.add_argument("--input", type=flags.path, help="the file to read (standard input)")
     parser.add_argument(
         "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
-        help="padded lengths, e.g. 32,64",
+        help="padded lengths to compile for, e.g. 32,64",
     )  # fmt: skip
     flags.add_reading(parser)
-    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    flags.add_dtype(parser)
     speed = parser.add_mutually_exclusive_group()
     speed.add_argument(
         "--alpha", type=flags.alpha, default=argparse.SUPPRESS, metavar="A",
-        help="a number, or dense; by default the model's own",
+        help="speedup coefficient, or dense (the model's own)",
     )  # fmt: skip
     speed.add_argument(
         "--speedup", type=flags.speedup, metavar="X",
-        help="over dense, expected at the largest bucket",
+        help="expected speedup over dense, at the largest bucket",
     )  # fmt: skip
     return speed
 

@@ -1,11 +1,12 @@
-"""Ranks the lines of a file for a query, at the speed that is asked for.
+"""Ranks the lines of a file by how well they answer a query.
 
     latadj rank MODEL --query "how are glaciers formed" --speedup 2 < documents.txt
     latadj rank MODEL --input pairs.tsv
 
-With a query it prints score, line number (from 1) and document, with tabs between, best first.
-Without one each line is a query and a document with a tab between, and it prints a score for each
-line, in their order. Longer documents are cut. MODEL is a folder, a hub id, or package:NAME/path.
+With --query every input line is a document. The output is score, line number (from 1) and document,
+separated by tabs, best first. Without --query every input line is a query and a document with a tab
+between them, and the output is one score per line, in the order of the input. Documents that are
+too long are cut. MODEL is a folder, a hub id, or package:NAME/path.
 """
 
 from latadj_jax.cli import flags
@@ -20,7 +21,7 @@ AT_ONCE = 512  # pairs
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     if args.query is None and (args.top_k or args.cut):
         raise ValueError("--top_k and --cut are for the documents of one --query.")
     model, params = load_for(args, RANKING, "ranks")
@@ -45,12 +46,14 @@ def run(argv: list[str], prog: str) -> None:
         print(f"{found.score:.4f}\t{number}\t{document}")
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     add_flags(parser)
-    parser.add_argument("--query", help="what the lines are ranked for")
-    parser.add_argument("--top_k", type=flags.number, metavar="K", help="print the best K alone")
-    parser.add_argument("--cut", choices=CUTS, help="of a pair that is too long")
+    parser.add_argument("--query", help="the query that the lines are ranked for")
+    parser.add_argument("--top_k", type=flags.number, metavar="K", help="print only the best K")
+    parser.add_argument(
+        "--cut", choices=CUTS, help="which text of a pair that is too long is cut (longest_first)"
+    )
     return parser
 
 

@@ -1,11 +1,11 @@
-"""How well an embedding model or a reranker finds documents: dense, and at several alphas.
+"""Measures how well a model finds documents, dense and at one alpha or several.
 
-latadj retrieval FOLDER --model MODEL --speedup 1.5,2,3
-latadj retrieval FOLDER --model MODEL --candidates bm25.trec --speedup 2
+    latadj retrieval FOLDER --model MODEL --speedup 1.5,2,3
+    latadj retrieval FOLDER --model MODEL --candidates bm25.trec --speedup 2
 
-FOLDER is a collection in the layout of BEIR: corpus.jsonl, queries.jsonl, qrels/test.tsv. An
-embedding model searches all documents, each embedded at the alpha, with dense queries; with
-candidates, a run file (query, Q0, document, rank, score, name), a reranker ranks those.
+FOLDER is a collection in BEIR's layout: corpus.jsonl, queries.jsonl and qrels/test.tsv. An
+embedding model searches all documents; documents are embedded at the alpha, queries densely. With
+--candidates a reranker ranks the documents of a run file (query, Q0, document, rank, score, name).
 """
 
 from pathlib import Path
@@ -23,7 +23,7 @@ from latadj_jax.tasks.ranking import RANKING
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     needed = RANKING.name if args.candidates else EMBEDDING.name
     prompts = (args.query_prompt, args.document_prompt)
     if args.candidates and prompts != (None, None):
@@ -57,20 +57,31 @@ def run(argv: list[str], prog: str) -> None:
     print(summary(f"{source} on {args.folder}", results))
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
-    parser.add_argument("folder", metavar="FOLDER", type=flags.path, help="of BEIR's layout")
-    parser.add_argument("--split", default="test", help="the queries: of qrels/SPLIT.tsv (test)")
-    parser.add_argument("--candidates", type=flags.path, metavar="RUN", help="to be ranked")
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     parser.add_argument(
-        "--max_length", type=flags.positive, default=256, help="tokens that texts are cut at (256)"
+        "folder", metavar="FOLDER", type=flags.path, help="a collection in BEIR's layout"
+    )
+    parser.add_argument(
+        "--split", default="test", help="take the queries of qrels/SPLIT.tsv (test)"
+    )
+    parser.add_argument(
+        "--candidates",
+        type=flags.path,
+        metavar="RUN",
+        help="a run file whose documents a reranker ranks",
+    )
+    parser.add_argument(
+        "--max_length", type=flags.positive, default=256, help="cut texts to so many tokens (256)"
     )
     for text in ("query", "document"):
         parser.add_argument(
             f"--{text}_prompt", metavar="NAME",
-            help=f"the model's prompt before a {text}, '' for none; its default one without",
+            help=f"name of the prompt before a {text}; '' for none (the model's default one)",
         )  # fmt: skip
     flags.add_model(parser)
     flags.add_alphas(parser, "over the documents or pairs, each by its own length")
-    parser.add_argument("--batch_size", type=flags.positive, default=32, help="at a time (32)")
+    parser.add_argument(
+        "--batch_size", type=flags.positive, default=32, help="texts per batch (32)"
+    )
     return parser

@@ -1,11 +1,12 @@
-"""Searches the profile with which a model's answers change least, at equal measured time.
+"""Searches for the profile that changes a model's answers least, at equal measured time.
 
     latadj search MODEL --texts texts.txt --speedup 1.5,2,3 --profile profile.json
     latadj adapt MODEL --texts texts.txt --config.elimination.profile=profile.json
 
-Tried are rates, merging and forgetting, and how much of a speedup comes from skipping layers, and
-which. Nothing is trained: what changes least before is not always what is best after. Flags and
-texts as of `latadj adapt`, whose evaluation texts are what is measured on.
+Each candidate is a schedule of rates, with merging or without, and a share of the speedup that
+comes from skipped layers. Nothing is trained. What changes the answers least before training is not
+always what is best after it. Flags and texts are those of `latadj adapt`; candidates are measured
+on the texts that it holds out.
 """
 
 import logging
@@ -23,7 +24,7 @@ TEXTS = 512  # to measure on
 
 
 def run(argv: list[str], prog: str) -> None:
-    args, overrides = _parser(prog).parse_known_args(argv)
+    args, overrides = make_parser(prog).parse_known_args(argv)
     speedups = tuple(sorted({*(args.speedup or adapt.SPEEDUPS)}))
     if not all(1 < speedup < math.inf for speedup in speedups):
         raise ValueError(f"--speedup takes numbers above 1; one is {speedups[0]:g}.")
@@ -57,11 +58,14 @@ def table(tried: list[Tried], metric: str, speedups: tuple[float, ...]) -> str:
     return "\n".join(lines)
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     adapt.add_texts(parser)
     parser.add_argument(
-        "--profile", type=flags.path, default="profile.json", help="written (profile.json)"
+        "--profile",
+        type=flags.path,
+        default="profile.json",
+        help="the file that the best profile is written to (profile.json)",
     )
     flags.add_reading(parser)
     return parser

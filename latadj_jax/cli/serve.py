@@ -1,12 +1,13 @@
-"""Serves a model over HTTP: within a deadline for each request, slower as long as there is time.
+"""Serves a model over HTTP, and prunes more under load before it refuses a request.
 
     latadj serve MODEL --slo_ms 100
     latadj serve MODEL --port 8080 --speedup 1.5,2,3 --max_speedup 2 --slo_ms 50
     latadj serve EXPORTED --runtime onnx --slo_ms 100
 
-The routes are those of the model's task, as text-embeddings-inference, OpenAI and Cohere have them;
-/docs lists them. MODEL is a folder, a hub id, or package:NAME/path; with --runtime onnx the folder
-that latadj export --format onnx wrote: its alphas and lengths are served, or those that flags name.
+The routes follow the model's task and have the form of text-embeddings-inference, OpenAI and
+Cohere; /docs lists them. MODEL is a folder, a hub id, or package:NAME/path. With --runtime onnx it
+is the folder that latadj export --format onnx wrote: its alphas and lengths are served, or those
+that flags name.
 """
 
 import argparse
@@ -33,7 +34,7 @@ API_KEY = "LATADJ_API_KEY"
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     service = make_service(args)
     from latadj_jax.serving.http.server import make_server
 
@@ -63,49 +64,77 @@ def make_service(args: argparse.Namespace):
     return Service(_engine(args), settings, Metrics())
 
 
-def parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
-    parser.add_argument("model", metavar="MODEL", help="a folder, a hub id, or package:NAME/path")
-    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in")
-    parser.add_argument("--port", type=flags.number, default=8080)
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
+    parser.add_argument("model", metavar="MODEL", help=flags.MODEL)
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen at; 0.0.0.0 lets other machines connect (127.0.0.1)",
+    )
+    parser.add_argument("--port", type=flags.number, default=8080, help="port to listen at (8080)")
     parser.add_argument(
         "--slo_ms", type=float, metavar="MS",
-        help="within which a request is to be answered that does not say it; none without",
+        help="deadline of a request that names none, in milliseconds (no deadline)",
     )  # fmt: skip
     parser.add_argument(
         "--alphas", type=flags.several(flags.alpha), default=(), metavar="A[,A]",
-        help="coefficients to choose from; dense and the model's own are always there",
+        help="alphas to choose from; dense and the model's own are always among them",
     )  # fmt: skip
     parser.add_argument(
         "--speedup", type=flags.several(flags.speedup), metavar="X[,X]",
-        help="the same by what is expected over dense at the largest bucket; 1.5,2,3 without both",
+        help="the same as expected speedups over dense at the largest bucket (1.5,2,3)",
     )  # fmt: skip
     floor = parser.add_mutually_exclusive_group()
-    floor.add_argument("--min_alpha", type=flags.alpha, help="chooses no smaller one by itself")
-    floor.add_argument("--max_speedup", type=float, metavar="X", help="chooses no faster one")
+    floor.add_argument("--min_alpha", type=flags.alpha, help="never choose a smaller alpha unasked")
+    floor.add_argument(
+        "--max_speedup", type=float, metavar="X", help="never choose a faster alpha unasked"
+    )
     parser.add_argument(
         "--buckets", type=flags.several(flags.number), default=(), metavar="N[,N]",
-        help="padded lengths, e.g. 32,64; the largest is the longest text",
+        help="padded lengths, e.g. 32,64; no text may be longer than the largest (up to 128)",
     )  # fmt: skip
     parser.add_argument(
-        "--batch_sizes", type=flags.several(flags.positive), default=(1, 8, 32), metavar="N[,N]"
+        "--batch_sizes",
+        type=flags.several(flags.positive),
+        default=(1, 8, 32),
+        metavar="N[,N]",
+        help="batch sizes to compile for (1,8,32)",
     )
-    parser.add_argument("--truncate", action="store_true", help="cut longer texts, not refuse them")
     parser.add_argument(
-        "--max_queue", type=flags.positive, default=1024, metavar="N", help="texts that may wait"
+        "--truncate",
+        action="store_true",
+        help="cut texts longer than the largest bucket instead of refusing them",
     )
-    parser.add_argument("--max_queue_tokens", type=flags.positive, default=131_072, metavar="N")
-    parser.add_argument("--max_texts", type=flags.positive, default=256, help="of a request")
-    parser.add_argument("--max_body_bytes", type=flags.positive, default=2_000_000)
     parser.add_argument(
-        "--api_key", help=f"clients have to send it; or in the environment as {API_KEY}"
+        "--max_queue", type=flags.positive, default=1024, metavar="N",
+        help="texts that may wait (1024)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_queue_tokens", type=flags.positive, default=131_072, metavar="N",
+        help="tokens that may wait (131072)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_texts", type=flags.positive, default=256, metavar="N",
+        help="texts that a request may have (256)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--max_body_bytes", type=flags.positive, default=2_000_000, metavar="N",
+        help="largest body of a request, in bytes (2000000)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--api_key",
+        metavar="KEY",
+        help=f"a key that clients must send; the environment variable {API_KEY} sets it too",
     )
-    parser.add_argument("--name", help="of the model, as clients are told it")
+    parser.add_argument("--name", help="name of the model that clients see (MODEL)")
     flags.add_reading(parser)
-    parser.add_argument("--dtype", choices=DTYPES, help="float32 by default")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, help="dtype of the computation with --runtime jax (float32)"
+    )
     parser.add_argument(
         "--runtime", choices=tuple(RUNTIMES), default="jax",
-        help="what computes: programs of JAX, or exported graphs in onnxruntime; jax by default",
+        help="jax: programs of JAX; onnx: exported graphs in onnxruntime (jax)",
     )  # fmt: skip
     return parser
 

@@ -1,12 +1,12 @@
-"""Finds the entities in lines of text, at the speed that is asked for.
+"""Finds the entities in each line of a file.
 
     latadj tag MODEL --speedup 2 < lines.txt
     latadj tag MODEL --aggregation first --json --input lines.txt
 
-Prints a line for each: of each entity the text, its label and its probability, all with tabs
-between; an empty line where there is none. With --json each line is a JSON array, whose "start" and
-"end" count the characters of the line without the white space around it. MODEL is a folder, a hub
-id, or package:NAME/path.
+The output is one line per input line. Each entity is its text, its label and its probability,
+separated by tabs; a line without entities is empty. With --json each line is a JSON array; its
+"start" and "end" are character positions in the line, counted without surrounding white space.
+MODEL is a folder, a hub id, or package:NAME/path.
 """
 
 import functools
@@ -23,7 +23,7 @@ AT_ONCE = 512  # lines
 
 
 def run(argv: list[str], prog: str) -> None:
-    args = _parser(prog).parse_args(argv)
+    args = make_parser(prog).parse_args(argv)
     model, params = load_for(args, TAGS, "tags")
     engine = Engine(
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
@@ -36,15 +36,19 @@ def run(argv: list[str], prog: str) -> None:
             print(json.dumps(found or [], ensure_ascii=False) if args.json else _line(found or []))
 
 
-def _parser(prog: str) -> flags.Parser:
-    parser = flags.Parser(prog, __doc__.split("\n")[0])
+def make_parser(prog: str) -> flags.Parser:
+    parser = flags.Parser(prog, __doc__)
     add_flags(parser)
     parser.add_argument(
         "--aggregation", choices=AGGREGATIONS, default="simple",
-        help="of tokens to entities: none, simple, or by whole words first, average or max",
+        help="how tokens become entities, as in transformers' pipeline (simple)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="a JSON array for each line")
-    parser.add_argument("--truncate", action="store_true", help="cut longer lines, not refuse them")
+    parser.add_argument("--json", action="store_true", help="print a JSON array per line")
+    parser.add_argument(
+        "--truncate",
+        action="store_true",
+        help="cut lines longer than the largest bucket instead of refusing them",
+    )
     return parser
 
 

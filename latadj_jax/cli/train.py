@@ -5,8 +5,8 @@
     latadj train --config my_config.py --config.mesh.fsdp=4 \\
         --coordinator HOST:PORT --num_processes 2 --process_id 0
 
-It trains on all devices it finds (docs/scaling.md). Run again, the same command goes on from the
-newest checkpoint. Every setting of latadj_jax/training/settings.py is a flag.
+Training uses every device that it finds (docs/scaling.md). If a run was interrupted, the same
+command continues it from the newest checkpoint.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ from latadj_jax.training.train import train
 
 def run(argv: list[str], prog: str) -> None:
     require("train", "ml_collections")
-    args, overrides = _parser(prog).parse_known_args(argv)
+    args, overrides = make_parser(prog).parse_known_args(argv)
     if not args.config:
         raise SettingsError("name a config, e.g. --config quickstart")
     settings = read_settings(args.config, overrides)
@@ -103,18 +103,21 @@ def config_file(config: str) -> str:
     return str(folder / f"{config}.py")
 
 
-def _parser(prog: str) -> Parser:
-    parser = Parser(prog, __doc__.split("\n")[0])
-    parser.epilog = "Settings are flags as well: --config.KEY=VALUE, e.g. --config.train.epochs=1."
-    parser.add_argument("--config", help="a config's name, or a file like those")
+def make_parser(prog: str) -> Parser:
+    parser = Parser(prog, __doc__)
+    parser.epilog = (
+        "Every setting is also a flag, --config.KEY=VALUE, e.g. --config.train.epochs=1. They are "
+        "listed in docs/ (Reference, Settings) and in latadj_jax/training/settings.py."
+    )
+    parser.add_argument("--config", help="the name of a config, e.g. quickstart, or a .py file")
     parser.add_argument(
         "--coordinator", default="", metavar="HOST:PORT",
-        help="of process 0, where several processes train one model",
+        help="address of process 0, if several processes train one model",
     )  # fmt: skip
-    parser.add_argument("--num_processes", type=int, default=0, help="how many they are")
-    parser.add_argument("--process_id", type=int, default=-1, help="which this is, from 0")
+    parser.add_argument("--num_processes", type=int, default=0, help="number of processes")
+    parser.add_argument("--process_id", type=int, default=-1, help="number of this process, from 0")
     parser.add_argument(
         "--cluster", action="store_true",
-        help="Slurm, Open MPI, Cloud TPU or GKE says all of that",
+        help="take these three from Slurm, Open MPI, Cloud TPU or GKE",
     )  # fmt: skip
     return parser

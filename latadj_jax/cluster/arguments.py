@@ -28,9 +28,9 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     Raises:
       ValueError: flags that there are not.
     """
-    from latadj_jax.cli.serve import parser  # imports jax
+    from latadj_jax.cli.serve import make_parser  # imports jax
 
     try:
-        return parser("serve run").parse_args(list(argv))
+        return make_parser("serve run").parse_args(list(argv))
     except SystemExit as error:  # one sentence
         raise ValueError(str(error)) from None
