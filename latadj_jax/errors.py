@@ -1,31 +1,36 @@
-"""The errors of this package; the message of each is one sentence.
+"""The errors of this package. The message of each is one sentence.
 
-Each is a ValueError, but those of an engine that has too much to do.
+All are a ValueError, except Overloaded and TooLate: there the input is fine, and time is short.
 """
 
 
 class ConfigError(ValueError):
-    """A model config that cannot be used; the message names the key."""
+    """A model's config cannot be used; the message names the key."""
 
 
 class SourceError(ValueError):
-    """A source that leads nowhere; the message says what was looked for and what to do."""
+    """There is nothing at a source; the message says what was looked for, and what to do."""
 
 
 class WeightsError(ValueError):
-    """Weights that cannot be used; the message names the file or the tensors."""
+    """Weights cannot be used; the message names the file or the tensors."""
 
 
 class GGUFError(ValueError):
-    """A GGUF file that cannot be used; the message names the file and what is wrong."""
+    """A GGUF file cannot be used; the message names the file and what is wrong."""
 
 
 class DataError(ValueError):
-    """Data that cannot be used; the message names the place (a file and row) and the fix."""
+    """Data cannot be used; the message names the place (a file and a row) and the fix."""
 
 
 class TextError(DataError):
-    """A text that cannot be read: its number (from 0), what is wrong, and what it is called."""
+    """A text cannot be read.
+
+    Attributes:
+      number: which text it is, from 0.
+      what: what is wrong with it; the message says which text, and this.
+    """
 
     def __init__(self, number: int, what: str, called: str = ""):
         super().__init__(f"{called or f'text {number}'} {what}")
@@ -33,22 +38,22 @@ class TextError(DataError):
 
 
 class TooLongError(TextError):
-    """A text that is longer than what there are programs for."""
+    """A text is longer than the largest bucket."""
 
 
 class SettingsError(ValueError):
-    """A setting that cannot work; the message names it and the fix."""
+    """A setting cannot work; the message names it and the fix."""
 
 
 class MissingPackageError(ValueError, ImportError):
-    """A package that is not installed; the message says what installs it."""
+    """A package is not installed; the message says what installs it."""
 
 
 class Overloaded(RuntimeError):
-    """A request that is refused at once: what waits before it leaves no time, or no room, for it.
+    """A request is refused at once, because what waits before it leaves no time or no room for it.
 
     Attributes:
-      retry_after_s: when there may be, in seconds from now.
+      retry_after_s: seconds until it may be worth trying again.
     """
 
     def __init__(self, message: str, retry_after_s: float):
@@ -57,4 +62,4 @@ class Overloaded(RuntimeError):
 
 
 class TooLate(RuntimeError):
-    """A request whose deadline could not be met any more when its turn came: not computed."""
+    """A request's deadline had passed, or was out of reach, when its turn came; not computed."""

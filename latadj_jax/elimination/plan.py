@@ -25,15 +25,14 @@ class Plan:
     Attributes:
       length: N_0, the padded length (bucket) that a batch is compiled for.
       rates: rate_l = min(1, alpha * EP_l) per layer.
-      floor: the least number of word-vectors to keep, max(1, protected positions).
-      count: "valid" (each example's counts follow its own valid length) or "padded" (they follow
-        `length`, padding goes first).
-      strategy: what is kept, a name of `strategies.STRATEGIES`; "" is what the model carries.
-      removed_as: how removed tokens are read where every token is: "left" (as they were when they
-        left) or "joined" (as the word-vector that they were merged into, if they were).
+      floor: the least number of word-vectors to keep: 1, or the number of protected positions.
+      count: "valid": each example's counts follow its own valid length. "padded": they follow
+        `length`, and padding is removed first.
+      strategy: name of the strategy, see strategies.py; "" takes the one that the model carries.
+      removed_as: how a head that reads every token reads a removed one. "left": as it was when it
+        left. "joined": as the word-vector that it was merged into, if it was.
       skipped: the layers (from 1) that do not run; the first always does. What a skipped layer
-        would remove is removed by the last one before it that runs, so that no count is larger
-        for it.
+        would remove is removed by the last layer before it that runs, so that no count gets larger.
     """
 
     length: int
@@ -165,20 +164,22 @@ def make_plan(
     protected: int = 1,
     removed_as: str = "left",
 ) -> Plan:
-    """Plan of a profile at one alpha and padded length.
+    """Works out how many word-vectors each layer keeps, before anything is compiled.
 
         rate_l = min(1, alpha^w_l * EP_l)    (1 in a layer that the profile leaves out)
         N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
 
-    with the profile's exponents w, 1 in the paper. Layers whose `skip_at` is alpha or more
-    do not run, see `Plan`; in the paper all do.
+    with the profile's exponents w, which are 1 in the paper. A layer whose `skip_at` is alpha or
+    more does not run, see `Plan`; in the paper all layers run.
 
     Args:
       profile: the model's elimination profile.
       alpha: speedup coefficient, greater than 0; smaller is faster. None removes nothing.
-      length: N_0, tokens.
-      count, strategy, removed_as: see `Plan`.
-      protected: positions that are never removed, e.g. 1 for CLS.
+      length: N_0, the number of tokens.
+      count: "valid" or "padded", see `Plan`.
+      protected: number of positions that are never removed, e.g. 1 for CLS.
+      strategy: name of a strategy, or "" for the model's, see `Plan`.
+      removed_as: "left" or "joined", see `Plan`.
 
     Raises:
       ValueError: an argument that cannot work, named.

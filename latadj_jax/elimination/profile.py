@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -74,7 +75,7 @@ class Profile:
     def at_layers(cls, num_layers: int, layers: Sequence[int]) -> "Profile":
         """Removal in these layers only (from 1): alpha is the share that each of them keeps."""
         check_integer("num_layers", num_layers, 1)
-        return cls(rates=(1.0,) * num_layers, layers=layers)
+        return cls(rates=(1.0,) * num_layers, layers=cast("tuple[int, ...]", layers))
 
     @classmethod
     def falling(cls, num_layers: int, reads_all: bool = False) -> "Profile":
@@ -226,7 +227,10 @@ class Profile:
             raise ValueError(f"a profile needs the key rates, and may have {others}.")
         if not isinstance(values.get("fit", ""), str):
             raise ValueError(f"fit must be a name; it is {values['fit']!r}.")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**fields)
 
 
 def _short(values) -> str:

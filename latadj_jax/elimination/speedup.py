@@ -14,7 +14,7 @@ Lengths = int | Sequence[int] | np.ndarray | Mapping[int, int]
 
 
 def expected_speedup(plan: Plan, lengths: Lengths | None = None) -> float:
-    """Dense over pruned work, with a quarter of a layer's arithmetic before its cut.
+    """Computes dense over pruned work, with a quarter of a layer's arithmetic before its cut.
 
         L * N_0 / sum_l (N_{l-1} / 4 + 3 * N_l / 4)        the sum: of the layers l that run
 
@@ -49,7 +49,7 @@ def _histogram(lengths: Lengths) -> tuple[np.ndarray, np.ndarray]:
 
 
 def layer_macs(model, plan: Plan) -> tuple[int, ...]:
-    """Multiply-accumulates of each layer for one example that fills the plan's length.
+    """Counts the multiply-accumulates of each layer, for one example that fills the plan's length.
 
         d (q + 2 k) N_{l-1} + q N_{l-1}^2 + (q N_{l-1} + d q + m d F) N_l
 
@@ -92,7 +92,7 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
 
 def macs(model, plan: Plan) -> int:
-    """Multiply-accumulates of all layers, for one example that fills the plan's length.
+    """Counts the multiply-accumulates of all layers, for one example that fills the plan's length.
 
     Embeddings and heads are left out: elimination does not change them.
     """
@@ -102,7 +102,7 @@ def macs(model, plan: Plan) -> int:
 def solve_alpha(
     profile: Profile, length: Lengths, speedup: float, *, protected: int = 1, reads_all: bool = True
 ) -> float:
-    """The largest alpha whose expected speedup is at least `speedup`.
+    """Finds the largest alpha whose expected speedup is at least `speedup`.
 
     Args:
       length: tokens of a text, or of many texts (the lengths of a data set, or a mapping from each

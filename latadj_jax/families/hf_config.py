@@ -6,7 +6,7 @@ Each field names the key of config.json that it stands for; reading and writing 
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -76,6 +76,10 @@ class HfConfig:
     dropouts = ()  # the fields that a training's dropout rate sets
     # The position that is never removed, since a head reads it: "cls", "lasttoken", or "".
     protects = ""
+
+    if TYPE_CHECKING:  # each family adds fields of its own
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @classmethod
     def from_hf(cls, hf: Mapping[str, Any]) -> "HfConfig":

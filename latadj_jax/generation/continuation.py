@@ -28,17 +28,20 @@ def continuation_logits(
     train: bool = False,
     rngs: Mapping[str, jax.Array] | None = None,
 ) -> jax.Array:
-    """Logits of the continuation of a pruned prompt: what likelihoods are computed from.
+    """Computes the logits of a continuation after a pruned prompt; likelihoods are made of them.
 
-    The prompt is read with elimination, ranked by its own queries only; the continuation is read
-    densely. So no logit depends on a later token.
+    The prompt is read with elimination, ranked by its own queries only. The continuation is read
+    densely, so no logit depends on a later token.
 
     Args:
       prompt: `input_ids` [B, T] and optionally `attention_mask` [B, T], padded on either side.
       continuation: int [B, S], the tokens that follow each prompt. What follows a row's own end
         (its padding) changes nothing before it.
-      alpha, plan, count: as for `apply`; they concern the prompt.
-      train, rngs: as for `apply`.
+      alpha: speedup coefficient for the prompt; None is dense.
+      plan: a plan for the prompt, in place of alpha and count, see `make_plan`.
+      count: "valid" or "padded": whose length the prompt's counts follow, see `Plan`.
+      train: whether dropout is on; needs `rngs={"dropout": key}`.
+      rngs: keys; strategy "random" needs "eliminate".
 
     Returns:
       float32 [B, S + 1, V]: after the last token of the prompt, and after each of the continuation.

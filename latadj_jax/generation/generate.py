@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-import numbers
 import operator
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +29,20 @@ def generate(
     batch: Mapping[str, jax.Array],
     alpha: float | None = None,
     max_new_tokens: int = 64,
-    **options,
+    **options: Any,
 ) -> jax.Array:
-    """New tokens after each prompt, from one compiled loop over static caches.
+    """Writes new tokens after each prompt, in one compiled loop over static caches.
 
-    Layer l's cache has room for its own N_{l-1} word-vectors of the prompt and for the new tokens.
-    Prompts and new tokens are padded to buckets (16, 24, 32, 48, ...): one compilation for each
-    pair of buckets, batch size and alpha, whatever the lengths, stop tokens and temperature.
+    The prompt is read with elimination, the new tokens densely. Layer l's cache has room for the
+    N_{l-1} word-vectors of the prompt that entered it, and for the new tokens. Prompts and new
+    tokens are padded to buckets (16, 24, 32, 48, ...), so there is one compilation per pair of
+    buckets, batch size and alpha, whatever the lengths, stop tokens and temperature.
 
     Args:
       batch: prompts: `input_ids` [B, T], optionally `attention_mask` [B, T], padded on either side.
-      alpha: of the prompt's elimination; None is dense.
-      max_new_tokens: how many tokens are returned.
-      options: keywords, each told of in `GenerationOptions` (generation/options.py).
+      alpha: speedup coefficient for the prompt; None is dense.
+      max_new_tokens: number of tokens to return.
+      **options: see `GenerationOptions`.
 
     Returns:
       int32 [B, max_new_tokens], without the prompt; a stop token is the last of its row.
@@ -68,14 +69,17 @@ def stream(
     batch: Mapping[str, jax.Array],
     alpha: float | None = None,
     max_new_tokens: int = 64,
-    **options,
+    **options: Any,
 ) -> Iterator[np.ndarray]:
-    """The columns of `generate`, int32 [B] each, as they come; ends when every row has.
+    """Yields the tokens of `generate` as they come, int32 [B] for each step, until every row ends.
 
-    Bad input is refused when it is called, before the first token is asked for.
+    Bad input is refused at the call, before the first token is asked for.
 
     Args:
-      options: as `generate` has them, but for beams, whose tokens are known at the end only.
+      batch: as for `generate`.
+      alpha: as for `generate`.
+      max_new_tokens: as for `generate`.
+      **options: as for `generate`, without beams: their tokens are known only at the end.
     """
     if options.pop("num_beams", 1) != 1:
         raise ValueError("a beam search cannot be streamed: its tokens are known at the end only.")
@@ -93,8 +97,10 @@ def stream(
     return tokens()
 
 
-generate.__signature__ = spelled_out(generate)
-stream.__signature__ = spelled_out(stream, [f.name for f in dataclasses.fields(BeamSearch)])
+generate.__signature__ = spelled_out(generate)  # type: ignore[attr-defined]
+stream.__signature__ = spelled_out(  # type: ignore[attr-defined]
+    stream, [f.name for f in dataclasses.fields(BeamSearch)]
+)
 
 
 @struct.dataclass
@@ -186,7 +192,7 @@ def _ends(model: Model, stop_tokens: Sequence[int] | None, pad_token: int | None
     if pad is None:
         pad = [*model.config.pad_tokens, *stops, *own, 0][0]
     for name, token in (*(("stop_tokens", stop) for stop in stops), ("pad_token", pad)):
-        if not isinstance(token, numbers.Integral) or not 0 <= token < vocab_size:
+        if not isinstance(token, int) or not 0 <= token < vocab_size:
             raise ValueError(
                 f"{name} holds {token!r}, which is outside of the vocabulary: 0..{vocab_size - 1}."
             )

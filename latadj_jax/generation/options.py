@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -13,20 +14,26 @@ from latadj_jax.generation.sampling import Sampling
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class GenerationOptions:
-    """Keywords of a generation, checked.
+    """Keywords of `generate` and `stream`.
 
     Attributes:
-      temperature, top_k, top_p: see `Sampling`; by default the most likely token is taken.
-      stop_tokens: ids after which a row ends; () for none. By default those of the model's config:
-        what generation_config.json names, else config.json, else the tokenizer's end of text. A
-        chat model whose tokenizer ends turns with another token needs both:
+      temperature: 0 takes the most likely token; above 0 tokens are drawn, which needs a `key`.
+      top_k: draw from the k most likely tokens only; 0 from all.
+      top_p: draw from the most likely tokens that together have this probability; 1 from all.
+      stop_tokens: ids after which a row ends; () for none. By default those that
+        generation_config.json names, else config.json, else the tokenizer. A chat model whose
+        tokenizer ends turns with another token needs both:
         `stop_tokens=latadj_jax.end_tokens(tokenizer, model.config)`.
-      pad_token: what fills a row after its end; by default the config's, or the first stop token.
-      key: jax.random.key, for a temperature greater than 0.
-      num_beams, length_penalty, early_stopping: beam search, see `BeamSearch`; 1 beam is none.
-      plan: for the length of `input_ids`, in place of alpha and count; prompts stay as long then.
-      count: whose length the prompt's counts follow, see `Plan`.
-      rngs: keys that a plan needs, see `apply`.
+      pad_token: id that fills a row after its end; by default the config's, or the first stop
+        token.
+      key: a key of `jax.random.key`, for a temperature above 0.
+      num_beams: beams of a beam search; 1 is none.
+      length_penalty: exponent of the length that a beam's score is divided by.
+      early_stopping: when a beam search ends, as in transformers.
+      plan: a plan for the length of `input_ids`, in place of alpha and count; prompts are then not
+        padded to buckets.
+      count: "valid" or "padded": whose length the prompt's counts follow, see `Plan`.
+      rngs: keys that the plan's strategy needs, see `apply`.
       buckets: lengths that prompts are padded to, in place of 16, 24, 32, 48, ...
 
     Raises:
@@ -60,7 +67,7 @@ class GenerationOptions:
         object.__setattr__(self, "sampling", sampling)
 
 
-def options_of(function: Callable, given: Mapping[str, object]) -> GenerationOptions:
+def options_of(function: Callable, given: Mapping[str, Any]) -> GenerationOptions:
     """The keywords that a call of `function` was given; an unknown one is a TypeError."""
     known = [*inspect.signature(function).parameters]
     if unknown := sorted(set(given) - set(known)):

@@ -41,7 +41,7 @@ def _narrow_product_forward(spec, a, b):
 
 def _narrow_product_backward(spec, arrays, gradient):
     # Spelt out: those of autodiff are transposed, which makes a training step more than twice as
-    # long on a CPU (docs/scaling.md).
+    # long on a CPU (docs/training_cost.md).
     a, b = arrays
     of_a, of_b, of_out = spec.replace("->", ",").split(",")
     gradient = gradient.astype(a.dtype)

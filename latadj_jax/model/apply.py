@@ -41,17 +41,19 @@ def apply(
     Args:
       batch: `input_ids` [B, T], optionally `attention_mask` [B, T] (1 = token, 0 = padding, on
         either side), `token_type_ids` [B, T] and, for "seq2seq", `decoder_input_ids` [B, S].
-      alpha: speedup coefficient, a Python number greater than 0; smaller is faster.
-      plan: in place of alpha and count: counts decided before, see `make_plan`. One that names no
-        strategy takes the model's.
-      count: "valid": each example's counts follow its own valid length, so that its output does
-        not depend on padding or companions. "padded": they follow T, as in papers that pad.
-      restore: `hidden` and `positions` cover all T positions; a removed word-vector has the hidden
-        state that it had when it was removed.
-      train: dropout on; needs `rngs={"dropout": key}`.
+      alpha: speedup coefficient, a Python number greater than 0; smaller is faster. None is dense,
+        whatever alpha the model carries.
+      plan: counts that were decided before, in place of alpha and count, see `make_plan`. A plan
+        that names no strategy takes the model's.
+      count: "valid": each example's counts follow its own valid length, so its output does not
+        depend on padding or on the rest of the batch. "padded": they follow T, as in papers that
+        pad every text to one length.
+      restore: whether `hidden` and `positions` cover all T positions; a removed word-vector then
+        has the hidden state that it had when it was removed.
+      train: whether dropout is on; needs `rngs={"dropout": key}`.
       rngs: keys; strategy "random" needs "eliminate".
       return_scores: whether `out.scores` holds the Score Vector of each layer that runs,
-        `out.entered` whose they are, and `out.left` what the last layer left.
+        `out.entered` the positions they belong to, and `out.left` those that the last layer left.
 
     Raises:
       ValueError: input that cannot work, before any compilation.

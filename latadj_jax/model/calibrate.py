@@ -15,14 +15,14 @@ from latadj_jax.model.model import Model, check_model
 def calibrate(
     model: Model, params, batches: Iterable[Mapping[str, jax.Array]], fit: str = DEFAULT_FIT
 ) -> Profile:
-    """Elimination profile of a model, from a dense pass over some batches.
+    """Measures a model's elimination profile, in a dense pass over some batches.
 
         ACC_l = mean over examples of the median of SV_l over valid word-vectors
 
     Args:
       batches: as `apply` takes them, of any lengths; a few hundred examples are enough. Rows of
-        weight 0 (`weights` [B], optional) are left out. Of T5 the encoder alone is run: it needs no
-        `decoder_input_ids`.
+        weight 0 (`weights` [B], optional) are left out. A T5 needs no `decoder_input_ids`: only its
+        encoder runs.
       fit: the curve fitted to ACC_1..ACC_L, see `Profile.from_acc`.
 
     Raises:
@@ -48,7 +48,7 @@ def _acc(model: Model, params, batch: Mapping[str, jax.Array]) -> np.ndarray:
     inputs = {key: array for key, array in batch.items() if key not in model.head_inputs}
     out = apply(model.encoder, params, place_batch(inputs), return_scores=True)
     acc_by_layer = np.stack(
-        [fetch(_median(scores, out.positions)) for scores in out.scores], axis=1
+        [fetch(_median(scores, out.positions)) for scores in out.scores or ()], axis=1
     )
     weights_B = np.asarray(batch.get("weights", np.ones(len(acc_by_layer))))
     if weights_B.shape != (len(acc_by_layer),):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import flax
 import jax
@@ -27,26 +28,28 @@ from latadj_jax.tasks.task import Task
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """What is known of a model before its parameters.
+    """Describes a model without its parameters; frozen and hashable.
 
     Attributes:
       config: the family's config.
-      task: a name of tasks/registry.py.
-      profile: elimination profile; 1 everywhere when None is given.
-      alpha: the default speedup coefficient that the artefact carries, or None for dense.
-        `apply` does not read it: it uses only what it is given.
-      dtype: of the computation, "float32" or "bfloat16"; softmax, norms and scores are float32.
-      strategy: what word-vectors are ranked by, where no plan says another, and whether those
-        removed are merged into others; a name of strategies.py.
-      removed_as: how removed tokens are read by a head that reads every token, see `Plan`.
-      protected: word-vectors that are never removed, CLS or the last token among them: the first
-        that the input "protected" marks, which BERT and RoBERTa read. None: no others.
+      task: name of the task, see `from_pretrained`.
+      profile: elimination profile; None becomes 1 everywhere.
+      alpha: default speedup coefficient, which is saved with the model; None is dense. Engines,
+        commands and evaluations use it. `apply` does not: it uses only what it is given.
+      dtype: dtype of the computation, "float32" or "bfloat16"; softmax, norms and scores are always
+        float32.
+      strategy: name of the strategy: how word-vectors are ranked, and whether removed ones are
+        merged. A plan may name another.
+      removed_as: how a head that reads every token reads a removed one, see `Plan`.
+      protected: number of word-vectors that are never removed: CLS or the last token, and the first
+        of those that the input "protected" marks, which BERT and RoBERTa read. None is the family's
+        own number.
       remat: whether gradients compute each layer's activations again, which saves their memory.
     """
 
     config: HfConfig
     task: str = "features"
-    profile: Profile | None = None
+    profile: Profile = None  # type: ignore[assignment]  # set below
     alpha: float | None = None
     dtype: str = "float32"
     strategy: str = "score"
@@ -111,7 +114,8 @@ class Model:
     @property
     def input_ranges(self) -> dict[str, int]:
         """The inputs that it reads beside the mask, and how many values each can take."""
-        ranges = self.family.module.input_ranges(self.config) | self.head.may_read(self.config)
+        base: Any = self.family.module
+        ranges = base.input_ranges(self.config) | self.head.may_read(self.config)
         return ranges | dict.fromkeys(self.head_inputs, self.config.vocab_size)
 
     def inputs_of(self, tokenizer) -> tuple[str, ...]:
@@ -128,6 +132,8 @@ class Model:
     @property
     def row_width(self) -> int:
         """How many numbers it gives for each text: labels, or the width of an embedding."""
+        if self.record.width is None:
+            raise ValueError(f"a model of task {self.task!r} gives no row for each text.")
         return self.record.width(self.config)
 
     @property

@@ -4,6 +4,9 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from latadj_jax.checks import DTYPES, check_integer
 from latadj_jax.elimination.alpha import check_alpha
@@ -38,34 +41,36 @@ def from_pretrained(
     *,
     seed: int = 0,
     strict: bool = True,
-):
-    """Model and parameters of a checkpoint in the Hugging Face layout.
-
-    What ends a text is what generation_config.json names, else config.json, else the tokenizer's
-    end of text.
+) -> tuple[Model, Any]:
+    """Loads a checkpoint in the layout of Hugging Face, sentence-transformers or GGUF.
 
     Args:
-      source: a folder (config.json with model.safetensors, flax_model.msgpack or
-        pytorch_model.bin; or one of sentence-transformers), a .gguf file of a decoder, or a part
-        of a split one, a hub id, or "package:NAME/path" for a folder or file inside an installed
-        package.
+      source: one of:
+
+        - a folder with config.json and model.safetensors (or flax_model.msgpack, or
+          pytorch_model.bin), or a folder of sentence-transformers;
+        - a hub id;
+        - a .gguf file of a decoder, or any part of a split one;
+        - "package:NAME/path", a folder or file inside an installed package.
       task: "features", "embedding", "classification", "multi-label", "ranking", "regression",
-        "token-classification", "question-answering", "lm" or "seq2seq"; by default what the
-        architectures in config.json say, "features", logged, where there are none, "embedding" of a
-        folder of sentence-transformers and "ranking" of its CrossEncoder with one label. Named, it
-        is a new head where the checkpoint has none, and "features" leaves its head behind. A
-        language model ranks by what it answers, see logit_score.py.
-      num_labels: of a new head, where it differs from the checkpoint's.
-      dtype: of parameters and computation, "float32" or "bfloat16".
-      seed: of heads that the checkpoint lacks.
-      strict: whether tensors that no class of the family is known to have are refused. Those of
-        known heads that the task does not read are left behind, and logged.
+        "token-classification", "question-answering", "lm" or "seq2seq". By default the checkpoint
+        says it: its `architectures`; "embedding" for a folder of sentence-transformers; "ranking"
+        for a CrossEncoder with one label. Without architectures it is "features", which is logged.
+        A task that the checkpoint has no head for gets a new head; "features" ignores its head. A
+        language model can be read for "ranking", see logit_score.py.
+      num_labels: number of labels, if it is not the checkpoint's; the head is then a new one.
+      dtype: dtype of parameters and computation, "float32" or "bfloat16".
+      seed: seed of new heads.
+      strict: whether to refuse tensors that no known class of the family has. Tensors of known
+        heads that the task does not read are ignored and logged.
 
     Returns:
-      (model, params). The profile and default alpha come from elimination.json where there is one.
+      The model (a frozen description) and its parameters (a pytree). Profile, strategy and default
+      alpha come from elimination.json, if there is one. A text ends at the token that
+      generation_config.json names, else config.json, else the tokenizer.
 
     Raises:
-      ValueError: one sentence that names what is missing, unreadable or does not fit.
+      ValueError: something is missing, unreadable or does not fit; one sentence names it.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}; it is {dtype!r}.")
@@ -104,11 +109,12 @@ def from_pretrained(
     if num_labels is None and record and own != task:
         has_head = own in TASKS and TASKS[own].head == record.head
         num_labels = None if has_head and record.any_labels else record.new_labels
-    new_head = num_labels is not None and num_labels != len(config.labels)
-    if new_head:
-        config = config.replace(labels=label_names(num_labels))
+    new_labels = None if num_labels == len(config.labels) else num_labels  # of a new head
+    if new_labels is not None:
+        config = config.replace(labels=label_names(new_labels))
     elimination = _read_elimination(path, config.num_layers)
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
+    tensors: Mapping[str, np.ndarray]
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(folder)
     if layout and task == EMBEDDING.name:
         tensors = {**tensors, **layout.tensors()}
@@ -122,7 +128,7 @@ def from_pretrained(
             )  # fmt: skip
         if answers is not None:
             tensors = with_classifier(model.family, config, tensors, answers)
-    if new_head and not convert.has_labels(model.head, tensors, num_labels):
+    if new_labels is not None and not convert.has_labels(model.head, tensors, new_labels):
         tensors = convert.without_head(model.head, tensors)
     params = convert.merge(
         model.family, model.head, param_shapes(model), tensors, dtype, seed,
@@ -138,9 +144,10 @@ def read_model(folder: Path) -> Model:
       ConfigError: a file that is missing or cannot be used.
     """
     config = config_from_hf(_read_config(folder))
-    task = _saved_task(folder)
-    if task == EMBEDDING.name:
-        config = config.replace(embedding=read_layout(folder).embedding)
+    task = _saved_task(folder) or ""
+    layout = read_layout(folder) if task == EMBEDDING.name else None
+    if layout:
+        config = config.replace(embedding=layout.embedding)
     return Model(config, task, **_read_elimination(folder, config.num_layers))
 
 

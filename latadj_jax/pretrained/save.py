@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 from safetensors.numpy import save_file
@@ -17,20 +18,29 @@ from latadj_jax.pretrained.sentence_transformers import MODULES, write_modules
 from latadj_jax.tasks.embedding import EMBEDDING
 from latadj_jax.tasks.registry import TASKS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def save_pretrained(path: str | os.PathLike, model: Model, params, tokenizer=None) -> None:
-    """Writes one artefact: config.json, model.safetensors, elimination.json.
 
-    Hugging Face loads the same weights and config from it; `from_pretrained` also the profile and
-    the default alpha. Earlier weights in the folder are replaced only once everything is written;
-    its other files stay. Of several processes, which must all call it, the first writes.
+def save_pretrained(
+    path: str | os.PathLike,
+    model: Model,
+    params,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+) -> None:
+    """Saves a model as one folder: config.json, model.safetensors, elimination.json.
+
+    Hugging Face loads config and weights from it. `from_pretrained` loads the profile, the strategy
+    and the default alpha, too. Earlier weights in the folder are replaced only once everything is
+    written; its other files stay. With several processes, all must call it, and the first writes.
 
     Args:
-      tokenizer: a transformers tokenizer, to be saved along.
+      path: the folder.
+      tokenizer: a tokenizer of transformers, to save beside the model.
 
     Raises:
-      ValueError: `path` is a file, `params` are not this model's, or `tokenizer` is none.
-      OSError: the disk is full or the folder cannot be written; what was there is there still.
+      ValueError: `path` is a file, `params` are not this model's, or `tokenizer` is not one.
+      OSError: the disk is full or the folder cannot be written; what was there is still there.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():

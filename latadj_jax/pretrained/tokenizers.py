@@ -5,7 +5,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,16 +18,19 @@ from latadj_jax.pretrained.json_files import read_json
 from latadj_jax.pretrained.pair_template import with_pair_template
 from latadj_jax.pretrained.sentence_transformers import read_layout
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 _SENTENCEPIECE_FILES = ("spiece.model", "sentencepiece.bpe.model", "spm.model", "tokenizer.model")
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", *_SENTENCEPIECE_FILES)
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def load_tokenizer(source: str):
-    """The Hugging Face tokenizer of a model source (see `sources.resolve`); needs no torch.
+def load_tokenizer(source: str) -> "PreTrainedTokenizerBase":
+    """Loads the Hugging Face tokenizer of a source, as `from_pretrained` takes it; needs no torch.
 
-    Of a reranker whose pairs a chat template writes out it does so, see pair_template.py.
+    Where a reranker's chat template writes pairs out, the tokenizer does so (pair_template.py).
 
     Raises:
       DataError: no tokenizer files, or broken ones.
@@ -96,7 +99,10 @@ def _has_words(tokenizer) -> bool:
 
 
 def end_tokens(tokenizer, config) -> tuple[int, ...]:
-    """Ids that end a text: those of the model's config, and the tokenizer's own if it has one."""
+    """Lists the ids that end a text: those of the model's config, and the tokenizer's own.
+
+    Pass them to `generate` as `stop_tokens`.
+    """
     ends = (*config.eos_tokens, tokenizer.eos_token_id)
     return tuple(dict.fromkeys(n for n in ends if n is not None and n < config.vocab_size))
 
@@ -219,7 +225,7 @@ def inputs_of(
     lengths = np.array([len(ids) for ids in encoded["input_ids"]])
     if lengths.max() > max_length:
         too_long = np.flatnonzero(lengths > max_length)
-        first = too_long[0]
+        first = int(too_long[0])
         begins = next(filter(None, (text.strip()[:40] for text in texts[first])), "")
         raise DataError(
             f"{len(too_long)} of {len(texts)} texts are longer than config.data.{setting} "
@@ -228,7 +234,7 @@ def inputs_of(
             f"config.data.truncate=True to cut them."
         )
     if not lengths.all():
-        n = numbers[lengths.argmin()]
+        n = numbers[int(lengths.argmin())]
         raise TextError(n, "has no tokens.", f"Example {n} (from 0)")
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
     columns = [[np.array(ids, np.int32) for ids in encoded[key]] for key in keys]

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,23 +40,26 @@ from latadj_jax.serving.runtime import Runtime
 from latadj_jax.serving.submissions import Submissions
 from latadj_jax.tasks.registry import TASKS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 log = logging.getLogger(__name__)
 
 OWN = "own"  # the alpha that the model carries
 
 
 class Engine:
-    """A model that gives each text a row of numbers, or each of its tokens, compiled for a few
-    alphas, lengths and batch sizes.
+    """Serves a model in this process: any number of texts of any lengths, at the speed asked for.
 
-    Threads may call it at once.
+    It pads texts into a few shapes, compiles one program per (bucket, batch size, alpha) at
+    `warmup`, and nothing after it. Threads may call it at the same time.
     """
 
     def __init__(
         self,
         model: Model,
         params,
-        tokenizer,
+        tokenizer: "PreTrainedTokenizerBase",
         *,
         alphas: Sequence[float | None] = (),
         buckets: Sequence[int] = (),
@@ -65,19 +69,21 @@ class Engine:
         max_wait_ms: float = 2.0,
         policy: Policy | None = None,
     ):
-        """Checks everything and compiles nothing.
+        """Checks its arguments and compiles nothing.
 
         Args:
-          alphas: the settings to choose from; None is dense. The model's own is always among them.
-          buckets: padded lengths; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
-          batch_sizes: of the programs; 1 is always among them.
-          truncate: whether texts longer than the largest bucket are cut, not refused.
-          latency_file: where the measured latencies are kept; measured at each warm-up without one.
-          max_wait_ms: how long `submit` lets a request wait for company, if nothing runs.
-          policy: how requests of `submit` with a deadline are served, and how many may wait.
+          alphas: the alphas to choose from; None is dense. The model's own is always among them.
+          buckets: padded lengths; by default 16, 24, 32, 48, ... up to 128, or to what the model
+            reads.
+          batch_sizes: batch sizes to compile for; 1 is always among them.
+          truncate: whether texts longer than the largest bucket are cut instead of refused.
+          latency_file: a file that keeps the measured latencies; without one they are measured at
+            each warm-up.
+          max_wait_ms: how long `submit` lets a request wait for others while nothing runs.
+          policy: how `submit` serves requests with a deadline, and how many may wait.
 
         Raises:
-          ValueError: what cannot work.
+          ValueError: an argument that cannot work.
         """
         check_served(model)
         check_params(model, params)
@@ -122,7 +128,7 @@ class Engine:
     # ---- before serving -------------------------------------------------------------------
 
     def warmup(self, repeats: int = 20, progress: bool = False) -> "Engine":
-        """Compiles every program and measures it, unless this machine's times are on file."""
+        """Compiles and measures every program; times of this machine that are on file are kept."""
         shapes = self._shapes()
         self._programs.compile(shapes, progress)
         table = self._on_file()
@@ -212,23 +218,27 @@ class Engine:
         infeasible: str = "raise",
         prompt: str | None = None,
     ) -> np.ndarray | list[np.ndarray]:
-        """Logits float32 [N, C] of N texts, or their embeddings [N, D], in their order.
-
-        Of a model that gives each token a row, a list of N logits, each [tokens of the text, C].
+        """Answers N texts, in their order. Give at most one of alpha, speedup and latency_ms.
 
         Args:
           texts: each a string, a pair of strings, or a sequence of token ids.
-          alpha: one of the engine's, None for dense; by default the one that the model carries.
-          speedup: over dense, expected; each bucket takes its slowest alpha that reaches it.
-          latency_ms: for the whole call: the slowest alpha that is within it by the measured
-            times (what 95 % of runs stay under) of the call's batches and the tokenizer's own.
-          infeasible: where no alpha is fast enough, "raise" a ValueError or take the "fastest".
-          prompt: the name of one of an embedding model's; by default its default one, "" for none.
+          alpha: one of the engine's alphas, or None for dense; by default the model's own.
+          speedup: expected speedup over dense; each bucket takes its slowest alpha that reaches it.
+          latency_ms: time budget of the whole call, tokenizing included. The slowest alpha is
+            taken whose measured times (what 95 % of runs stay under) fit into it.
+          infeasible: what to do if no alpha is fast enough: "raise" a ValueError, or take the
+            "fastest".
+          prompt: name of one of an embedding model's prompts, "" for none; by default its default
+            prompt.
+
+        Returns:
+          Logits float32 [N, C], or embeddings float32 [N, D]. Of a model that answers for each
+          token, a list of N arrays [tokens of the text, C].
 
         Raises:
-          ValueError: a text that does not fit, or what cannot be reached.
+          ValueError: a text that does not fit, or a speed that cannot be reached.
         """
-        asked = {
+        asked: dict[str, Any] = {
             "alpha": alpha, "speedup": speedup, "latency_ms": latency_ms, "infeasible": infeasible,
         }  # fmt: skip
         return self.run_encoded(lambda: self._encoded(texts, prompt), **asked)
@@ -267,32 +277,36 @@ class Engine:
 
     def submit(
         self,
-        text,
+        text: Any,
         *,
         alpha: float | str | None = OWN,
         speedup: float | None = None,
         latency_ms: float | None = None,
         prompt: str | None = None,
     ) -> Reply:
-        """The future row of one text, which shares a batch with others that wait.
+        """Takes one text and returns a future of its row; it shares a batch with others that wait.
 
-        Its attribute `served` says how it was served, as soon as the row is there.
+        The future's attribute `served` says how the text was served, once the row is there.
 
         Args:
-          alpha, speedup, prompt: as of a call.
-          latency_ms: from now until the row is there. Without an alpha or a speedup beside it, the
-            alpha is chosen when its turn comes: the slowest with which all that waits is in time.
+          text: a string, a pair of strings, or a sequence of token ids.
+          alpha: as in a call.
+          speedup: as in a call.
+          latency_ms: deadline, counted from now. If neither an alpha nor a speedup is given, the
+            alpha is chosen when the text's turn comes: the slowest with which everything that
+            waits is in time.
+          prompt: as in a call.
 
         Raises:
-          ValueError: as a call does, at once.
-          Overloaded: at once, if it could not be in time after what waits, or the queue is full.
-          TooLate: by the future, which then was not computed.
+          ValueError: at once, as a call does.
+          Overloaded: at once, if the deadline cannot be met after what waits, or the queue is full.
+          TooLate: from the future; the text was not computed.
         """
         start_s = time.perf_counter()
         if not self._takes:
             self.check_ready()
         examples = self.encode(lambda: self._encoded([text], prompt))
-        asked = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
+        asked: dict[str, Any] = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
         return self.submit_encoded(examples, **asked, arrived_s=start_s)[0]
 
     def submit_encoded(
@@ -312,7 +326,7 @@ class Engine:
         """
         if not self._takes:
             self.check_ready()
-        choose = self._chooser(examples, alpha, speedup)
+        choose: Callable[[int], float | None] | None = self._chooser(examples, alpha, speedup)
         check_asked("latency_ms", latency_ms)
         if latency_ms is not None and speedup is None and alpha == OWN:
             choose = None

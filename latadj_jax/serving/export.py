@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,9 @@ from latadj_jax.model.buckets import serving_buckets
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.tasks.registry import TASKS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -35,26 +39,30 @@ def export_programs(
     folder: str | Path,
     model: Model,
     params,
-    tokenizer,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     alphas: Sequence[float | None] = (),
     buckets: Sequence[int] = (),
     progress: bool = False,
 ) -> dict:
-    """Writes the programs, and returns what export.json says of them.
+    """Writes programs of `jax.export`, one for each (padded length, alpha), for any batch size B.
 
-    A program takes the parameters as a flat mapping, name to array, and inputs [B, T] of any B:
-    those of the tokenizer int32, `attention_mask` bool. It gives a mapping: `logits` [B, C] (where
-    each token has an answer [B, T, C]), `embedding` [B, D], or for "features" what `apply` gives.
+    A program takes the parameters as a flat mapping from name to array, and the inputs [B, T]:
+    int32, `attention_mask` bool. It returns a mapping: `logits` [B, C] ([B, T, C] where each token
+    has an answer), `embedding` [B, D], or for "features" what `apply` returns.
 
     Args:
-      folder: a new one, or empty.
-      tokenizer: is saved along; it says which inputs there are.
-      alphas: None is dense, which is always among them, as is the model's own.
-      buckets: padded lengths T; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
+      folder: the folder to write; new or empty.
+      tokenizer: the model's tokenizer. It is saved, too, and says which inputs there are.
+      alphas: the alphas to export. Dense (None) and the model's own are always among them.
+      buckets: padded lengths T; by default 16, 24, 32, 48, ... up to 128, or to what the model
+        reads.
+
+    Returns:
+      What export.json says of them.
 
     Raises:
-      ValueError: a folder with something in it, or what cannot be exported.
+      ValueError: a folder that is not empty, or a model that cannot be exported.
     """
     require("export", "flatbuffers")
     folder = Path(folder)
@@ -65,7 +73,7 @@ def export_programs(
     names = model.inputs_of(tokenizer)
     flat = flatten_dict(params, sep="/")
 
-    about = {
+    about: dict[str, Any] = {
         "format": 1, "jax": jax.__version__, "task": model.task, "labels": model.config.labels,
         "dtype": model.dtype, "inputs": [*names, "attention_mask"], "programs": [],
     }  # fmt: skip
@@ -121,7 +129,7 @@ def check_exported(folder: Path, model: Model) -> None:
         raise ValueError(f"{folder} is not empty; export into a new folder.")
 
 
-def _program(model: Model, flat, names: list[str], plan) -> export.Exported:
+def _program(model: Model, flat, names: Sequence[str], plan) -> export.Exported:
     def run(flat, inputs):
         params = unflatten_dict(flat, sep="/")
         out = model.module.apply({"params": params}, inputs, model.head_plan(plan))

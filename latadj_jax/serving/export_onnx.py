@@ -9,6 +9,7 @@ folder/config.json, tokenizer.json, ...  as Hugging Face has them
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,9 @@ from latadj_jax.pretrained.save import write_description
 from latadj_jax.serving.export import all_or_nothing, check_exported, name_of
 from latadj_jax.tasks.answers import ANSWERS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 WEIGHTS = "weights.bin"
 QUANTIZED = ("int8",)
 # Names of outputs, as Optimum has them.
@@ -38,30 +42,34 @@ def export_onnx(
     folder: str | Path,
     model: Model,
     params,
-    tokenizer,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     alphas: Sequence[float | None] = (),
     buckets: Sequence[int] = (),
     quantize: str | None = None,
     progress: bool = False,
 ) -> dict:
-    """Writes the graphs, and returns what export.json says of them.
+    """Writes ONNX graphs, one for each (padded length, alpha), for any batch size B.
 
-    A graph takes int64 [B, T] of any B: `input_ids`, `attention_mask` and what else the tokenizer
-    gives. It gives float32 `logits` [B, C] (where each token has an answer [B, T, C]),
+    A graph takes int64 [B, T]: `input_ids`, `attention_mask` and what else the tokenizer gives. It
+    returns float32 `logits` [B, C] (where each token has an answer [B, T, C]),
     `start_logits` and `end_logits` [B, T], `sentence_embedding` [B, D], or for "features"
     `last_hidden_state` [B, K, D] of what is kept, its `positions` int32 [B, K] and
     `pooler_output` [B, D].
 
     Args:
-      folder: a new one, or empty.
-      tokenizer: is saved along; it says which inputs there are.
-      alphas: None is dense, which is always among them, as is the model's own.
-      buckets: padded lengths T; 16, 24, 32, 48, ... up to 128 (or what the model reads) if empty.
-      quantize: "int8" for products of int8 weights, which are smaller and faster and less exact.
+      folder: the folder to write; new or empty.
+      tokenizer: the model's tokenizer. It is saved, too, and says which inputs there are.
+      alphas: the alphas to export. Dense (None) and the model's own are always among them.
+      buckets: padded lengths T; by default 16, 24, 32, 48, ... up to 128, or to what the model
+        reads.
+      quantize: "int8" stores the weights of products in 8 bits: a smaller file, less exact.
+
+    Returns:
+      What export.json says of them.
 
     Raises:
-      ValueError: a folder with something in it, or what cannot be exported.
+      ValueError: a folder that is not empty, or a model that cannot be exported.
     """
     require("onnx", "onnx", *(["onnxruntime"] if quantize else []))
     folder = Path(folder)
@@ -77,7 +85,7 @@ def export_onnx(
     buckets = serving_buckets(buckets, model.config.max_positions)
     names = model.inputs_of(tokenizer)
     params = jax.tree.map(lambda x: x.astype(jnp.float32), params)
-    about = {
+    about: dict[str, Any] = {
         "format": 1, "kind": "onnx", "task": model.task, "labels": model.config.labels,
         "weights": WEIGHTS, "quantized": quantize, "inputs": [*names, "attention_mask"],
         "outputs": [], "graphs": [],

@@ -8,6 +8,7 @@ logits_NC = engine(texts, speedup=2)
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -85,7 +86,8 @@ class OnnxPrograms:
         self.keys = tuple(name for name in exported.inputs if name != "attention_mask")
         self.kind = f"onnxruntime {self._ort.__version__} {exported.quantized} {threads}"
         self.shapes: list[Shape] = []
-        self._exported, self._threads, self._sessions = exported, threads, {}
+        self._exported, self._threads = exported, threads
+        self._sessions: dict[tuple[int, float | None], Any] = {}
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
         """Loads the graphs of `shapes` that are not there yet."""
@@ -128,7 +130,7 @@ class OnnxPrograms:
 
 
 class OnnxEngine(Engine):
-    """An Engine whose programs are graphs that `export_onnx` wrote; its calls are the same."""
+    """An `Engine` that runs the graphs of `export_onnx` by onnxruntime; calls are the same."""
 
     def __init__(
         self,
@@ -137,18 +139,19 @@ class OnnxEngine(Engine):
         alphas: Sequence[float | None] = (),
         buckets: Sequence[int] = (),
         threads: int | None = None,
-        **options,
+        **options: Any,
     ):
         """Checks everything and loads no graph.
 
         Args:
-          folder: as `export_onnx` wrote it.
-          alphas, buckets: some of those exported; all if empty.
-          threads: of each call; None is one for each core.
-          options: batch_sizes, truncate, latency_file, max_wait_ms and policy, as of an Engine.
+          folder: a folder that `export_onnx` wrote.
+          alphas: some of the exported alphas; by default all.
+          buckets: some of the exported padded lengths; by default all.
+          threads: threads of each call; None is one per core.
+          **options: batch_sizes, truncate, latency_file, max_wait_ms and policy, see `Engine`.
 
         Raises:
-          ValueError: what cannot work.
+          ValueError: an argument that cannot work, or a folder without graphs.
         """
         load_onnxruntime()
         exported = read_exported(folder)
