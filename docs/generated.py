@@ -7,8 +7,10 @@ import argparse
 import dataclasses
 import importlib
 import inspect
+import json
 import re
 import textwrap
+from collections.abc import Set
 from pathlib import Path
 
 from mkdocs.structure.files import File
@@ -24,7 +26,7 @@ def on_files(files, config):
         "reference/settings.md": settings_page(),
         "reference/command.md": command_page(),
         "reference/http.md": http_page(),
-        "index.md": of_root("README.md"),
+        "index.md": "---\nhide: [navigation]\n---\n" + of_root("README.md"),
         "changelog.md": of_root("CHANGELOG.md"),
         "contributing.md": of_root("CONTRIBUTING.md"),
     }
@@ -86,7 +88,7 @@ def comments_of(kind: type) -> dict[str, str]:
     found, above = {}, []
     for line in textwrap.dedent(inspect.getsource(kind)).splitlines():
         if comment := re.fullmatch(r"    # (.*)", line):
-            above.append(comment[1])
+            above += [comment[1]] * (not comment[1].startswith("----"))  # which is a heading
             continue
         if field := re.match(r"    (\w+): [^#]*(?:#\s*(.*))?$", line):
             found[field[1]] = " ".join([*above, *filter(None, [field[2]])])
@@ -144,6 +146,7 @@ def http_page() -> str:
 
     from latadj_jax.serving.http.about_routes import about_routes
     from latadj_jax.serving.http.app import ROUTES
+    from latadj_jax.serving.http.bodies import Body
 
     parts = [
         "# HTTP\n",
@@ -151,6 +154,9 @@ def http_page() -> str:
         "model's task, and those that every server has; `/docs` shows them with forms to try. How "
         "alpha is chosen, what is limited and what is measured: [Serving under load]"
         "(../serving.md).\n",
+        "## How fast?\n",
+        "Every body may have one of these beside its own fields:\n",
+        fields_table(Body.model_json_schema()),
     ]
     tasks: dict = {}
     for task, routes in ROUTES.items():
@@ -159,11 +165,11 @@ def http_page() -> str:
         app = FastAPI()
         app.include_router(routes(None))  # a route asks for its service when it is called
         parts.append(f"## {', '.join(names)}\n")
-        parts += _routes(app.openapi())
+        parts += _routes(app.openapi(), {*Body.model_fields})
     return "\n".join(parts)
 
 
-def _routes(api: dict):
+def _routes(api: dict, told: set[str]):
     schemas = api.get("components", {}).get("schemas", {})
     for path, methods in api["paths"].items():
         for method, route in methods.items():
@@ -174,13 +180,20 @@ def _routes(api: dict):
             if not body:
                 continue
             schema = schemas[body.split("/")[-1]]
-            needed = schema.get("required", ())
-            yield table(["field", "type", "default", "meaning"], [
-                [f"`{name}`", _type(field), "required" if name in needed else
-                 f"`{field.get('default')!r}`".replace("None", "null"),
-                 field.get("description", "")]
-                for name, field in schema["properties"].items()
-            ])  # fmt: skip
+            yield fields_table(schema, told)
+
+
+def fields_table(schema: dict, told: Set[str] = frozenset()) -> str:
+    """The fields of a body that were not told of before."""
+    rows = []
+    for name, field in schema["properties"].items():
+        if name in schema.get("required", ()):
+            default = "required"
+        else:
+            default = f"`{json.dumps(field.get('default'))}`"
+        if name not in told:
+            rows.append([f"`{name}`", _type(field), default, field.get("description", "")])
+    return table(["field", "type", "default", "meaning"], rows)
 
 
 def _type(field: dict) -> str:

@@ -106,8 +106,8 @@ def config_file(config: str) -> str:
 def make_parser(prog: str) -> Parser:
     parser = Parser(prog, __doc__)
     parser.epilog = (
-        "Every setting is also a flag, --config.KEY=VALUE, e.g. --config.train.epochs=1. They are "
-        "listed in docs/ (Reference, Settings) and in latadj_jax/training/settings.py."
+        "Every setting is also a flag, --config.KEY=VALUE, e.g. --config.train.epochs=1. "
+        "latadj_jax/training/settings.py lists them."
     )
     parser.add_argument("--config", help="the name of a config, e.g. quickstart, or a .py file")
     parser.add_argument(

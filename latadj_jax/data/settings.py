@@ -8,42 +8,47 @@ from latadj_jax.errors import SettingsError
 
 @dataclasses.dataclass(frozen=True)
 class DataSettings:
-    """Where examples come from: `path` when it is set, the hub otherwise."""
+    """Where examples come from: from `path` if it is set, else from the hub."""
 
-    # the hub
-    hub: str = ""  # data set id, e.g. "nyu-mll/glue"
-    hub_config: str = ""  # e.g. "sst2"
-    train_split: str = "train"
-    eval_splits: tuple[str, ...] = ("validation",)
-    text_columns: tuple[str, ...] = ("text",)  # one text, or two for a pair
-    # Of "seq2seq" the target text. "" = there are none: a teacher answers instead.
+    # ---- a data set of the hub
+    hub: str = ""  # id of the data set, e.g. "nyu-mll/glue"
+    hub_config: str = ""  # its configuration, e.g. "sst2"
+    train_split: str = "train"  # the split to train on
+    eval_splits: tuple[str, ...] = ("validation",)  # the splits to evaluate on
+    # ---- which columns
+    text_columns: tuple[str, ...] = ("text",)  # the column of the text, or two columns of a pair
+    # The column of the label; for "seq2seq" that of the target text. "" = there are no labels: a
+    # teacher answers instead.
     label_column: str = "label"
-    # A fine-tuned model whose dense answers are learned, see training/jobs/teacher.py; labels are
-    # for evaluation only then. "" = nobody, or, where there are no labels at all, model.source.
+    # A fine-tuned model whose dense answers are learned; labels are then used for evaluation only.
+    # "" = none, or, where there are no labels, model.source. See training/jobs/teacher.py.
     teacher: str = ""
-    # local files take the place of the hub
-    path: str = ""  # a folder, one file, or "package:NAME/file"
-    # A text file named by its column, train.en for column "en", has a row in each line, and those
-    # of the other column in a file beside it, train.de.
+    # ---- local files, in place of the hub
+    path: str = ""  # a folder, a file, or "package:NAME/file"
+    # The training file in a folder. A text file named by its column (train.en for column "en") has
+    # one row per line, and the other column in a file beside it (train.de).
     train_file: str = "train.tsv"
-    eval_files: tuple[str, ...] = ("dev.tsv",)
-    local_text_columns: tuple[str, ...] = ()  # () = as on the hub; "3" = column 3 (from 0)
-    local_label_column: str = ""
-    local_header: bool = True
-    local_quoting: bool = False  # whether fields may be quoted, as in CSV (.csv always are)
-    eval_fraction: float = 0.1  # of one single file, held out by a stratified split
-    # both
-    labels: tuple[str, ...] = ()  # names in the order of their ids; () = read from the data
-    label_separator: str = ","  # between the labels of a text that may have several
-    max_length: int = 128  # tokens
-    max_target_length: int = 128  # tokens, of "seq2seq"
-    truncate: bool = False  # whether a text longer than that is cut, or refused
-    # Of "question-answering", tokens that two windows of a context share: at most half of those
+    eval_files: tuple[str, ...] = ("dev.tsv",)  # the evaluation files in a folder
+    # Columns in local files, if they differ from text_columns; "3" is column 3, from 0.
+    local_text_columns: tuple[str, ...] = ()
+    local_label_column: str = ""  # column in local files, if it differs from label_column
+    local_header: bool = True  # whether the first line of a file names its columns
+    local_quoting: bool = False  # whether fields may be quoted, as in CSV (.csv files always may)
+    eval_fraction: float = 0.1  # share of a single file that is held out, in the shares of labels
+    # ---- any data
+    labels: tuple[
+        str, ...
+    ] = ()  # names of the labels, in the order of their ids; () = from the data
+    label_separator: str = ","  # what stands between several labels of one text
+    max_length: int = 128  # longest text, in tokens
+    max_target_length: int = 128  # longest target text of "seq2seq", in tokens
+    truncate: bool = False  # whether longer texts are cut instead of refused
+    # For "question-answering": tokens that two windows of a context share, at most half of those
     # that the question leaves to the context.
     stride: int = 128
     buckets: tuple[int, ...] = ()  # padded lengths; () = 16, 24, 32, 48, ... max_length
-    max_train_examples: int = 0  # 0 = all
-    max_eval_examples: int = 0
+    max_train_examples: int = 0  # use so many examples; 0 = all
+    max_eval_examples: int = 0  # use so many examples; 0 = all
 
     @property
     def labelled_by(self) -> str:

@@ -11,28 +11,36 @@ from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 
 @dataclasses.dataclass(frozen=True)
 class EliminationSettings:
-    alpha: float = 0.9  # of training, and the default that the saved model carries
-    dense: bool = False  # train without elimination
-    # Of training, in place of alpha: each step draws one, so that one checkpoint serves them all.
+    """How tokens are removed in training, and in what is saved."""
+
+    alpha: float = 0.9  # alpha of the training, and the default one of the saved model
+    dense: bool = False  # whether to train without elimination
+    # Alphas of the training, in place of `alpha`: each step draws one of them, so that one
+    # checkpoint serves them all.
     alphas: tuple[float, ...] = ()
-    sandwich: bool = False  # each step: the largest, the smallest, and one drawn of the others
-    # Above 0 each step has a dense pass too, and this share of the others' loss is their distance
-    # from it.
+    # Whether each step trains the largest alpha, the smallest, and one drawn of the others.
+    sandwich: bool = False
+    # Above 0 each step also trains a dense pass, which teaches the others: this share of their loss
+    # is the distance from it.
     distill: float = 0.0
-    count: str = "valid"
-    # What is kept, see elimination/strategies.py, and whether the rest is merged into it; "" = as
-    # the model carries it, which is "score" at first.
+    count: str = "valid"  # whether counts follow the "valid" or the "padded" length
+    # Which tokens are kept, and whether the others are merged, see elimination/strategies.py;
+    # "" = the model's own, which is "score" for a new one.
     strategy: str = ""
     # How removed tokens are read where each token has an answer: as they "left", or "joined" to
-    # what they were merged into; "" = as the model carries it, which is "left" at first.
+    # those that they were merged into; "" = the model's own, which is "left" for a new one.
     removed_as: str = ""
-    # How many word-vectors are never removed: CLS and the first tokens of a question; 0 = as the
-    # model carries it, which is CLS alone at first.
+    # How many tokens are never removed: CLS and the first tokens of a question; 0 = the model's own
+    # number, which is CLS alone for a new one.
     protected: int = 0
-    layers: tuple[int, ...] = ()  # (from 1) that remove anything, at rate alpha; () = calibrate
-    fit: str = "quadratic"  # of ACC; or "falling", which is not measured: see Profile.falling
-    calibration_examples: int = 512  # to measure ACC on; 0 = none, and profile 1 everywhere
-    # Of a speedup (its logarithm) the share that skipping layers reaches, see Profile.path.
+    # Layers (from 1) that remove tokens, at rate alpha; () = all, at the rates of the profile.
+    layers: tuple[int, ...] = ()
+    # The curve fitted to the measured ACC: "linear", "quadratic", "exponential" or "none"; or
+    # "falling", which is set and not measured, see Profile.falling.
+    fit: str = "quadratic"
+    # Examples to measure ACC on; 0 = none, and the profile is 1 everywhere.
+    calibration_examples: int = 512
+    # Share of a speedup (of its logarithm) that comes from skipping layers, see Profile.path.
     depth: float = 0.0
     profile: str = ""  # a file of Profile.save or `latadj search`, in place of all of these
 

@@ -9,17 +9,19 @@ from latadj_jax.errors import SettingsError
 
 @dataclasses.dataclass(frozen=True)
 class LMSettings:
-    """Windows of running text, in tokens; task "lm" only."""
+    """Windows of running text, in tokens; for task "lm" only."""
 
-    window: int = 512  # of training
-    stride: int = 128  # between the starts of training windows
-    # 0: a window is pruned as a whole, and removed tokens are restored for the loss. Else its first
-    # `prompt` tokens are pruned, and the rest is read after them and scored.
+    window: int = 512  # length of a training window
+    stride: int = 128  # distance between the starts of training windows
+    # 0: a training window is pruned as a whole, and removed tokens are restored for the loss. Above
+    # 0: its first `prompt` tokens are pruned; the rest is read after them and scored.
     prompt: int = 0
-    context: int = 512  # of evaluation: pruned before every `continuation` scored tokens
-    continuation: int = 128
-    mode: str = "sliding"  # "whole": prune context and scored tokens as one, which leaks
-    max_windows: int = 0  # of evaluation; 0 = all
+    context: int = 512  # evaluation: length of the pruned context before each continuation
+    continuation: int = 128  # evaluation: number of tokens that are scored after each context
+    # "sliding", or "whole": context and scored tokens are pruned as one, so that later tokens
+    # influence earlier ones.
+    mode: str = "sliding"
+    max_windows: int = 0  # evaluation: number of windows; 0 = all
 
     def check(self) -> None:
         """Raises SettingsError for a value that cannot work."""
@@ -35,11 +37,14 @@ class LMSettings:
 
 @dataclasses.dataclass(frozen=True)
 class EvalSettings:
-    alphas: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)  # dense is always added
-    metrics: tuple[str, ...] = ("accuracy",)
-    batch_size: int = 32
-    num_beams: int = 1  # of "seq2seq": how targets are generated, see `BeamSearch`
-    timing_repeats: int = 5
+    """How a run is evaluated."""
+
+    # Alphas to evaluate at; dense is always added.
+    alphas: tuple[float, ...] = (1.0, 0.95, 0.9, 0.85, 0.8, 0.7)
+    metrics: tuple[str, ...] = ("accuracy",)  # the task's metrics to report
+    batch_size: int = 32  # examples per batch
+    num_beams: int = 1  # for "seq2seq": beams with which targets are generated
+    timing_repeats: int = 5  # how often each program is timed
 
     def check(self) -> None:
         """Raises SettingsError for a value that cannot work."""

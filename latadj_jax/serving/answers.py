@@ -23,21 +23,24 @@ def answer(
     *,
     most_tokens: int = MOST_TOKENS,
     no_answer: bool = False,
-    **asked,
-):
-    """What of a context answers a question, of a model for question answering.
+    **asked: Any,
+) -> Any:
+    """Finds the answer to a question in a context.
 
-    A context that is longer than the largest bucket is read in windows. An answer is a dict of
-    "score" (its probability, in [0, 1]), "start" and "end" (characters of the context) and
-    "answer".
+    A context longer than the largest bucket is read in windows that overlap.
 
     Args:
-      question, context: a text each, or a list: an answer for each question with its context; one
-        question or context goes with all of the other.
-      top_k: how many of the best; with more than one, a list of them in place of an answer.
-      most_tokens: the longest answer.
-      no_answer: whether "" may be an answer: that there is none.
-      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+      question: a text, or a list of texts.
+      context: a text, or a list of texts: there is an answer for each question with its context.
+        One question or one context goes with all of the others.
+      top_k: number of best answers; with more than one, each answer becomes a list of them.
+      most_tokens: longest answer, in tokens.
+      no_answer: whether "" may be the answer, which says that there is none.
+      **asked: alpha, speedup, latency_ms or infeasible, as in a call of the engine.
+
+    Returns:
+      A dict of "score" (the answer's probability, in [0, 1]), "start" and "end" (characters of the
+      context) and "answer"; a list of them for a list of questions or contexts.
 
     Raises:
       ValueError: a model for another task, an empty text, a question that leaves no room for its

@@ -12,18 +12,18 @@ from latadj_jax.model.model import Model
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """How requests with a deadline are served.
+    """How `Engine.submit` serves requests with a deadline (`latadj_jax.serving.policy.Policy`).
 
     Attributes:
       min_alpha: the floor of quality: no smaller alpha is chosen.
-      max_speedup: the same as an expected speedup over dense, at the largest bucket.
-      max_waiting: requests that may wait.
-      max_waiting_tokens: tokens that may wait, of all of them.
-      reserve: the share of a request's time that is left unused in what is planned.
-      batch_share: the share of a request's time that a batch takes at most, where a smaller batch
-        can do: who comes while it runs has to wait for its end.
-      calm_s: an alpha that was needed is left for a slower one after so many seconds without need.
-      patience_s: a request without a deadline takes its turn as if it had one after so long.
+      max_speedup: the same floor as an expected speedup over dense, at the largest bucket.
+      max_waiting: number of requests that may wait.
+      max_waiting_tokens: number of tokens that may wait, all requests together.
+      reserve: share of a request's time that plans leave unused.
+      batch_share: largest share of a request's time that one batch may take, if smaller batches are
+        possible: a request that comes while a batch runs has to wait for its end.
+      calm_s: seconds without need after which a slower alpha is tried again.
+      patience_s: a request without a deadline is treated as if it had one after so many seconds.
     """
 
     min_alpha: float | None = None

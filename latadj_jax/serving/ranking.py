@@ -1,7 +1,7 @@
 """Documents ranked for a query, the query tokenized once."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,18 +30,23 @@ def rank(
     top_k: int | None = None,
     *,
     cut: str = CUTS[0],
-    **asked,
+    **asked: Any,
 ) -> list[Ranked]:
-    """Documents by how well they answer a query, best first, of a model for ranking.
+    """Ranks documents by how well they answer a query, best first.
 
     Args:
-      top_k: how many of the best; None is all.
-      cut: what is cut where `truncate` is set and a pair is longer than the largest bucket:
-        "longest_first" or "only_second", the document.
-      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+      query: a text.
+      documents: texts.
+      top_k: return the best k only; None returns all.
+      cut: which text of a pair is cut that is longer than the largest bucket, if the engine has
+        `truncate` set: "longest_first", or "only_second", the document.
+      **asked: alpha, speedup, latency_ms or infeasible, as in a call of the engine.
+
+    Returns:
+      For each document its index in `documents` and its score, as `CrossEncoder.predict` gives it.
 
     Raises:
-      ValueError: no documents, a model for another task, a text that does not fit.
+      ValueError: no documents, a model for another task, or a text that does not fit.
     """
     engine.check_ready()
     asking = job(engine, query, documents, top_k, cut=cut)

@@ -3,6 +3,7 @@ gives them, or one tag for each word."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -41,23 +42,23 @@ class Request:
 
 
 def tag(
-    engine, texts: Sequence, aggregation: str = "simple", **asked
+    engine, texts: Sequence, aggregation: str = "simple", **asked: Any
 ) -> list[list[dict[str, str | int | float]]]:
-    """The entities of each text, of a model for token classification.
+    """Finds the entities in each text.
 
-    Of a string, they are what transformers' token-classification pipeline gives: dicts of
-    "entity_group", "score" (in [0, 1]), "word", "start" and "end" (characters), without "O". Of a
-    list of words, a dict for each word, "O" too: "entity", "score", "index" and "word"; a word that
-    was not read, as it was cut or has no token, is "O" with score 0.
+    For a string they are what transformers' token-classification pipeline gives: dicts of
+    "entity_group", "score" (in [0, 1]), "word", "start" and "end" (characters), without "O". For a
+    list of words there is a dict for each word, "O" included: "entity", "score", "index" and
+    "word". A word that was not read, because it was cut or has no token, is "O" with score 0.
 
     Args:
       texts: each a string, or a list of words.
-      aggregation: of a string's tokens: "none" (a dict for each token, with "entity" and "index"),
-        "simple" (neighbours of one type), or "first", "average" or "max": before that, tokens of a
-        word are given the tag of the first, of the mean of their scores, or of the highest score. A
-        word of a list has one tag in any case, by its first token unless "average" or "max" is
-        asked for.
-      asked: alpha, speedup, latency_ms and infeasible, as of a call of the engine.
+      aggregation: how tokens of a string become entities. "none": a dict for each token, with
+        "entity" and "index". "simple": neighbours of one type are one entity. "first", "average",
+        "max": the same, but first the tokens of a word all get the tag of its first token, of the
+        mean of their scores, or of the highest score. A word of a list always has one tag: by its
+        first token, unless "average" or "max" is asked for.
+      **asked: alpha, speedup, latency_ms or infeasible, as in a call of the engine.
 
     Raises:
       ValueError: a model for another task, a text that does not fit.

@@ -24,12 +24,12 @@ from latadj_jax.tasks.registry import TASKS
 class ScratchSettings:
     """Sizes of a GPT-2 or T5 whose weights and tokenizer are both made from the training text."""
 
-    vocab_size: int = 8192
-    hidden_size: int = 256
-    num_layers: int = 6  # of T5, in the encoder
-    num_decoder_layers: int = 6  # T5 only
-    num_heads: int = 8
-    max_positions: int = 512  # GPT-2 only
+    vocab_size: int = 8192  # tokens of the tokenizer that is trained
+    hidden_size: int = 256  # width of the model
+    num_layers: int = 6  # number of layers; for T5 those of the encoder
+    num_decoder_layers: int = 6  # number of decoder layers, T5 only
+    num_heads: int = 8  # attention heads
+    max_positions: int = 512  # longest text, GPT-2 only
 
     def check(self) -> None:
         """Raises SettingsError for a value that cannot work."""
@@ -39,14 +39,15 @@ class ScratchSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ModelSettings:
-    # A folder, a hub id, or "package:NAME/folder" inside a package; "" is from scratch: a GPT-2 for
+    """Which model is trained."""
+
+    # A folder, a hub id, or "package:NAME/folder" inside a package. "" = from scratch: a GPT-2 for
     # task "lm", a T5 for "seq2seq".
     source: str = "bert-base-uncased"
-    task: str = "classification"
-    dtype: str = "float32"  # of the computation; the trained parameters stay float32
-    dropout: float = 0.1
-    # Whether a checkpoint's tensors that no class of its family is known to have are refused.
-    strict: bool = True
+    task: str = "classification"  # what the model is trained for, see from_pretrained
+    dtype: str = "float32"  # dtype of the computation; trained parameters stay float32
+    dropout: float = 0.1  # dropout rate
+    strict: bool = True  # whether to refuse tensors that no known class of the family has
     scratch: ScratchSettings = ScratchSettings()
 
     def check(self) -> None:
@@ -59,10 +60,10 @@ class ModelSettings:
 
 @dataclasses.dataclass(frozen=True)
 class MeshSettings:
-    """How the devices are arranged, see devices/mesh.py; -1, at most once, is what is left."""
+    """How the devices are arranged, see docs/scaling.md; -1, at most once, is what is left."""
 
-    data: int = -1  # examples of a batch, beside those of fsdp
-    fsdp: int = 1  # examples, and parts of the parameters and of the optimizer's state
+    data: int = -1  # parts of a batch, beside those of fsdp
+    fsdp: int = 1  # parts of a batch, of the parameters and of the optimizer's state
     tensor: int = 1  # parts of every layer: heads, feed-forward
 
     def check(self) -> None:
@@ -74,26 +75,28 @@ class MeshSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrainSettings:
-    batch_size: int = 32  # of one update, over all devices
-    accumulate: int = 1  # parts that a batch is computed in, one after another: less memory
-    remat: bool = False  # compute activations again for the gradients: less memory, more time
-    epochs: float = 3.0
-    max_steps: int = 0  # 0 = as epochs say
-    optimizer: str = "adamw"  # or "adafactor", what T5 was trained with; see optimizer.py
-    learning_rate: float = 2e-5
-    warmup: float = 0.1  # share of all steps
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    checkpoint_every: int = 500  # steps
-    keep: int = 2  # newest checkpoints
-    # The loss on evaluation data, every so many steps; 0 = never. The best checkpoint is kept too.
+    """How the model is trained."""
+
+    batch_size: int = 32  # examples of one update, over all devices
+    accumulate: int = 1  # compute a batch in so many parts, one after another: saves memory
+    remat: bool = False  # compute activations again for the gradients: saves memory, costs time
+    epochs: float = 3.0  # passes over the training data
+    max_steps: int = 0  # number of updates; 0 = as many as the epochs have
+    optimizer: str = "adamw"  # "adamw", or "adafactor", which T5 was trained with
+    learning_rate: float = 2e-5  # highest learning rate; it falls linearly to 0
+    warmup: float = 0.1  # share of all steps over which the learning rate rises
+    weight_decay: float = 0.01  # decoupled weight decay
+    clip_norm: float = 1.0  # global norm that gradients are clipped to
+    checkpoint_every: int = 500  # steps between checkpoints
+    keep: int = 2  # number of newest checkpoints that stay
+    # Steps between losses on the evaluation data; 0 = never. The best checkpoint stays, too.
     evaluate_every: int = 0
-    keep_best: bool = False  # whether the best checkpoint is the model in the end, not the last
-    # "rbg" compiles and draws faster on one device; with "threefry2x32" each device of several
-    # draws only its own part. The numbers differ.
+    keep_best: bool = False  # whether the best checkpoint becomes the model, not the last one
+    # Random generator: "rbg" compiles and draws faster on one device; with "threefry2x32" each of
+    # several devices draws only its own part. Their numbers differ.
     generator: str = "rbg"
-    log_every: int = 10
-    tensorboard: bool = False
+    log_every: int = 10  # steps between lines of the log
+    tensorboard: bool = False  # whether to write TensorBoard files, too
 
     def check(self) -> None:
         """Raises SettingsError for a value that cannot work."""
@@ -128,8 +131,8 @@ class TrainSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    workdir: str
-    seed: int = 0
+    workdir: str  # folder that everything is written to
+    seed: int = 0  # seed of new heads, of the order of examples, and of dropout
     model: ModelSettings = ModelSettings()
     data: DataSettings = DataSettings()  # noqa: RUF009
     lm: LMSettings = LMSettings()  # noqa: RUF009
