@@ -72,7 +72,10 @@ def asked(args, overrides: list[str]) -> Asked:
     """
     model, _ = from_pretrained(args.model, args.task, strict=args.strict)
     if not model.record.agreement:
-        raise ValueError(f"a model of task {model.task!r} cannot be made adjustable on texts.")
+        raise ValueError(
+            f"a model of task {model.task!r} cannot be adapted without labels; fine-tune it with "
+            f"latadj train."
+        )
     config = "embed_adapt" if model.record is EMBEDDING else "adapt"
     given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
     return Asked(model, config, given, train.read_settings(config, [*given, *overrides]))
@@ -139,8 +142,8 @@ def alphas_of(model: Model, settings: Settings, speedups: tuple[float, ...]) -> 
     profile = given_profile(model, settings)
     if profile is None:
         raise ValueError(
-            "speedups need a profile that is not measured: --config.elimination.fit=falling, or "
-            "--config.elimination.calibration_examples=0."
+            "the alphas of these speedups are unknown until training measures the profile: set "
+            "--config.elimination.fit=falling, or --config.elimination.calibration_examples=0."
         )
     model = as_trained(model, settings).replace(profile=profile)
     lengths = lengths_of(model, settings)

@@ -17,7 +17,9 @@ from latadj_jax.training.evaluate_run import evaluate_model, evaluate_run
 def run(argv: list[str], prog: str) -> None:
     args, overrides = make_parser(prog).parse_known_args(argv)
     if bool(args.model) != bool(args.config):
-        raise ValueError("--model and --config go together: a model, and whose data it reads.")
+        raise ValueError(
+            "--model and --config go together: --config says whose data the model reads."
+        )
     asked = {
         "alphas": args.alpha, "dtype": args.dtype or "", "strategy": args.strategy,
         "speedups": args.speedup,

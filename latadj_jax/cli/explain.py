@@ -49,7 +49,7 @@ def texts_of(given: str) -> list[str]:
     """
     if os.path.isdir(given):
         raise SettingsError(
-            f"a text is explained, or a file with one in each line; {given} is a folder."
+            f"this takes a text, or a file with one text per line; {given} is a folder."
         )
     if not os.path.isfile(given) and re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl?)", given):
         raise SettingsError(f"there is no file {given!r} to explain.")

@@ -51,7 +51,7 @@ def alpha(text: str) -> float | None:
 
 def number(text: str) -> int:
     if not text.strip().isdecimal():
-        raise argparse.ArgumentTypeError(f"takes numbers, e.g. 32,64; {text!r} is none.")
+        raise argparse.ArgumentTypeError(f"takes numbers, e.g. 32,64; {text!r} is not one.")
     return int(text)
 
 
@@ -65,7 +65,9 @@ def speedup(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"takes numbers, e.g. 1.5,2; {text!r} is none.") from None
+        raise argparse.ArgumentTypeError(
+            f"takes numbers, e.g. 1.5,2; {text!r} is not one."
+        ) from None
 
 
 def several(kind: Callable) -> Callable[[str], tuple]:

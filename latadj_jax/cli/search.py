@@ -30,7 +30,7 @@ def run(argv: list[str], prog: str) -> None:
         raise ValueError(f"--speedup takes numbers above 1; one is {speedups[0]:g}.")
     for override in overrides:
         if override.startswith(("--config.elimination.", "--config.eval.metrics")):
-            raise ValueError(f"{override.split('=')[0]} is what is searched, or searched by.")
+            raise ValueError(f"{override.split('=')[0]} cannot be set: the search chooses it.")
     if not Path(args.profile).absolute().parent.is_dir():
         raise ValueError(f"--profile is {args.profile!r}: there is no such folder.")
     logging.getLogger("latadj_jax").setLevel(logging.INFO)

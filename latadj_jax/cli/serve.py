@@ -46,7 +46,7 @@ def run(argv: list[str], prog: str) -> None:
     starting.start()
     server.run()
     if not service.ready:
-        raise ValueError(f"it ended before it could serve: {service.starting}.")
+        raise ValueError(f"the server ended before it was ready: {service.starting}.")
 
 
 def make_service(args: argparse.Namespace):

@@ -64,7 +64,10 @@ def load_examples(
     several = task.labels == "classes"
     needed = task.labels == "text" or (task.named and not names)
     if train_table.labels is None and needed:
-        raise DataError(f"{train_table.name} is read without labels, which {task.name} needs.")
+        raise DataError(
+            f"{task.name} needs labels, but {train_table.name} is read without: set "
+            f"config.data.label_column."
+        )
     if several:
         train_table = _split_labels(train_table, data.label_separator)
         eval_tables = {

@@ -54,7 +54,10 @@ def load_tagged(
     train, *others = sources.values()
     names = data.labels or train.names
     if not (names or train.is_tagged):
-        raise DataError(f"{train.name} is read without labels, which {task.name} needs.")
+        raise DataError(
+            f"{task.name} needs labels, but {train.name} is read without: set "
+            f"config.data.label_column."
+        )
     names = names or _names(train)
     train_examples = _examples(train, names)
     evals = {key: _examples(of, names) for key, of in zip([*sources][1:], others, strict=True)}

@@ -61,7 +61,7 @@ def write(
     max_new_tokens: int,
     progress: str,
 ) -> list[str]:
-    """The text that each example gives, in order: the most likely tokens, or a beam search.
+    """Writes the text of each example, in order: the most likely tokens, or by beam search.
 
     Args:
       plans: the plan of each bucket.

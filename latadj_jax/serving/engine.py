@@ -428,5 +428,5 @@ def check_served(model: Model) -> None:
         raise ValueError(f"the engine serves {served}; the model is for {model.task!r}.")
     if find(model.strategy).draws:
         raise ValueError(
-            f"strategy {model.strategy!r} gives no answer twice; the engine needs another."
+            f"strategy {model.strategy!r} never answers the same twice; an engine needs another."
         )

@@ -120,7 +120,7 @@ def check_exported(folder: Path, model: Model) -> None:
     """Raises ValueError for what cannot be exported, or a folder that is in use."""
     if not model.record.outputs:
         exported = ", ".join(name for name, task in TASKS.items() if task.outputs)
-        raise ValueError(f"a program is exported for {exported}; the model is for {model.task!r}.")
+        raise ValueError(f"models for {exported} can be exported; this one is for {model.task!r}.")
     if find(model.strategy).draws:
         raise ValueError(
             f"strategy {model.strategy!r} needs a key at each call; it is not exported."

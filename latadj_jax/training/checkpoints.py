@@ -190,7 +190,7 @@ def _number(x: jax.Array) -> int:
 
 
 def _quality(metrics) -> float:
-    """The greater the better, for orbax."""
+    """What orbax keeps the greatest of: the least loss is the best."""
     return -metrics[LOSS]
 
 

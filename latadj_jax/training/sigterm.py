@@ -19,7 +19,7 @@ class Stopped(SystemExit):
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[int], bool]]:
-    """A function of the step, to be asked after each: whether to save and end now.
+    """Gives a function to call after each step, which says whether to save and end now.
 
     With several processes they agree on a step (jax's preemption service hears SIGTERM in any of
     them). Outside the main thread nothing can be heard.

@@ -115,7 +115,7 @@ def _total_loss(s: Step, params, batch, key: jax.Array) -> jax.Array:
 
 @partial(jax.jit, static_argnums=(0, 1))
 def evaluation_loss(model: Model, plan: Plan, params, batch):
-    """(sum of losses, sum of weights) of a batch, without dropout; its mean is what to watch."""
+    """Sums of losses and of weights of a batch, without dropout; their ratio is the loss."""
     rngs = {"eliminate": jax.random.key(0)}
     found = losses.outcome(model, params, batch, plan, False, rngs)
     return model.record.total_loss(found), jnp.sum(found.weights)

@@ -114,7 +114,7 @@ def test_tags_are_adapted_too(tmp_path):
 @pytest.mark.parametrize(
     ("task", "flags", "message"),
     [
-        ("features", (), "a model of task 'features' cannot be made adjustable on texts"),
+        ("features", (), "a model of task 'features' cannot be adapted without labels"),
         ("embedding", ("--speedup", "50"), "out of reach"),
         ("embedding", ("--columns", "a,b,c"), "text_columns must be one or two columns"),
         ("embedding", ("--texts", "nowhere.txt"), "--texts is 'nowhere.txt': there is no such"),

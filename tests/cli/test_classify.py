@@ -88,7 +88,7 @@ def test_bad_input_gets_one_sentence(monkeypatch, capsys, folder, flags, message
 
 
 def test_buckets_that_are_no_numbers_are_named(monkeypatch, capsys, folder):
-    with pytest.raises(SystemExit, match=r"--buckets: takes numbers, e.g. 32,64; 'a' is none."):
+    with pytest.raises(SystemExit, match=r"--buckets: takes numbers, e.g. 32,64; 'a' is not one."):
         answers(monkeypatch, capsys, folder, "--buckets", "8,a")
 
 

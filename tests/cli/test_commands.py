@@ -225,7 +225,10 @@ def test_configs_are_found_beside_the_package_and_in_it(tmp_path, monkeypatch):
     [
         ([], "there is no finished run in runs/"),
         (["--workdir", "none", "--alpha", "0"], "alpha must be finite and greater than 0"),
-        (["--speedup", "fast"], "argument --speedup: takes numbers, e.g. 1.5,2; 'fast' is none."),
+        (
+            ["--speedup", "fast"],
+            "argument --speedup: takes numbers, e.g. 1.5,2; 'fast' is not",
+        ),
         (["runs/a"], "'runs/a' is no flag here; eval.py --help lists them."),
         (["--mode", "whole"], "--mode needs --text."),
         (["--batch_size=2", "--export=a"], "--batch_size needs --text or --last_words."),

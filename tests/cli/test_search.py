@@ -59,7 +59,10 @@ def test_a_profile_that_does_not_fit_is_refused(layers, sentence, tmp_path):
     [
         (("--speedup", "0.5,2"), "--speedup takes numbers above 1; one is 0.5"),
         (("--speedup", "inf"), "--speedup takes numbers above 1"),
-        (("--config.elimination.depth=0.5",), "--config.elimination.depth is what is searched"),
+        (
+            ("--config.elimination.depth=0.5",),
+            "depth cannot be set: the search",
+        ),
         (("--profile", "missing/p.json"), "'missing/p.json': there is no such folder"),
     ],
 )

@@ -162,7 +162,7 @@ def test_one_text_in_each_line(tmp_path):
     train, evals, _ = load_examples(data, CLASSIFICATION)
     assert sorted(train.texts + evals["test"].texts) == sorted((f"text {n}",) for n in range(20))
     for task in (CLASSIFICATION, SEQ2SEQ):
-        with pytest.raises(DataError, match=f"is read without labels, which {task.name} needs"):
+        with pytest.raises(DataError, match=f"{task.name} needs labels, but"):
             load_examples(dataclasses.replace(data, labels=()), task)
 
 

@@ -120,7 +120,7 @@ def test_a_text_without_words_is_left_out_and_counted(tmp_path, caplog):
         ("a\tO\nb\tB-x\n", {}, r"dev\.conll, row 2: tag 'B-loc' is not one of O, B-x\."),
         (TRAIN, {"labels": ("O", "B-per", "B-loc")},
          r"train\.conll, row 2: tag 'I-per' is not one of O, B-per, B-loc\."),
-        (TRAIN, {"label_column": ""}, r"train\.conll is read without labels, which token-classif"),
+        (TRAIN, {"label_column": ""}, r"token-classification needs labels, but train\.conll"),
         (TRAIN, {"text_columns": ("a", "b")}, "is one column of words, not a pair of texts"),
     ],
 )  # fmt: skip

@@ -182,9 +182,14 @@ def test_pairs_with_labels_can_be_learned_from_a_teacher(embedder, tmp_path):
         ("embedding", "train", {"accumulate": 2}, "train.accumulate must be 1 for embedding"),
         ("embedding", "eval", {"metrics": ("fidelity",)}, "'fidelity' is for texts without labels"),
         ("embedding", "data", {"label_column": ""}, "'spearman' is for texts with labels"),
-        ("embedding", "data", {"text_columns": ("a",)}, "is not of pairs, whose likeness a label"),
-        ("ranking", "data", {"local_text_columns": ("0",)}, "is not of pairs, a query and a doc"),
-        ("ranking", "data", {"label_column": "", "local_label_column": ""}, "map needs relevances"),
+        ("embedding", "data", {"text_columns": ("a",)}, "a label says how alike two texts are"),
+        ("ranking", "data", {"local_text_columns": ("0",)}, "holds no pairs of a query and a doc"),
+        (
+            "ranking",
+            "data",
+            {"label_column": "", "local_label_column": ""},
+            "map needs labels",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_weights_are_read(

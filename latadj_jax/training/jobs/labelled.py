@@ -106,7 +106,7 @@ def load(settings: Settings) -> Job:
 
 
 def _check_head(own: tuple[str, ...], labels: tuple[str, ...]) -> None:
-    """Refuses a model to start from whose head has the data's classes in another order."""
+    """Refuses to start from a model whose head has the data's classes in another order."""
     if labels != own and sorted(labels) == sorted(own):
         raise SettingsError(
             f"the head of config.model.source has the classes {own}, the data {labels}: set "
@@ -123,7 +123,7 @@ def _taught(
     train_read: Encoded,
     eval_read: Mapping[str, Encoded],
 ) -> Job:
-    """The job with the teacher's answers as labels, those of evaluation, too, if none were read.
+    """The job with a teacher's answers as labels; evaluation has them, too, if it has no labels.
 
     Args:
       train_read, eval_read: what the teacher answers to, as token ids of its own.
@@ -147,7 +147,7 @@ def _taught(
 
 
 def answered_by(teacher: Teacher, read: Encoded, part: Encoded, answers: Callable) -> Encoded:
-    """The part with what a teacher says of it as labels.
+    """A part of the data with a teacher's answers to it as labels.
 
     Args:
       read: the same texts as token ids of the teacher's own.

@@ -39,7 +39,7 @@ def _of_labels(names, model, examples, part, rows) -> dict[str, float]:
 
 
 def _of_tags(names, model, examples, part, rows) -> dict[str, float]:
-    """Of each word, by its first token; where a teacher answers, of the words that have one."""
+    """Compares tags of words, each read at its first token; with a teacher, where it answered."""
     tags, predicted_NT = model.config.labels, model.record.predictions(rows)
     if examples.labels.dtype == object:
         labels = [[tags[tag] for tag in of_text] for of_text in examples.labels]
@@ -52,7 +52,7 @@ def _of_tags(names, model, examples, part, rows) -> dict[str, float]:
 
 
 def _of_rankings(names, model, examples, part, rows) -> dict[str, float]:
-    """Candidates of one query are those with the same first text."""
+    """Ranks the candidates of each query: the pairs that have the same first text."""
     scores, ranked = model.record.predictions(rows), [name for name in names if name in RANKINGS]
     found = label_metrics([name for name in names if name not in RANKINGS], part.labels, scores)
     if ranked:
@@ -62,7 +62,7 @@ def _of_rankings(names, model, examples, part, rows) -> dict[str, float]:
 
 
 def _of_embeddings(names, model, examples, part, rows) -> dict[str, float]:
-    """Of pairs, their likeness against the labels; of texts, the mean cosine with a teacher's."""
+    """Compares the likeness of pairs with labels, or vectors of texts with a teacher's."""
     if part.labels.ndim > 1:
         return {EMBEDDING.agreement: float(cosine(rows, part.labels.reshape(rows.shape)).mean())}
     alike = SIMILARITIES[model.config.embedding.similarity].of_pairs(rows[::2], rows[1::2])
@@ -70,7 +70,7 @@ def _of_embeddings(names, model, examples, part, rows) -> dict[str, float]:
 
 
 def _of_answers(names, model, examples, part, rows) -> dict[str, float]:
-    """Where nobody answered, the answers are a teacher's: those of its logits."""
+    """Compares answers with the labels, or with those that a teacher's logits give."""
     contexts = [context for _, context in examples.texts]
     if part.labels_of == "token":
         answers = [[text] for text in found_answers(contexts, part.windows, part.labels)]
@@ -89,13 +89,13 @@ def _check_rankings(metrics, labelled, names, parts) -> None:
     ranked = [name for name in metrics if name in RANKINGS]
     if ranked and not labelled:
         raise SettingsError(
-            f"config.eval.metrics: {ranked[0]} needs relevances; what a teacher answers is "
-            f"compared by {RANKING.agreement!r}."
+            f"config.eval.metrics: {ranked[0]} needs labels that say what is relevant; a teacher's "
+            f"answers are compared by {RANKING.agreement!r}."
         )
     for name, part in parts.items():
         if any(len(texts) != 2 for texts in part.texts):
             raise DataError(
-                f"{name} is not of pairs, a query and a document: set config.data.text_columns to "
+                f"{name} holds no pairs of a query and a document: set config.data.text_columns to "
                 f"two columns."
             )
     for name, part in parts.items():
@@ -114,8 +114,9 @@ def _check_embeddings(metrics, labelled, names, parts) -> None:
     for name, part in parts.items():
         if labelled and any(len(texts) != 2 for texts in part.texts):
             raise DataError(
-                f"{name} is not of pairs, whose likeness a label is: set config.data.text_columns "
-                f"to two columns, or config.data.label_column='' to learn from a teacher."
+                f"a label says how alike two texts are, but {name} holds single ones: set "
+                f"config.data.text_columns to two columns, or config.data.label_column='' to learn "
+                f"from a teacher."
             )
 
 
@@ -125,7 +126,7 @@ def _check_tags(metrics, labelled, names, parts) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """Of one task.
+    """How the labelled examples of one task are read, encoded and measured.
 
     Attributes:
       load: as `load_examples`.
