@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.profile import Profile, every_other
 from latadj_jax.elimination.speedup import Lengths
 from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
 from latadj_jax.evaluation.results import Results
@@ -23,10 +23,8 @@ RATES: dict[str, Callable[[Model], Profile]] = {
     "falling": lambda model: Profile.falling(model.config.num_layers, model.reads_all),
 }
 ORDERS: dict[str, Callable[[int], tuple[int, ...]]] = {
+    "every other": every_other,
     "last first": lambda size: tuple(range(size, 1, -1)),
-    "every other": lambda size: (*range(size - 1, 1, -2), *range(size - 2, 1, -2), size)[
-        : size - 1
-    ],
 }
 
 
@@ -37,7 +35,7 @@ class Candidate:
     strategy: str
     rates: str = "constant"
     depth: float = 0.0
-    order: str = "last first"
+    order: str = "every other"
 
     def of(self, model: Model) -> Model:
         """The model with it."""

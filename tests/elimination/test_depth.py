@@ -9,6 +9,7 @@ import pytest
 import tiny
 
 from latadj_jax import Plan, Profile, expected_speedup, layer_macs, make_plan, solve_alpha
+from latadj_jax.elimination.profile import every_other
 
 layers = st.integers(2, 8)
 alphas = st.floats(0.05, 2.0)
@@ -128,7 +129,7 @@ def test_a_path_of_full_depth_skips_layers_alone(size):
     assert (profile.rates, profile.exponents) == ((1.0,) * size, (0.0,) * size)
     for left in range(1, size):
         plan = make_plan(profile, solve_alpha(profile, 64, size / left), 64)
-        assert plan.skipped == tuple(range(left + 1, size + 1))
+        assert plan.skipped == tuple(sorted(every_other(size)[: size - left]))
         assert plan.counts == (64,) * size
 
 
@@ -142,6 +143,14 @@ def test_a_path_shares_a_speedup_between_layers_and_word_vectors(base, depth):
         assert abs(12 / by_layers - 12 / speedup**depth) < 1.5  # layers
         assert plan.counts[0] < 400 or base.rates[0] == 1
         assert plan.counts[9] < 400
+
+
+@pytest.mark.parametrize(
+    ("size", "order"),
+    [(1, ()), (2, (2,)), (3, (2, 3)), (6, (2, 4, 3, 5, 6)), (7, (2, 4, 6, 3, 5, 7))],
+)
+def test_the_last_layer_is_skipped_last(size, order):
+    assert every_other(size) == order
 
 
 def test_the_order_of_a_path_says_which_layers_go_first():

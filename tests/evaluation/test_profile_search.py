@@ -94,4 +94,4 @@ def test_a_candidate_is_a_profile_and_a_strategy():
     model = tiny.make_model("bert", "ranking", num_hidden_layers=6)
     made = Candidate("merge", "falling", 0.5, "every other").of(model)
     assert made.strategy == "merge"
-    assert made.profile == Profile.falling(6).path(0.5, (5, 3, 4, 2, 6))
+    assert made.profile == Profile.falling(6).path(0.5, (2, 4, 3, 5, 6))
