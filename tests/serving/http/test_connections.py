@@ -1,5 +1,6 @@
 """Clients that go, that are slow, that send without end; and what the others notice of them."""
 
+import asyncio
 import contextlib
 import dataclasses
 import json
@@ -10,6 +11,8 @@ import time
 import httpx
 import pytest
 from served import Held, client_of, make_engine, make_service, served
+
+from latadj_jax.serving.http.incoming import Incoming, unless_gone
 
 
 def connected(address: str) -> socket.socket:
@@ -128,6 +131,33 @@ def test_a_body_in_pieces_is_not_read_after_its_limit(limited):
         answer = one.recv(1000)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"the body has more than the 2000 bytes" in answer
+
+
+def test_a_body_that_says_it_is_too_large_is_not_read(limited):
+    with connected(limited.base_url) as one:
+        one.sendall(head("Content-Length: 2001"))
+        assert one.recv(1000).startswith(b"HTTP/1.1 413")
+
+
+def test_an_answer_that_has_begun_is_ended_although_the_client_has_gone():
+    """Fails where it is given up: what was sent would be written down as not sent."""
+
+    async def disconnected():
+        return {"type": "http.disconnect"}
+
+    async def answer(incoming, ended):
+        await incoming()
+        await asyncio.sleep(0.05)
+        ended.append(True)
+
+    async def both():
+        found = []
+        for has_begun in (True, False):
+            incoming = Incoming(disconnected, 10, 10.0)
+            found.append(await unless_gone(answer(incoming, found), incoming, lambda: has_begun))  # noqa: B023
+        return found
+
+    assert asyncio.run(both()) == [True, True, False]
 
 
 def test_a_body_in_pieces_within_its_limit_is_read_to_its_end(limited):

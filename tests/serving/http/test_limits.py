@@ -163,6 +163,23 @@ def test_what_would_be_late_is_refused_with_the_time_to_come_back(slow, monkeypa
     assert found[0].status_code == 200
 
 
+def test_no_more_requests_are_worked_on_than_it_may(tmp_path, monkeypatch):
+    """Fails where the second is taken, or where the place of the first is not given back."""
+    service = make_service(make_engine(tmp_path, "embedding"), max_requests=1)
+    held, found = Held(service, monkeypatch), []
+    with served(service) as address, httpx.Client(base_url=address, timeout=30) as client:
+        ask = lambda: client.post("/embed", json={"inputs": "good"})  # noqa: E731
+        first = threading.Thread(target=lambda: found.append(ask()))
+        first.start()
+        assert held.running.wait(30)
+        refused = ask()
+        held.open.set()
+        first.join(30)
+        assert (found[0].status_code, refused.status_code, ask().status_code) == (200, 429, 200)
+    assert refused.json()["error"] == "1 requests are worked on already; try later."
+    assert refused.headers["retry-after"] == "1"
+
+
 def test_what_is_too_late_at_its_turn_is_a_504(slow, monkeypatch):
     held, found = Held(slow, monkeypatch), []
     controller = slow.engine._submissions._controller

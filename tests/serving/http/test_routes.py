@@ -240,6 +240,7 @@ def test_metrics_count(embedder):
     assert (texts, requests, refusals, compilations) == (3, 1, 1, 0)
     assert 1 <= batches <= 3
     assert value("latadj_queue_texts") == 0
+    assert value('latadj_refusals_total{reason="other"}') == 0  # an answer is no refusal
 
 
 def test_it_is_healthy_before_it_is_ready(tmp_path):
