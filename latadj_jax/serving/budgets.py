@@ -3,7 +3,9 @@
 Alphas come slowest first, as an engine sorts them; dense (None) before any other.
 """
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from latadj_jax.checks import is_number
 from latadj_jax.elimination.speedup import expected_speedup
@@ -11,7 +13,61 @@ from latadj_jax.model.model import Model
 from latadj_jax.serving.latencies import Latency
 from latadj_jax.serving.programs import Shape
 
+OWN = "own"  # the alpha that the model carries
 INFEASIBLE = ("raise", "fastest")
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """How fast a call is to be, as `Engine.__call__` has it: by one of the first three at most."""
+
+    alpha: float | str | None = OWN
+    speedup: float | None = None
+    latency_ms: float | None = None
+    infeasible: str = "raise"
+
+    def __post_init__(self):
+        asked = (self.alpha != OWN) + (self.speedup is not None) + (self.latency_ms is not None)
+        if asked > 1:
+            raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
+        check_asked("speedup", self.speedup)
+        check_asked("latency_ms", self.latency_ms)
+        if self.infeasible not in INFEASIBLE:
+            raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
+
+    def chooser(
+        self,
+        model: Model,
+        alphas: Sequence[float | None],
+        latencies: Mapping[Shape, Latency],
+        batches: Iterable[tuple[Any, int, int]],
+        spent_ms: float,
+    ) -> Callable[[int], float | None]:
+        """A function from a padded length to the alpha that serves it.
+
+        Args:
+          batches: as `requests.batches` has them.
+          spent_ms: gone already.
+
+        Raises:
+          ValueError: an alpha that there is not, or milliseconds that are not enough.
+        """
+        if self.speedup is not None:
+            return lambda length: alpha_of_speedup(
+                model, alphas, length, self.speedup, self.infeasible
+            )
+        if self.latency_ms is not None:
+            sizes = [(length, size) for _, length, size in batches]
+            chosen = alpha_within(
+                latencies, alphas, sizes, self.latency_ms, spent_ms, self.infeasible
+            )
+            return lambda length: chosen
+        alpha = model.alpha if self.alpha == OWN else self.alpha
+        if alpha not in alphas:
+            raise ValueError(
+                f"alpha {alpha} was not compiled; the engine has {alphas}: name it in alphas=."
+            )
+        return lambda length: alpha
 
 
 def check_asked(name: str, value: float | None) -> None:

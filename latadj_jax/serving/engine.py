@@ -8,7 +8,6 @@ Everything is compiled at `warmup`, and nothing after it.
 """
 
 import copy
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,29 +22,21 @@ from latadj_jax.model.buckets import serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.serving import answers, ranking, tags
 from latadj_jax.serving.backlog import Reply
-from latadj_jax.serving.budgets import INFEASIBLE, alpha_of_speedup, alpha_within, check_asked
+from latadj_jax.serving.budgets import OWN, Asked, check_asked
 from latadj_jax.serving.controller import Batch
 from latadj_jax.serving.job import Job
-from latadj_jax.serving.latencies import (
-    Latency,
-    load_latencies,
-    machine_of,
-    measure_latencies,
-    save_latencies,
-)
+from latadj_jax.serving.latencies import Latency
 from latadj_jax.serving.policy import Policy
 from latadj_jax.serving.programs import Programs, Shape
 from latadj_jax.serving.requests import batches, encode_requests
 from latadj_jax.serving.runtime import Runtime
 from latadj_jax.serving.submissions import Submissions
+from latadj_jax.serving.warmup import Warmup
 from latadj_jax.tasks.registry import TASKS
+
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-log = logging.getLogger(__name__)
-
-OWN = "own"  # the alpha that the model carries
 
 
 class Engine:
@@ -114,7 +105,6 @@ class Engine:
         self.batch_sizes = tuple(sorted({1, *sizes_of("batch_sizes", batch_sizes)}))
         self.model, self.truncate = model, truncate
         self.tokenizer = copy.deepcopy(tokenizer)  # encoding changes it: others may use theirs
-        self._latency_file = Path(latency_file) if latency_file else None
         self._programs = programs
         self._latencies: dict[Shape, Latency] = {}
         self._takes = False  # what is submitted
@@ -124,20 +114,17 @@ class Engine:
             model, self._programs, self.alphas, self.buckets, self.batch_sizes, self.policy,
             max_wait_ms,
         )  # fmt: skip
+        shapes = [
+            Shape(length, size, alpha)
+            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
+        ]  # fmt: skip
+        self._warmup = Warmup(programs, shapes, self._submissions.live, latency_file)
 
     # ---- before serving -------------------------------------------------------------------
 
     def warmup(self, repeats: int = 20, progress: bool = False) -> "Engine":
-        """Compiles and measures every program; times of this machine that are on file are kept."""
-        shapes = self._shapes()
-        self._programs.compile(shapes, progress)
-        table = self._on_file()
-        if not set(shapes) <= set(table):
-            table |= measure_latencies(self._programs, repeats)
-            self._keep(table)
-        for shape in shapes:
-            self._submissions.live.add(shape, table[shape])
-        self._latencies = {shape: table[shape] for shape in shapes}
+        """Compiles every program and measures it, unless this machine's times are on file."""
+        self._latencies = self._warmup.all_at_once(repeats, progress)
         self._takes = True
         return self
 
@@ -148,48 +135,17 @@ class Engine:
     ) -> None:
         """The same, one program after the other; after a few of them `submit` can be used.
 
-        Every alpha at the largest bucket comes first, which serves texts of any length; then what
-        makes short texts, and many texts, faster. To be run in a thread of its own.
+        To be run in a thread of its own.
 
         Args:
           on_program: is told after each how many there are, and of how many.
         """
-        shapes = sorted(self._shapes(), key=lambda s: (s.batch_size, s.length != self.buckets[-1]))
-        table, measured = self._on_file(), {}
-        for number, shape in enumerate(shapes, 1):
-            self._programs.compile([shape])
-            if shape in table:
-                latency = table[shape]
-            else:
-                latency = measure_latencies(self._programs, repeats, [shape])[shape]
-                slower = self._submissions.live.machine(time.perf_counter())
-                latency = Latency(latency.median_ms / slower, latency.p95_ms / slower)
-            measured[shape] = latency
-            self._submissions.live.add(shape, latency)
-            self._takes = number >= len(self.alphas)
-            on_program(number, len(shapes))
-        self._latencies = measured
-        if not set(shapes) <= set(table):
-            self._keep(measured)
 
-    def _shapes(self) -> list[Shape]:
-        return [
-            Shape(length, size, alpha)
-            for length in self.buckets for size in self.batch_sizes for alpha in self.alphas
-        ]  # fmt: skip
+        def told(done: int, of: int) -> None:
+            self._takes = done >= len(self.alphas)  # each has the largest bucket
+            on_program(done, of)
 
-    def _on_file(self) -> dict[Shape, Latency]:
-        """The times of this machine that were kept."""
-        if not self._latency_file:
-            return {}
-        return load_latencies(self._latency_file, machine_of(self._programs))
-
-    def _keep(self, table: Mapping[Shape, Latency]) -> None:
-        if self._latency_file:
-            try:
-                save_latencies(self._latency_file, machine_of(self._programs), dict(table))
-            except OSError as error:  # serving needs no file
-                log.warning("The latencies were measured but not kept: %s", error)
+        self._latencies = self._warmup.in_turn(repeats, told)
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -391,29 +347,10 @@ class Engine:
         self, examples, alpha, speedup, latency_ms=None, infeasible="raise", start=0.0
     ) -> Callable[[int], float | None]:
         """A function from a bucket to the alpha that serves it; `start` is when the call came."""
-        if (alpha != OWN) + (speedup is not None) + (latency_ms is not None) > 1:
-            raise ValueError("alpha, speedup and latency_ms exclude each other; give one.")
-        check_asked("speedup", speedup)
-        check_asked("latency_ms", latency_ms)
-        if infeasible not in INFEASIBLE:
-            raise ValueError(f"infeasible must be one of {', '.join(INFEASIBLE)}.")
-        if speedup is not None:
-            return lambda length: alpha_of_speedup(
-                self.model, self.alphas, length, speedup, infeasible
-            )
-        if latency_ms is not None:
-            shapes = [(n, size) for _, n, size in batches(examples, self.buckets, self.batch_sizes)]
-            spent_ms = 1e3 * (time.perf_counter() - start)
-            chosen = alpha_within(
-                self._latencies, self.alphas, shapes, latency_ms, spent_ms, infeasible
-            )
-            return lambda length: chosen
-        alpha = self.model.alpha if alpha == OWN else alpha
-        if alpha not in self.alphas:
-            raise ValueError(
-                f"alpha {alpha} was not compiled; the engine has {self.alphas}: name it in alphas=."
-            )
-        return lambda length: alpha
+        asked = Asked(alpha, speedup, latency_ms, infeasible)
+        shapes = batches(examples, self.buckets, self.batch_sizes)
+        spent_ms = 1e3 * (time.perf_counter() - start)
+        return asked.chooser(self.model, self.alphas, self._latencies, shapes, spent_ms)
 
     def check_ready(self) -> None:
         """Raises RuntimeError before `warmup`."""

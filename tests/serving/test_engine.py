@@ -99,7 +99,7 @@ def test_threads_get_what_they_asked_for(engine):
 
 
 def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monkeypatch):
-    with make(parts, batch_sizes=(4,), max_wait_ms=200).warmup(repeats=1) as engine:
+    with make(parts, batch_sizes=(4,), max_wait_ms=20_000).warmup(repeats=1) as engine:
         shapes = []
         run = engine._programs.run
         monkeypatch.setattr(

@@ -12,7 +12,8 @@ import numpy as np
 from latadj_jax.elimination.alpha import alpha_name
 from latadj_jax.errors import TooLate
 from latadj_jax.serving.backlog import Served
-from latadj_jax.serving.engine import OWN, Engine
+from latadj_jax.serving.budgets import OWN
+from latadj_jax.serving.engine import Engine
 from latadj_jax.serving.http.bodies import Body
 from latadj_jax.serving.http.metrics import Metrics
 from latadj_jax.serving.http.problems import Problem
