@@ -66,6 +66,8 @@ def test_what_a_client_has_given_up_on_is_not_computed(tmp_path, monkeypatch):
             one.close()
         until(lambda: service.engine.waiting == (1, 4))
         assert gone_of(client) == 3
+        lines = client.get("/metrics").text.split("\n")
+        assert {"latadj_queue_texts 1.0", "latadj_queue_tokens 4.0"} <= {*lines}
         held.open.set()
         for one in (clients[0], clients[4]):
             assert one.recv(15) == b"HTTP/1.1 200 OK"

@@ -110,10 +110,29 @@ def test_a_key_is_asked_for(tmp_path):
             response = client.post("/embed", json={"inputs": "good"}, headers=headers)
             assert response.status_code == 401, key
             assert "Authorization: Bearer" in response.json()["error"]
+            assert response.headers["www-authenticate"] == "Bearer"
         headers = {"Authorization": f"Bearer {KEY}"}
         assert client.post("/embed", json={"inputs": "good"}, headers=headers).status_code == 200
         assert client.get("/info").status_code == 401
         assert client.get("/health").status_code == client.get("/metrics").status_code == 200
+
+
+def test_what_nobody_thought_of_is_a_500_that_tells_nothing(tmp_path, monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("secret")
+
+    with client_of(tmp_path, "embedding") as client:
+        monkeypatch.setattr(client.service.engine, "job", fails)
+        response = client.post("/embed", json={"inputs": "good"})
+        assert response.status_code == 500
+        assert response.json()["error"] == "the server failed; its log says how."
+
+
+def test_a_server_that_ends_takes_no_more(tmp_path):
+    with client_of(tmp_path, "embedding") as client:
+        client.service.engine.close()
+        response = client.post("/embed", json={"inputs": "good"})
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
 
 
 @pytest.mark.parametrize(

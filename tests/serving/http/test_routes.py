@@ -3,6 +3,7 @@
 import base64
 
 import httpx
+import jax
 import malformed
 import numpy as np
 import pytest
@@ -193,6 +194,51 @@ def test_other_routes_say_what_the_model_is_for(request, task, own, others):
         assert f"{own}." in response.text
 
 
+def test_several_labels_have_a_probability_each(tmp_path):
+    with client_of(tmp_path, "multi-label") as client:
+        (logits_C,) = client.service.engine(TEXTS[:1])
+        found = post(client, "/predict", inputs=TEXTS[0]).json()
+    np.testing.assert_allclose(
+        [one["score"] for one in found], sorted(1 / (1 + np.exp(-logits_C)))[::-1], **SAME
+    )
+
+
+def test_a_regression_gives_its_value(tmp_path):
+    with client_of(tmp_path, "regression") as client:
+        ((value,),) = client.service.engine(TEXTS[:1])
+        (found,) = post(client, "/predict", inputs=TEXTS[0]).json()
+    assert found["score"] == pytest.approx(float(value), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("task", "path", "body"),
+    [
+        ("ranker", "/rerank", lambda texts: {"query": "good", "texts": texts}),
+        ("ranker", "/v1/rerank", lambda texts: {"query": "good", "documents": texts}),
+        ("classifier", "/predict", lambda texts: {"inputs": [[text] for text in texts]}),
+        ("tagger", "/tag", lambda texts: {"inputs": texts}),
+    ],
+)
+def test_every_task_has_its_limits(request, task, path, body):
+    client = request.getfixturevalue(task)
+    many = client.post(path, json=body(["good"] * 257))
+    assert (many.status_code, many.json()["error_type"]) == (413, "too_large")
+    assert "holds 257 texts; a request may have 256" in many.json()["error"]
+    long = body(["good", "word1 " * 40])
+    refused = client.post(path, json=long)
+    assert refused.status_code == 413
+    assert "1 has" in refused.json()["error"]
+    post(client, path, **long, truncate=True)
+
+
+def test_that_there_is_no_answer_may_be_the_answer(answerer):
+    """Fails where the body's word for it is not heard: an empty answer then is never given."""
+    asked = {"question": "good", "context": "word2 word3", "top_k": 100}
+    texts = [one["answer"] for one in post(answerer, "/answer", **asked, no_answer=True).json()]
+    assert "" in texts
+    assert "" not in [one["answer"] for one in post(answerer, "/answer", **asked).json()]
+
+
 TASKS = ("embedder", "ranker", "classifier", "tagger", "answerer")
 
 
@@ -229,6 +275,7 @@ def test_metrics_count(embedder):
         return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
     names = ['latadj_texts_total{alpha="0.9"}', "latadj_batch_texts_count",
+             "latadj_waited_seconds_count",
              'latadj_requests_total{route="/embed",status="200"}',
              'latadj_refusals_total{reason="validation"}',
              'latadj_compilations_total{when="serving"}']  # fmt: skip
@@ -236,11 +283,19 @@ def test_metrics_count(embedder):
     post(embedder, "/embed", inputs=TEXTS)
     assert embedder.post("/embed", json={"inputs": 3}).status_code == 422
     after = [value(name) for name in names]
-    texts, batches, requests, refusals, compilations = np.subtract(after, before)
-    assert (texts, requests, refusals, compilations) == (3, 1, 1, 0)
+    texts, batches, waited, requests, refusals, compilations = np.subtract(after, before)
+    assert (texts, waited, requests, refusals, compilations) == (3, 3, 1, 1, 0)
     assert 1 <= batches <= 3
     assert value("latadj_queue_texts") == 0
     assert value('latadj_refusals_total{reason="other"}') == 0  # an answer is no refusal
+
+
+def test_what_is_compiled_while_it_serves_is_counted(embedder):
+    name = 'latadj_compilations_total{when="serving"} '
+    count = lambda: float(embedder.get("/metrics").text.split(name)[1].split()[0])  # noqa: E731
+    before = count()
+    jax.jit(lambda x: x * 3.25)(np.arange(7, dtype=np.float32))
+    assert count() > before
 
 
 def test_it_is_healthy_before_it_is_ready(tmp_path):
