@@ -34,7 +34,6 @@ from latadj_jax.serving.submissions import Submissions
 from latadj_jax.serving.warmup import Warmup
 from latadj_jax.tasks.registry import TASKS
 
-
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 

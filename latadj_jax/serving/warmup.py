@@ -13,7 +13,8 @@ from latadj_jax.serving.latencies import (
     save_latencies,
 )
 from latadj_jax.serving.live_latencies import LiveLatencies
-from latadj_jax.serving.programs import Programs, Shape
+from latadj_jax.serving.programs import Shape
+from latadj_jax.serving.runtime import Runtime
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class Warmup:
 
     def __init__(
         self,
-        programs: Programs,
+        programs: Runtime,
         shapes: Sequence[Shape],
         live: LiveLatencies,
         latency_file: str | Path | None,
