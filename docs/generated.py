@@ -147,6 +147,7 @@ def http_page() -> str:
     from latadj_jax.serving.http.about_routes import about_routes
     from latadj_jax.serving.http.app import ROUTES
     from latadj_jax.serving.http.bodies import Body
+    from latadj_jax.serving.http.problems import STATUSES
 
     parts = [
         "# HTTP\n",
@@ -157,6 +158,12 @@ def http_page() -> str:
         "## How fast?\n",
         "Every body may have one of these beside its own fields:\n",
         fields_table(Body.model_json_schema()),
+    ]
+    rows = [[str(status), what] for status, what in STATUSES.items()]
+    parts += [
+        "## Refusals\n",
+        "Every refusal is one sentence in JSON. 429 and 503 say when to retry (`Retry-After`).\n",
+        table(["status", "when"], rows),
     ]
     tasks: dict = {}
     for task, routes in ROUTES.items():

@@ -1,6 +1,7 @@
 """`latadj COMMAND ...`: the list of commands, and the door to each."""
 
 import importlib
+import os
 import sys
 
 import latadj_jax
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> None:
 def call(name: str, argv: list[str], prog: str) -> None:
     """Runs a command under the name `prog`; bad input ends it with one sentence, exit code 1."""
     keep_programs()
+    # Nothing here needs torch; transformers would say that without it no model is available.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
         importlib.import_module(f"latadj_jax.cli.{name.replace('-', '_')}").run(argv, prog)
     except (ValueError, OSError) as error:

@@ -122,6 +122,14 @@ assert not {"jax", "numpy", "absl", "transformers"} & {*sys.modules}
     assert done.stdout.endswith(f"latadj {latadj_jax.__version__}\n")
 
 
+def test_commands_do_not_say_that_torch_is_missing(monkeypatch):
+    """transformers would, and that no model can be used without it; here none needs it."""
+    monkeypatch.setattr(os, "environ", {})
+    with pytest.raises(SystemExit):
+        main(["embed"])
+    assert os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] == "1"
+
+
 def test_an_unknown_command_names_those_there_are():
     assert refused(main, ["clasify"]).startswith(
         "latadj: 'clasify' is no command; there are: train, adapt, search, evaluate, "
