@@ -147,6 +147,7 @@ def http_page() -> str:
     from latadj_jax.serving.http.about_routes import about_routes
     from latadj_jax.serving.http.app import ROUTES
     from latadj_jax.serving.http.bodies import Body
+    from latadj_jax.serving.http.page_routes import page_routes
     from latadj_jax.serving.http.problems import STATUSES
 
     parts = [
@@ -168,10 +169,14 @@ def http_page() -> str:
     tasks: dict = {}
     for task, routes in ROUTES.items():
         tasks.setdefault(routes, []).append(task.name)
-    for routes, names in [*tasks.items(), (about_routes, ["every model"])]:
+    # A route asks for its service when it is called.
+    groups = [(", ".join(names), [routes(None)]) for routes, names in tasks.items()]
+    groups.append(("every model", [about_routes(None), page_routes(None, ())]))
+    for name, routers in groups:
         app = FastAPI()
-        app.include_router(routes(None))  # a route asks for its service when it is called
-        parts.append(f"## {', '.join(names)}\n")
+        for router in routers:
+            app.include_router(router)
+        parts.append(f"## {name}\n")
         parts += _routes(app.openapi(), {*Body.model_fields})
     return "\n".join(parts)
 
