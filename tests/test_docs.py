@@ -93,5 +93,15 @@ def test_the_numbers_of_the_readme_stand_in_the_record():
             assert number in there, f"{number} of {row[0]}"
 
 
+@pytest.mark.parametrize("name", ["claims.md", "guides/speed.md", "guides/t5.md", "decoders.md"])
+def test_the_numbers_of_a_page_stand_in_the_record(name):
+    """A number that is typed wrong, or that a newer measurement changed, is in no record."""
+    record = "".join((DOCS / page).read_text() for page in {*RECORD, "serving.md"})
+    known = {*re.findall(r"\d+\.\d+", record)}
+    text = re.sub(r"```.*?```", "", (DOCS / name).read_text(), flags=re.DOTALL)
+    allowed = {"1.5", "2.9", "1.0", "1.1"}  # speeds that are asked for; T5's versions
+    assert not {*re.findall(r"\d+\.\d+", text)} - known - allowed
+
+
 def test_the_newest_version_is_in_the_changelog():
     assert f"## [{latadj_jax.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
