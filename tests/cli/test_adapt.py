@@ -119,7 +119,7 @@ def test_tags_are_adapted_too(tmp_path):
         ("embedding", ("--columns", "a,b,c"), "text_columns must be one or two columns"),
         ("embedding", ("--texts", "nowhere.txt"), "--texts is 'nowhere.txt': there is no such"),
         ("ranking", (), "reads pairs of texts: in texts.txt each line needs two with a tab"),
-        ("embedding", ("--config.elimination.calibration_examples=9",), "is not measured"),
+        ("embedding", ("--config.elimination.calibration_examples=9",), "until training measures"),
         ("embedding", ("--config.train.epoch=3",), "config.train.epoch is not a setting"),
     ],
 )
