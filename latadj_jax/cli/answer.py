@@ -37,7 +37,7 @@ def run(argv: list[str], prog: str) -> None:
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         batch_sizes=(1, 8),
     )  # fmt: skip
-    engine.warmup(progress=True, repeats=1)
+    engine.compile_as_needed(progress=True)
     for line in answer(engine, records, args.most_tokens, args.no_answer):
         print(json.dumps(line, ensure_ascii=False))
 

@@ -37,7 +37,10 @@ def run(argv: list[str], prog: str) -> None:
         buckets=args.buckets, batch_sizes=(1,) if timed else (1, 8, 32), truncate=args.truncate,
         latency_file=folder / LATENCIES if timed and folder.is_dir() else None,
     )  # fmt: skip
-    engine.warmup(progress=True, repeats=20 if timed else 1)
+    if timed:
+        engine.warmup(progress=True)
+    else:
+        engine.compile_as_needed(progress=True)
     at_once = 1 if timed else 512  # a budget is for one line
     with lines_of(args.input) as lines:
         for answer in classify(engine, lines, at_once, **asked):

@@ -30,7 +30,7 @@ def run(argv: list[str], prog: str) -> None:
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         truncate=True,
     )  # fmt: skip
-    engine.warmup(progress=True, repeats=1)
+    engine.compile_as_needed(progress=True)
     nothing_D = np.zeros(model.row_width, np.float32)
     with lines_of(args.input) as lines:
         rows = [*rows_of(engine, lines, AT_ONCE, prompt=args.prompt)]

@@ -35,7 +35,7 @@ def run(argv: list[str], prog: str) -> None:
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         truncate=True,
     )  # fmt: skip
-    engine.warmup(progress=True, repeats=1)
+    engine.compile_as_needed(progress=True)
     if args.query is None:
         for row in rows_of(engine, lines, AT_ONCE, _pair):
             print("" if row is None else f"{scores(model.config, row[None])[0, 0]:.4f}")

@@ -29,7 +29,7 @@ def run(argv: list[str], prog: str) -> None:
         at_speed(args, model), params, load_tokenizer(args.model), buckets=args.buckets,
         truncate=args.truncate,
     )  # fmt: skip
-    engine.warmup(progress=True, repeats=1)
+    engine.compile_as_needed(progress=True)
     tag = functools.partial(engine.tag, aggregation=args.aggregation)
     with lines_of(args.input) as lines:
         for found in rows_of(tag, lines, AT_ONCE):

@@ -4,7 +4,7 @@
     engine.warmup()
     logits_NC = engine(texts, latency_ms=20)
 
-Everything is compiled at `warmup`, and nothing after it.
+Everything is compiled at `warmup`, and nothing after it, unless `compile_as_needed` says so.
 """
 
 import copy
@@ -107,6 +107,7 @@ class Engine:
         self._programs = programs
         self._latencies: dict[Shape, Latency] = {}
         self._takes = False  # what is submitted
+        self._as_needed: bool | None = None  # whether it shows what it compiles; None: at warm-up
         self._tokenizing = threading.Lock()  # a fast tokenizer is not to be shared
         self.policy = policy or Policy()
         self._submissions = Submissions(
@@ -125,6 +126,15 @@ class Engine:
         """Compiles every program and measures it, unless this machine's times are on file."""
         self._latencies = self._warmup.all_at_once(repeats, progress)
         self._takes = True
+        return self
+
+    def compile_as_needed(self, progress: bool = False) -> "Engine":
+        """In place of `warmup`: compiles a program when a call first needs it.
+
+        It is for work without deadlines, such as a file of texts. `latency_ms` and `submit` need
+        the times of `warmup`.
+        """
+        self._as_needed = progress
         return self
 
     def warmup_in_turn(
@@ -259,7 +269,7 @@ class Engine:
         """
         start_s = time.perf_counter()
         if not self._takes:
-            self.check_ready()
+            self._check_warm()
         examples = self.encode(lambda: self._encoded([text], prompt))
         asked: dict[str, Any] = {"alpha": alpha, "speedup": speedup, "latency_ms": latency_ms}
         return self.submit_encoded(examples, **asked, arrived_s=start_s)[0]
@@ -280,7 +290,7 @@ class Engine:
           arrived_s: when they came, by time.perf_counter; now by default.
         """
         if not self._takes:
-            self.check_ready()
+            self._check_warm()
         choose: Callable[[int], float | None] | None = self._chooser(examples, alpha, speedup)
         check_asked("latency_ms", latency_ms)
         if latency_ms is not None and speedup is None and alpha == OWN:
@@ -313,9 +323,14 @@ class Engine:
     # ---- inside ---------------------------------------------------------------------------
 
     def _run(self, choose: Callable[[int], float | None], examples: Sequence):
+        work = [
+            (indices, Shape(length, size, choose(length)))
+            for indices, length, size in batches(examples, self.buckets, self.batch_sizes)
+        ]
+        if self._as_needed is not None:
+            self._programs.compile([shape for _, shape in work], self._as_needed)
         rows: list = [None] * len(examples)
-        for indices, length, size in batches(examples, self.buckets, self.batch_sizes):
-            shape = Shape(length, size, choose(length))
+        for indices, shape in work:
             found = self._programs.run(shape, [examples[i] for i in indices])
             for i, row in zip(indices, found, strict=True):
                 rows[i] = row
@@ -347,12 +362,18 @@ class Engine:
     ) -> Callable[[int], float | None]:
         """A function from a bucket to the alpha that serves it; `start` is when the call came."""
         asked = Asked(alpha, speedup, latency_ms, infeasible)
+        if latency_ms is not None and not self._latencies:
+            raise ValueError("latency_ms needs the times that warmup() measures; call it first.")
         shapes = batches(examples, self.buckets, self.batch_sizes)
         spent_ms = 1e3 * (time.perf_counter() - start)
         return asked.chooser(self.model, self.alphas, self._latencies, shapes, spent_ms)
 
     def check_ready(self) -> None:
-        """Raises RuntimeError before `warmup`."""
+        """Raises RuntimeError before `warmup` or `compile_as_needed`."""
+        if self._as_needed is None:
+            self._check_warm()
+
+    def _check_warm(self) -> None:
         if not self._latencies:
             raise RuntimeError("call warmup() first: the engine compiles nothing while it serves.")
 

@@ -44,8 +44,9 @@ class Programs:
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
         """Makes the programs of `shapes` that are not there yet."""
-        missing = [shape for shape in shapes if shape not in self._compiled]
-        for shape in tqdm(missing, desc="compile", unit="program", disable=not progress):
+        missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._compiled]
+        shown = progress and missing
+        for shape in tqdm(missing, desc="compile", unit="program", disable=not shown):
             self._compiled[shape] = self._lower(shape).compile()
 
     def _lower(self, shape: Shape):

@@ -80,6 +80,20 @@ def test_warmup_compiles_everything_and_nothing_comes_after(parts, count_compila
     assert count_compilations() == before
 
 
+def test_without_a_warm_up_it_compiles_what_texts_need(parts, engine):
+    """Two of six programs; what needs measured times says so."""
+    lazy = make(parts, alphas=(None, 0.6), buckets=BUCKETS, batch_sizes=(1, 8)).compile_as_needed()
+    np.testing.assert_allclose(lazy(TEXTS[:2], alpha=0.6), engine(TEXTS[:2], alpha=0.6), **SAME)
+    assert lazy.compilations == 1
+    lazy(["good"], alpha=None)
+    lazy(TEXTS[:2], alpha=0.6)
+    assert lazy.compilations == 2
+    with pytest.raises(ValueError, match="latency_ms needs the times that warmup"):
+        lazy(TEXTS, latency_ms=50)
+    with pytest.raises(RuntimeError, match="call warmup"):
+        lazy.submit("good")
+
+
 def test_it_refuses_to_serve_before_warmup(parts):
     with pytest.raises(RuntimeError, match=r"warmup\(\)"):
         make(parts)(TEXTS)
