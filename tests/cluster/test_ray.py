@@ -84,7 +84,10 @@ def test_a_killed_replica_gives_no_wrong_answer_and_another_takes_its_place(
             n = first
             while not stop.is_set():
                 n = (n + 1) % len(TEXTS)
-                response = client.post("/embed", json={"inputs": TEXTS[n], "alpha": "dense"})
+                try:
+                    response = client.post("/embed", json={"inputs": TEXTS[n], "alpha": "dense"})
+                except httpx.TransportError:  # Ray restarts its proxy, too, on a busy machine
+                    continue
                 statuses.append(response.status_code)
                 if response.status_code == 200 and not np.allclose(
                     response.json()[0], expected[n], **SAME
