@@ -5,8 +5,6 @@ import jax.numpy as jnp
 
 from latadj_jax.layers.named import named
 
-LONG = 1024  # word-vectors from which on sorting takes less time than comparing all with all
-
 
 @named("size")
 def select(
@@ -34,31 +32,23 @@ def select(
 
     Source: arXiv 2201.03327, section 3.
     """
-    _, length = ranking_BL.shape
+    length = ranking_BL.shape[1]
     ranking_BL = jnp.nan_to_num(jax.lax.stop_gradient(ranking_BL), nan=jnp.finfo(jnp.float32).min)
     ranking_BL = jnp.where(protected_BL, jnp.inf, ranking_BL)
     ranking_BL = jnp.where(valid_BL, ranking_BL, -jnp.inf)
-    slots_L = jnp.arange(length, dtype=jnp.int32)
-    if length > LONG:
-        order_BL = jnp.argsort(-ranking_BL, axis=1, stable=True)
-        rank_BL = jnp.argsort(order_BL, axis=1).astype(jnp.int32)
-    else:
-        # By counting: length^2 comparisons are nothing beside attention.
-        i, j = ranking_BL[:, :, None], ranking_BL[:, None, :]
-        earlier_1LL = (slots_L[None, :] < slots_L[:, None])[None]
-        rank_BL = jnp.sum((j > i) | ((j == i) & earlier_1LL), axis=2, dtype=jnp.int32)
-    return indices_where(rank_BL < count_B[:, None], size)
+    slots_BL = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32)[None, :], ranking_BL.shape)
+    # Not by top_k, which gathers a batch that is split over devices.
+    _, best_BL = jax.lax.sort((-ranking_BL, slots_BL), dimension=1, num_keys=1, is_stable=True)
+    kept_BL = jnp.where(slots_BL < count_B[:, None], best_BL, length)
+    return jax.lax.sort(kept_BL, dimension=1)[:, :size]
 
 
 @named("size")
 def indices_where(mask_BL: jax.Array, size: int) -> jax.Array:
     """Indices where it is True, int32 [B, size], ascending; L where there are no more."""
-    upto_BL = jnp.cumsum(mask_BL, axis=1, dtype=jnp.int32)
-    slots_K = jnp.arange(size, dtype=jnp.int32)
-    if mask_BL.shape[1] > LONG:
-        search = jax.vmap(lambda upto_L: jnp.searchsorted(upto_L, slots_K, side="right"))
-        return search(upto_BL).astype(jnp.int32)
-    return jnp.sum(upto_BL[:, None, :] <= slots_K[None, :, None], axis=2, dtype=jnp.int32)
+    length = mask_BL.shape[1]
+    slots_1L = jnp.arange(length, dtype=jnp.int32)[None, :]
+    return jax.lax.sort(jnp.where(mask_BL, slots_1L, length), dimension=1)[:, :size]
 
 
 def take(x: jax.Array, keep_BK: jax.Array, axis: int = 1) -> jax.Array:
