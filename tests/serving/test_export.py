@@ -149,7 +149,7 @@ def test_bad_input_is_one_sentence_and_writes_nothing(tmp_path):
     refused(r"buckets must be a list of integers of at least 1; it is \(0,\)", buckets=(0,))
     refused("needs a key at each call", model=model.replace(strategy="random"))
     refused("params are not this model's", params={})
-    refused("the model is for 'lm'", model=tiny.make_model("gpt2", "lm"))
+    refused("this one is for 'lm'", model=tiny.make_model("gpt2", "lm"))
     assert not folder.exists()
     folder.mkdir()
     (folder / "mine").write_text("kept")

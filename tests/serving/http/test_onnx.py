@@ -7,7 +7,7 @@ from served import make_engine, make_service, served
 from tolerance import SAME
 
 import latadj_jax
-from latadj_jax.cli.serve import _engine, _parser
+from latadj_jax.cli.serve import _engine, make_parser
 
 pytest.importorskip("onnxruntime")
 TEXTS = ["good word1 word2", "bad", "word3 good word4 word5"]
@@ -32,7 +32,7 @@ def exported(engine, tmp_path_factory):
 def test_requests_are_answered_as_by_programs_of_jax(engine, exported):
     """Fails where the command starts another engine, or a deadline chooses among other alphas."""
     flags = ["--runtime", "onnx", "--batch_sizes", "1,4", "--max_queue", "64"]
-    onnx = _engine(_parser("latadj serve").parse_args([exported, *flags]))
+    onnx = _engine(make_parser("latadj serve").parse_args([exported, *flags]))
     service = make_service(onnx, slo_ms=10_000)
     with served(service) as address, httpx.Client(base_url=address, timeout=30) as client:
         info = client.get("/info").json()
@@ -54,7 +54,7 @@ def test_requests_are_answered_as_by_programs_of_jax(engine, exported):
     ],
 )
 def test_flags_choose_among_the_exported_alphas(exported, flags, alphas):
-    args = _parser("latadj serve").parse_args([exported, "--runtime", "onnx", *flags])
+    args = make_parser("latadj serve").parse_args([exported, "--runtime", "onnx", *flags])
     assert _engine(args).alphas == alphas
 
 
@@ -68,13 +68,13 @@ def test_flags_choose_among_the_exported_alphas(exported, flags, alphas):
     ],
 )
 def test_bad_flags_are_one_sentence(exported, flags, sentence):
-    args = _parser("latadj serve").parse_args([exported, "--runtime", "onnx", *flags])
+    args = make_parser("latadj serve").parse_args([exported, "--runtime", "onnx", *flags])
     with pytest.raises(ValueError, match=sentence):
         _engine(args)
 
 
 def test_a_folder_that_holds_no_graphs_is_one_sentence(tmp_path):
-    args = _parser("latadj serve").parse_args([str(tmp_path), "--runtime", "onnx"])
+    args = make_parser("latadj serve").parse_args([str(tmp_path), "--runtime", "onnx"])
     with pytest.raises(
         ValueError, match=r"holds no export.json: write the folder by latadj export"
     ):
