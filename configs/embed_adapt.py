@@ -31,15 +31,16 @@ def get_config() -> ConfigDict:
     cfg.data.max_length = 192
     cfg.data.truncate = True
 
-    cfg.elimination.alpha = 0.835
-    cfg.elimination.alphas = (0.92, 0.835, 0.72)  # of 6 layers about 1.5, 2 and 3 times as fast
+    cfg.elimination.alpha = 0.81
+    cfg.elimination.alphas = (0.88, 0.81, 0.66)  # of 6 layers about 1.5, 2.3 and 5 times as fast
+    cfg.elimination.depth = 0.5  # of each speedup, by layers
     cfg.elimination.sandwich = True
     cfg.elimination.distill = 0.5
     cfg.elimination.calibration_examples = 0  # the same rate in all layers
-    cfg.elimination.strategy = "merge"
+    cfg.elimination.strategy = "distinct"
     cfg.train.batch_size = 32
     cfg.train.epochs = 3.0
     cfg.train.learning_rate = 1e-4
-    cfg.eval.alphas = (0.92, 0.835, 0.72)
+    cfg.eval.alphas = (0.88, 0.81, 0.66)
     cfg.eval.metrics = ("fidelity",)
     return cfg

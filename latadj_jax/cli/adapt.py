@@ -25,7 +25,7 @@ import numpy as np
 
 from latadj_jax.cli import flags, train
 from latadj_jax.data.text_files import decode
-from latadj_jax.elimination.strategies import MERGE, SCORE
+from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.load import from_pretrained
@@ -77,7 +77,8 @@ def asked(args, overrides: list[str]) -> Asked:
             f"latadj train."
         )
     config = "embed_adapt" if model.record is EMBEDDING else "adapt"
-    given = [f"--config.{key}={value}" for key, value in _settings(args, model).items()]
+    settings = {**_settings(args, model), **_elimination(model, overrides)}
+    given = [f"--config.{key}={value}" for key, value in settings.items()]
     return Asked(model, config, given, train.read_settings(config, [*given, *overrides]))
 
 
@@ -86,7 +87,6 @@ def _settings(args, model: Model) -> dict[str, object]:
     name = re.sub(r"[^\w.-]+", "-", args.model.removeprefix("package:")).strip("-.")
     most = (128, 192)[model.record is EMBEDDING]
     of_texts = model.config.embedding.max_length if model.config.embedding else None
-    strategy = MERGE if model.family.takes(MERGE) else SCORE
     return {
         "workdir": f"runs/adapt-{name or 'model'}",
         "model.source": args.model,
@@ -94,10 +94,20 @@ def _settings(args, model: Model) -> dict[str, object]:
         "model.strict": args.strict,
         "data.path": args.texts,
         "data.max_length": min(most, model.config.max_positions, of_texts or most),
-        "elimination.strategy": strategy.name,
         "eval.metrics": (model.record.agreement,),
         **_columns(args, model),
     }
+
+
+def _elimination(model: Model, overrides: list[str]) -> dict[str, object]:
+    """What lost least where it was measured (docs/depth.md): of a mean over tokens, of two alike
+    the less attended goes, and half of a speedup is by layers; a profile has its layers already."""
+    if not model.family.takes(MERGE):
+        return {"elimination.strategy": SCORE.name}
+    if not (model.record is EMBEDDING and model.reads_all):
+        return {"elimination.strategy": MERGE.name}
+    given = any(flag.startswith("--config.elimination.profile") for flag in overrides)
+    return {"elimination.strategy": DISTINCT.name, "elimination.depth": 0.0 if given else 0.5}
 
 
 def _columns(args, model: Model) -> dict[str, object]:
