@@ -10,6 +10,7 @@ import tiny_run
 import tiny_text
 
 import latadj_jax
+from latadj_jax import Profile
 from latadj_jax.cli.main import main
 
 FAST = (
@@ -40,17 +41,20 @@ def texts(folder, columns=1, rows=40, words=10) -> str:
 
 
 @pytest.mark.parametrize(
-    ("task", "columns", "metric", "merges_to"),
-    [("embedding", 1, "fidelity", (1.0, 1.0)), ("ranking", 2, "spearman", (1.0, 1e-6))],
+    ("task", "columns", "metric", "strategy", "profile"),
+    [
+        ("embedding", 1, "fidelity", "distinct", Profile.constant(2).path(0.5)),
+        ("ranking", 2, "spearman", "merge", Profile.falling(2)),
+    ],
 )
-def test_a_model_becomes_adjustable(task, columns, metric, merges_to, tmp_path, capsys):
+def test_a_model_becomes_adjustable(task, columns, metric, strategy, profile, tmp_path, capsys):
     """It carries the alpha of the middle speedup, and a profile that fits what its head reads."""
     source, run = model_folder(tmp_path, task), tmp_path / "run"
     main(["adapt", source, "--texts", texts(tmp_path, columns), "--output", str(run),
           "--speedup", "1.1,1.2,1.3", *FAST])  # fmt: skip
     assert f"| alpha | {metric} |" in capsys.readouterr().out
     model, _ = latadj_jax.from_pretrained(run / "model")
-    assert (model.task, model.strategy, model.profile.rates) == (task, "merge", merges_to)
+    assert (model.task, model.strategy, model.profile) == (task, strategy, profile)
     settings = json.loads((run / "settings.json").read_text())
     alphas = settings["elimination"]["alphas"]
     assert alphas == sorted(alphas, reverse=True)
@@ -78,9 +82,18 @@ def test_one_speedup_is_enough_and_speedups_need_no_order(tmp_path):
 def test_short_texts_go_without_the_speedups_that_are_out_of_reach(tmp_path, caplog):
     source = model_folder(tmp_path, "embedding")
     with caplog.at_level("WARNING"):
-        model = adapted(tmp_path, source, words=1)
+        model = adapted(tmp_path, source, "--config.elimination.depth=0.0", words=1)
     assert "out of reach" in caplog.text
     assert model.alpha is not None
+
+
+def test_a_profile_that_is_given_has_its_layers_already(tmp_path):
+    """Fails where the default depth stands beside it, which the settings refuse."""
+    profile = Profile.falling(2, reads_all=True)
+    profile.save(tmp_path / "profile.json")
+    flags = ("--speedup", "1.1", f"--config.elimination.profile={tmp_path}/profile.json")
+    model = adapted(tmp_path, model_folder(tmp_path, "embedding"), *flags)
+    assert model.profile == profile
 
 
 def test_a_causal_model_forgets_as_it_cannot_merge(tmp_path):
