@@ -5,12 +5,13 @@ r"""A pretrained embedding model made latency-adjustable on texts alone, without
 
 MODEL is a folder of sentence-transformers or a hub id; texts.txt has a text in each line, of the
 kind that is to be embedded. The vectors that the model gives to them, dense, are what it learns to
-give with most word-vectors merged, at three speeds at once, and dense as before. A tenth of the
-texts is held out: "fidelity" is the mean cosine with the vectors that the model gave before.
+give with most word-vectors merged and some layers skipped, at three speeds at once, and dense as
+before. The alphas are for a model of 6 layers; with the last of them three are skipped. A tenth of
+the texts is held out: "fidelity" is the mean cosine with the vectors that the model gave before.
 
 `latadj adapt MODEL --texts texts.txt` is the same with alphas that are chosen for the texts. The
-elimination is that of arXiv 2201.03327 but for the profile and for merging, the teaching that of
-arXiv 1503.02531. docs/jobs.md has what it costs.
+elimination is that of arXiv 2201.03327 but for the profile, merging and skipped layers, the
+teaching that of arXiv 1503.02531. docs/jobs.md has what it costs.
 """
 
 from ml_collections import ConfigDict

@@ -164,7 +164,7 @@ def _of_onnx(args: argparse.Namespace, **options) -> Engine:
         )
     exported = read_exported(args.model)
     model, there = exported.model, exported.alphas
-    longest = (args.buckets or exported.buckets)[-1]
+    longest = max(args.buckets or exported.buckets)
     faster = [alpha_of_speedup(model, there, longest, one, "raise") for one in args.speedup or ()]
     alphas = (None, *args.alphas, *faster)
     return OnnxEngine(args.model, alphas=alphas if len(alphas) > 1 else (), **options)

@@ -95,12 +95,9 @@ class Encoded:
 
     def read_by(self, model: Model) -> "Encoded":
         """What the model reads of it: a tokenizer may make token types that it has no use for."""
+        names = {prefix + name for prefix in ("", SECOND) for name in model.input_ranges}
         examples = [
-            {
-                key: ids
-                for key, ids in example.items()
-                if key.removeprefix(SECOND) in model.input_ranges
-            }
+            {name: ids for name, ids in example.items() if name in names}
             for example in self.examples
         ]
         return dataclasses.replace(self, examples=examples)

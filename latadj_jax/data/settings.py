@@ -36,9 +36,7 @@ class DataSettings:
     local_quoting: bool = False  # whether fields may be quoted, as in CSV (.csv files always may)
     eval_fraction: float = 0.1  # share of a single file that is held out, in the shares of labels
     # ---- any data
-    labels: tuple[
-        str, ...
-    ] = ()  # names of the labels, in the order of their ids; () = from the data
+    labels: tuple[str, ...] = ()  # their names, in the order of their ids; () = from the data
     label_separator: str = ","  # what stands between several labels of one text
     max_length: int = 128  # longest text, in tokens
     max_target_length: int = 128  # longest target text of "seq2seq", in tokens
