@@ -15,7 +15,8 @@ import scipy.special
 import tiny
 import tiny_run
 import tiny_web
-from web_server import dom_of, web_server
+from browser import dom
+from web_server import web_server
 
 import latadj_jax
 from latadj_jax.browser import export_web as module
@@ -57,7 +58,7 @@ def folder_of(node_modules, tmp_path_factory):
 def bars(folder, setting, **fields):
     """(name, number, that of dense) of each bar, as the browser shows them; and the page."""
     with web_server(folder) as address:
-        page = dom_of(f"{address}#{urlencode({'at': setting, **fields})}")
+        page = dom(f"{address}#{urlencode({'at': setting, **fields})}", budget_ms=None)
     assert '<p id="status"></p>' in page, page
     found = re.findall(r'<li data-name="(.*?)" data-number="(.*?)" data-dense="(.*?)"', page)
     return [(name, float(own), float(dense)) for name, own, dense in found], page
@@ -125,9 +126,9 @@ def test_what_fails_is_said(tmp_path, folder_of):
     folder = shutil.copytree(folder_of("classification"), tmp_path / "web")
     (folder / "weights.bin").unlink()
     with web_server(folder) as address:
-        assert "It did not work: weights.bin cannot be read (404)" in dom_of(address)
-    assert "Serve this folder, e.g. by: python -m http.server" in dom_of(
-        (folder / "index.html").as_uri()
+        assert "It did not work: weights.bin cannot be read (404)" in dom(address, budget_ms=None)
+    assert "Serve this folder, e.g. by: python -m http.server" in dom(
+        (folder / "index.html").as_uri(), budget_ms=None
     )
 
 

@@ -160,7 +160,7 @@ def test_a_browser_shows_what_lives_at_the_slider_s_place(tmp_path, explained, s
     file = tmp_path / "page.html"
     write_page(file, found, "three <texts>")
     assert not re.search(r"(?:src|href)\s*=|https?://|@import|url\(", file.read_text())
-    page = dom(f"{file.as_uri()}#{setting}", tmp_path / "profile")
+    page = dom(f"{file.as_uri()}#{setting}")
     assert "<h1>three &lt;texts&gt;</h1>" in page
     alpha = found["settings"][setting]["alpha"]
     assert f">{'dense' if alpha is None else f'{alpha:.3f}'}, expected speedup " in page
@@ -193,7 +193,7 @@ def test_a_text_is_never_markup(tmp_path):
     }
     file = tmp_path / "page.html"
     write_page(file, found, "a page")
-    page = dom(file.as_uri(), tmp_path / "profile")
+    page = dom(file.as_uri())
     assert "<title>a page</title>" in page
     assert "<img" not in re.sub("<script.*?</script>", "", page, flags=re.DOTALL)
     assert "&lt;img src=x" in page

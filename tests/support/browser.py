@@ -2,24 +2,27 @@
 
 import shutil
 import subprocess
+import tempfile
 
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
-def dom(address: str, profile, budget_ms: int = 2000) -> str:
+def dom(address: str, budget_ms: int | None = 2000) -> str:
     """
     Args:
-      profile: an empty folder.
-      budget_ms: how long the page believes that it was open.
+      budget_ms: how long the page believes that it was open; None: until it has loaded.
     """
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    command = [
-        program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
-        f"--user-data-dir={profile}", f"--virtual-time-budget={budget_ms}", "--dump-dom", address,
-    ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    budget = [] if budget_ms is None else [f"--virtual-time-budget={budget_ms}"]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [
+            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            f"--user-data-dir={profile}", *budget, "--dump-dom", address,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return done.stdout

@@ -3,20 +3,14 @@
 import contextlib
 import functools
 import http.server
-import shutil
-import subprocess
-import tempfile
 import threading
 from pathlib import Path
-
-import pytest
 
 WAITS = b"""<img src="/until-done" hidden><script>
 const asked = setInterval(() => "done" in document.body.dataset
   && (clearInterval(asked), fetch("/done", {method: "POST"})), 50);
 </script></body>"""
 LONGEST_S = 100
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
@@ -69,18 +63,3 @@ def web_server(folder, headers=None):
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-def dom_of(address: str) -> str:
-    """A page as headless Chromium has it when it has loaded."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip("no Chromium is installed: apt-get install chromium")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [
-            program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync",
-            f"--user-data-dir={profile}", "--dump-dom", address,
-        ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return done.stdout

@@ -35,10 +35,10 @@ def numbers(page: str) -> dict[str, tuple[str, str]]:
     return {name: (number, unescape(note)) for name, number, note in found}
 
 
-def test_a_browser_shows_the_load_and_answers_a_text(embedder, tmp_path):
+def test_a_browser_shows_the_load_and_answers_a_text(embedder):
     """Asks through the page's own box; the request then is the load that it shows."""
     asked = urlencode({"text": f"{EVIL} word1", "second": "bad word2", "speed": "0.9"})
-    page = dom(f"{embedder.base_url}/#{asked}", tmp_path, 6000)
+    page = dom(f"{embedder.base_url}/#{asked}", 6000)
     assert "<title>tiny: latadj</title>" in page  # not "caught"
     assert ">serving</span>" in page
     first_D, second_D = embedder.service.engine([f"{EVIL} word1", "bad word2"], alpha=0.9)
@@ -59,7 +59,7 @@ def test_a_browser_shows_the_load_and_answers_a_text(embedder, tmp_path):
 
 def test_text_of_a_user_s_is_never_markup(tmp_path):
     with client_of(tmp_path, "token-classification") as client:
-        page = dom(f"{client.base_url}/#{urlencode({'text': EVIL})}", tmp_path / "browser", 3000)
+        page = dom(f"{client.base_url}/#{urlencode({'text': EVIL})}", 3000)
         assert "<title>tiny: latadj</title>" in page
         assert "<img" not in re.sub("<script>.*?</script>", "", page, flags=re.DOTALL)
         result = page[page.index('class="result"') :]
@@ -78,7 +78,7 @@ def test_text_of_a_user_s_is_never_markup(tmp_path):
 )
 def test_every_task_has_its_box(tmp_path, task, given, shown):
     with client_of(tmp_path, task) as client:
-        page = dom(f"{client.base_url}/#{urlencode(given)}", tmp_path / "browser", 1500)
+        page = dom(f"{client.base_url}/#{urlencode(given)}", 1500)
     assert re.search(shown, page[page.index('class="result"') :])
 
 
@@ -88,7 +88,7 @@ def test_the_page_needs_no_key_but_its_numbers_do(tmp_path):
         assert policy.startswith("default-src 'none'")
         assert client.post("/", json={"inputs": "good"}).status_code == 401
         assert client.get("/stats").status_code == 401
-        page = dom(f"{client.base_url}/", tmp_path / "browser", 1500)
+        page = dom(f"{client.base_url}/", 1500)
         assert "a key is asked for</span>" in page
         assert '<form id="key">' in page
         headers = {"Authorization": f"Bearer {KEY}"}
