@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
     cfg.elimination.alpha = 0.81
     cfg.elimination.alphas = (0.88, 0.81, 0.66)  # of 6 layers about 1.5, 2.3 and 5 times as fast
     cfg.elimination.depth = 0.5  # of each speedup, by layers
+    cfg.elimination.min_tokens = 6  # the mean of one token that is left says little of a short text
     cfg.elimination.sandwich = True
     cfg.elimination.distill = 0.5
     cfg.elimination.calibration_examples = 0  # the same rate in all layers

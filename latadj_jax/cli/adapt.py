@@ -101,13 +101,19 @@ def _settings(args, model: Model) -> dict[str, object]:
 
 def _elimination(model: Model, overrides: list[str]) -> dict[str, object]:
     """What lost least where it was measured (docs/depth.md): of a mean over tokens, of two alike
-    the less attended goes, and half of a speedup is by layers; a profile has its layers already."""
+    the less attended goes, half of a speedup is by layers, and six tokens stay; a profile says the
+    last two already."""
     if not model.family.takes(MERGE):
         return {"elimination.strategy": SCORE.name}
     if not (model.record is EMBEDDING and model.reads_all):
         return {"elimination.strategy": MERGE.name}
     given = any(flag.startswith("--config.elimination.profile") for flag in overrides)
-    return {"elimination.strategy": DISTINCT.name, "elimination.depth": 0.0 if given else 0.5}
+    depth, least = (0.0, 1) if given else (0.5, 6)
+    return {
+        "elimination.strategy": DISTINCT.name,
+        "elimination.depth": depth,
+        "elimination.min_tokens": least,
+    }
 
 
 def _columns(args, model: Model) -> dict[str, object]:

@@ -3,10 +3,10 @@
     latadj search MODEL --texts texts.txt --speedup 1.5,2,3 --profile profile.json
     latadj adapt MODEL --texts texts.txt --config.elimination.profile=profile.json
 
-Each candidate is a schedule of rates, with merging or without, and a share of the speedup that
-comes from skipped layers. Nothing is trained. What changes the answers least before training is not
-always what is best after it. Flags and texts are those of `latadj adapt`; candidates are measured
-on the texts that it holds out.
+Each candidate is a schedule of rates, with merging or without, a share of the speedup that comes
+from skipped layers, and a number of tokens that always stay. Nothing is trained. What changes the
+answers least before training is not always what is best after it. Flags and texts are those of
+`latadj adapt`; candidates are measured on the texts that it holds out.
 """
 
 import logging
@@ -48,11 +48,18 @@ def run(argv: list[str], prog: str) -> None:
 
 def table(tried: list[Tried], metric: str, speedups: tuple[float, ...]) -> str:
     """Markdown, a row for each candidate: agreement with the dense answers at each speedup."""
-    columns = ["rates", "strategy", "depth", "order", *(f"{metric}, {x:g}x" for x in speedups)]
+    columns = [
+        "rates",
+        "strategy",
+        "depth",
+        "order",
+        "min_tokens",
+        *(f"{metric}, {x:g}x" for x in speedups),
+    ]
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     for one in tried:
         c = one.candidate
-        cells = [c.rates, c.strategy, f"{c.depth:g}", c.order if c.depth else ""]
+        cells = [c.rates, c.strategy, f"{c.depth:g}", c.order if c.depth else "", str(c.min_tokens)]
         cells += ["out of reach" if x != x else f"{x:.4f}" for x in one.agreement]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

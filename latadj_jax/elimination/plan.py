@@ -26,6 +26,7 @@ class Plan:
       length: N_0, the padded length (bucket) that a batch is compiled for.
       rates: rate_l = min(1, alpha * EP_l) per layer.
       floor: the least number of word-vectors to keep: 1, or the number of protected positions.
+      min_tokens: the same for a text that has so many, protected or not.
       count: "valid": each example's counts follow its own valid length. "padded": they follow
         `length`, and padding is removed first.
       strategy: name of the strategy, see strategies.py; "" takes the one that the model carries.
@@ -42,6 +43,7 @@ class Plan:
     strategy: str = ""
     removed_as: str = "left"
     skipped: tuple[int, ...] = ()
+    min_tokens: int = 1
 
     def __post_init__(self):
         if not {*self.skipped} <= {*range(2, self.num_layers + 1)}:
@@ -60,14 +62,14 @@ class Plan:
     def table(self) -> np.ndarray:
         """Word-vectors of an example of n valid tokens after each layer: int32 [length + 1, L].
 
-        N_l = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6))), in float64; of a layer that
-        others follow which are skipped, N of the last of these.
+        N_l = min(N_{l-1}, max(floor, min_tokens, floor(rate_l * N_{l-1} + 1e-6))), in float64; of a
+        layer that others follow which are skipped, N of the last of these.
         """
         table = np.empty((self.length + 1, self.num_layers), np.int32)
-        n = np.arange(self.length + 1)
+        n, least = np.arange(self.length + 1), max(self.floor, self.min_tokens)
         for layer, rate in enumerate(self.rates):
             kept = np.floor(rate * n.astype(np.float64) + 1e-6).astype(np.int64)
-            n = np.minimum(n, np.maximum(self.floor, kept))
+            n = np.minimum(n, np.maximum(least, kept))
             table[:, layer] = n
         for layer in reversed(range(1, self.num_layers)):
             if not self.runs[layer]:
@@ -169,8 +171,9 @@ def make_plan(
         rate_l = min(1, alpha^w_l * EP_l)    (1 in a layer that the profile leaves out)
         N_l    = min(N_{l-1}, max(floor, floor(rate_l * N_{l-1} + 1e-6)))
 
-    with the profile's exponents w, which are 1 in the paper. A layer whose `skip_at` is alpha or
-    more does not run, see `Plan`; in the paper all layers run.
+    with the profile's exponents w, which are 1 in the paper, and a floor of the protected positions
+    or its `min_tokens`, 1 in the paper. A layer whose `skip_at` is alpha or more does not run, see
+    `Plan`; in the paper all layers run.
 
     Args:
       profile: the model's elimination profile.
@@ -202,7 +205,9 @@ def make_plan(
     )
     printed = float(f"{scale:g}")  # what tables and float32 make of an alpha skips the same
     skipped = tuple(layer for layer, at in enumerate(profile.skip_at, 1) if printed <= at)
-    return Plan(int(length), rates, max(1, int(protected)), count, strategy, removed_as, skipped)
+    floor = max(1, int(protected))
+    least = profile.min_tokens
+    return Plan(int(length), rates, floor, count, strategy, removed_as, skipped, least)
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:

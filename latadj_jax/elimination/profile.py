@@ -31,6 +31,8 @@ class Profile:
         a layer keeps the share `rates` at any alpha.
       skip_at: per layer, the largest alpha at which it does not run; 0, of the first layer always,
         is none. () becomes 0 everywhere, as in the paper.
+      min_tokens: word-vectors that every layer keeps at any alpha, of a text that has so many; 1 in
+        the paper. The mean of one that is left of a few says little of their text (docs/depth.md).
     """
 
     rates: tuple[float, ...]
@@ -40,6 +42,7 @@ class Profile:
     layers: tuple[int, ...] = ()
     exponents: tuple[float, ...] = ()
     skip_at: tuple[float, ...] = ()
+    min_tokens: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "rates", _floats("rates", self.rates, high=1.0))
@@ -51,6 +54,7 @@ class Profile:
         object.__setattr__(self, "skip_at", _floats("skip_at", below, zero=True))
         if self.skip_at[0]:
             raise ValueError("skip_at must be 0 for the first layer, which always runs.")
+        check_integer("min_tokens", self.min_tokens, 1)
         for name in ("acc", "curve", "exponents", "skip_at"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.rates):
                 raise ValueError(f"{name} must have one value per layer ({len(self.rates)}).")

@@ -5,7 +5,7 @@ import math
 
 from latadj_jax.checks import need, need_not_negative, need_one_of, need_positive
 from latadj_jax.elimination.plan import COUNTS, REMOVED
-from latadj_jax.elimination.profile import FITS
+from latadj_jax.elimination.profile import FITS, Profile
 from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 
 
@@ -42,6 +42,7 @@ class EliminationSettings:
     calibration_examples: int = 512
     # Share of a speedup (of its logarithm) that comes from skipping layers, see Profile.path.
     depth: float = 0.0
+    min_tokens: int = 1  # that every layer keeps of a text that has so many, see Profile
     profile: str = ""  # a file of Profile.save or `latadj search`, in place of all of these
 
     def check(self) -> None:
@@ -52,11 +53,14 @@ class EliminationSettings:
         need_one_of("elimination.removed_as", self.removed_as or REMOVED[0], REMOVED)
         need_one_of("elimination.fit", self.fit, (*FITS, "falling"))
         need_not_negative("elimination.protected", self.protected)
+        need(self.min_tokens >= 1, "elimination.min_tokens", self.min_tokens, "at least 1")
         need_not_negative("elimination.calibration_examples", self.calibration_examples)
         need(0 <= self.depth <= 1, "elimination.depth", self.depth, "a share, in [0, 1]")
         if self.profile:
             need(not self.depth, "elimination.depth", self.depth, "0 with elimination.profile")
             need(not self.layers, "elimination.layers", self.layers, "() with elimination.profile")
+            least = self.min_tokens
+            need(least == 1, "elimination.min_tokens", least, "1 with elimination.profile")
         whole = all(isinstance(layer, int) and layer >= 1 for layer in self.layers)
         need(whole, "elimination.layers", self.layers, "numbers of layers, from 1")
         alphas = self.alphas
@@ -69,3 +73,7 @@ class EliminationSettings:
         need(0 <= self.distill <= 1, "elimination.distill", self.distill, "a share, in [0, 1]")
         if self.distill:
             need(not self.dense, "elimination.distill", self.distill, "0 with elimination.dense")
+
+    def reshape(self, profile: Profile) -> Profile:
+        """A profile of rates alone with the layers to skip, and the tokens to keep, of these."""
+        return dataclasses.replace(profile.path(self.depth), min_tokens=self.min_tokens)

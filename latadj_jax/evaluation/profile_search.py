@@ -36,11 +36,13 @@ class Candidate:
     rates: str = "constant"
     depth: float = 0.0
     order: str = "every other"
+    min_tokens: int = 1
 
     def of(self, model: Model) -> Model:
         """The model with it."""
         order = ORDERS[self.order](model.config.num_layers) if self.depth else ()
         profile = RATES[self.rates](model).path(self.depth, order)
+        profile = dataclasses.replace(profile, min_tokens=self.min_tokens)
         return model.replace(profile=profile, strategy=self.strategy)
 
 
@@ -82,10 +84,12 @@ def search_profile(
     size = model.config.num_layers
     strategies = [one.name for one in (MERGE, DISTINCT, SCORE) if model.family.takes(one)]
     depths = (0.25, 0.5, 0.75, 1.0) if size > 1 else ()
+    least = (2, 4, 6, 8) if model.reads_all else ()  # of what nobody reads none need stay
     axes = (
         [{"rates": rates} for rates in RATES],
         [{"strategy": strategy} for strategy in strategies],
         [{"depth": depth, "order": order} for depth in depths for order in ORDERS],
+        [{"min_tokens": n} for n in least],
     )
     tried: dict[Candidate, Tried] = {}
     best = Candidate(strategies[0])

@@ -118,7 +118,7 @@ def calibrated(job: Job, settings: Settings) -> Profile:
     examples = [job.data.examples[i] for i in chosen]
     batches = list(calibration_batches(examples, job.buckets, settings.eval.batch_size))
     progress = tqdm(batches, desc="calibrate", unit="batch", leave=False)
-    return calibrate(job.model, job.params, progress, e.fit).path(e.depth)
+    return e.reshape(calibrate(job.model, job.params, progress, e.fit))
 
 
 def fine_tune(

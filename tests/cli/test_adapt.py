@@ -1,5 +1,6 @@
 """The command that makes a finished model adjustable on texts alone."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -18,6 +19,8 @@ FAST = (
     "--config.data.buckets=(24,)", "--config.eval.timing_repeats=1", "--config.mesh.data=1",
     "--config.eval.batch_size=16",
 )  # fmt: skip
+
+SIX_STAY = dataclasses.replace(Profile.constant(2).path(0.5), min_tokens=6)
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -43,7 +46,7 @@ def texts(folder, columns=1, rows=40, words=10) -> str:
 @pytest.mark.parametrize(
     ("task", "columns", "metric", "strategy", "profile"),
     [
-        ("embedding", 1, "fidelity", "distinct", Profile.constant(2).path(0.5)),
+        ("embedding", 1, "fidelity", "distinct", SIX_STAY),
         ("ranking", 2, "spearman", "merge", Profile.falling(2)),
     ],
 )
@@ -82,7 +85,8 @@ def test_one_speedup_is_enough_and_speedups_need_no_order(tmp_path):
 def test_short_texts_go_without_the_speedups_that_are_out_of_reach(tmp_path, caplog):
     source = model_folder(tmp_path, "embedding")
     with caplog.at_level("WARNING"):
-        model = adapted(tmp_path, source, "--config.elimination.depth=0.0", words=1)
+        tokens_only = "--config.elimination.depth=0.0", "--config.elimination.min_tokens=1"
+        model = adapted(tmp_path, source, *tokens_only, words=1)
     assert "out of reach" in caplog.text
     assert model.alpha is not None
 

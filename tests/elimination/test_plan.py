@@ -21,9 +21,9 @@ lengths = st.integers(1, 300)
 protections = st.integers(0, 4)
 
 
-def counts_by_hand(rates, alpha, n, protected=1):
+def counts_by_hand(rates, alpha, n, protected=1, min_tokens=1):
     """N_1..N_L of section 3, in Python's own float64."""
-    floor = max(1, protected)
+    floor = max(1, protected, min_tokens)
     counts = []
     for ep in rates:
         rate = min(1.0, alpha * ep)
@@ -38,6 +38,15 @@ def test_counts_follow_the_formula_for_every_valid_length(rates, alpha, length, 
     assert list(plan.counts) == counts_by_hand(rates, alpha, length, protected)
     expected = [counts_by_hand(rates, alpha, n, protected) for n in range(length + 1)]
     np.testing.assert_array_equal(plan.table, expected)
+
+
+@hypothesis.given(rates, alphas, lengths, protections, st.integers(1, 12))
+def test_every_layer_keeps_the_least_number_of_tokens(rates, alpha, length, protected, min_tokens):
+    profile = Profile(rates, min_tokens=min_tokens)
+    plan = make_plan(profile, alpha, length, protected=protected)
+    expected = [counts_by_hand(rates, alpha, n, protected, min_tokens) for n in range(length + 1)]
+    np.testing.assert_array_equal(plan.table, expected)
+    assert plan.floor == max(1, protected)  # of the positions; those beside them may be any
 
 
 @hypothesis.given(rates, alphas, lengths, protections)
@@ -238,6 +247,14 @@ def test_solve_alpha_minds_protected_positions():
     assert solve_alpha(profile, 20, 4.0, protected=1) > 0
     with pytest.raises(ValueError, match="out of reach"):
         solve_alpha(profile, 20, 4.0, protected=10)
+
+
+def test_solve_alpha_minds_the_least_number_of_tokens():
+    profile = Profile.constant(4)
+    few = dataclasses.replace(profile, min_tokens=6)
+    assert solve_alpha(few, 12, 1.7) < solve_alpha(profile, 12, 1.7)
+    with pytest.raises(ValueError, match="out of reach"):
+        solve_alpha(few, 6, 1.1)
 
 
 @pytest.mark.parametrize("speedup", [0.5, 0.0, -1.0, math.nan, math.inf])

@@ -117,6 +117,8 @@ def test_profile_is_hashable_whatever_sequence_it_is_made_of():
         (lambda: Profile((0.5, 0.5), curve=(0.5, 0.4, 0.3)), "curve.*one value per layer"),
         (lambda: Profile((0.5, 0.5), exponents=(1.0,)), "exponents.*one value per layer"),
         (lambda: Profile((0.5, 0.5), exponents=(1.0, -0.1)), "exponents.*at least 0"),
+        (lambda: Profile((0.5,), min_tokens=0), "min_tokens must be an integer of at least 1"),
+        (lambda: Profile((0.5,), min_tokens=2.0), "min_tokens must be an integer of at least 1"),
         (lambda: Profile(("0.5", "0.4")), "rates must be numbers"),
         (lambda: Profile((True, True)), "rates must be numbers"),
         (lambda: Profile((1, 10**400)), "rates must be numbers"),
@@ -164,8 +166,8 @@ def test_saved_profile_is_plain_json(tmp_path):
     assert json.loads((tmp_path / "profile.json").read_text())["rates"] == [0.5, 1.0]
 
 
-def test_exponents_are_saved_with_the_profile(tmp_path):
-    profile = Profile((0.5, 1.0), exponents=(2, 0.5))
+def test_exponents_and_the_least_tokens_are_saved_with_the_profile(tmp_path):
+    profile = Profile((0.5, 1.0), exponents=(2, 0.5), min_tokens=3)
     profile.save(tmp_path / "profile.json")
     assert Profile.load(tmp_path / "profile.json") == profile
     assert latadj_jax.make_plan(profile, 0.81, 1000).rates == (0.81**2 * 0.5, 0.9)

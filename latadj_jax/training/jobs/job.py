@@ -60,9 +60,9 @@ def given_profile(model: Model, settings: Settings) -> Profile | None:
         except ValueError as error:
             raise SettingsError(f"config.elimination.profile: {error}") from None
     if e.layers:
-        return Profile.at_layers(num_layers, e.layers).path(e.depth)
+        return e.reshape(Profile.at_layers(num_layers, e.layers))
     if e.fit == "falling":
-        return Profile.falling(num_layers, model.reads_all).path(e.depth)
+        return e.reshape(Profile.falling(num_layers, model.reads_all))
     if not e.calibration_examples:
-        return Profile.constant(num_layers).path(e.depth)
+        return e.reshape(Profile.constant(num_layers))
     return None
