@@ -45,6 +45,10 @@ class SettingsError(ValueError):
     """A setting cannot work; the message names it and the fix."""
 
 
+class NoRoomError(ValueError):
+    """A process cannot have one more compiled program; the message says of what, and the fix."""
+
+
 class MissingPackageError(ValueError, ImportError):
     """A package is not installed; the message says what installs it."""
 

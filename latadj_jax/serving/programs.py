@@ -11,6 +11,7 @@ from tqdm import tqdm
 from latadj_jax.model.buckets import pad
 from latadj_jax.model.model import Model
 from latadj_jax.model.row_chunks import in_parts
+from latadj_jax.serving.memory_maps import check_room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +44,15 @@ class Programs:
         self._compiled = {}
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
-        """Makes the programs of `shapes` that are not there yet."""
+        """Makes the programs of `shapes` that are not there yet.
+
+        Raises:
+          NoRoomError: there is no room for one; those before it are there.
+        """
         missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._compiled]
         shown = progress and missing
         for shape in tqdm(missing, desc="compile", unit="program", disable=not shown):
+            check_room(len(self))
             self._compiled[shape] = self._lower(shape).compile()
 
     def _lower(self, shape: Shape):

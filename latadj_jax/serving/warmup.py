@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from latadj_jax.errors import NoRoomError
 from latadj_jax.serving.latencies import (
     Latency,
     load_latencies,
@@ -51,7 +52,7 @@ class Warmup:
         """The same, one after the other; each can be used at once, while others are compiled.
 
         Every alpha at the largest bucket comes first, which serves texts of any length; then what
-        makes short texts, and many texts, faster.
+        makes short texts, and many texts, faster. Where there is no room for all, it ends there.
 
         Args:
           on_program: is told after each how many there are, and of how many.
@@ -60,7 +61,14 @@ class Warmup:
         shapes = sorted(self._shapes, key=lambda s: (s.batch_size, s.length != longest))
         table, measured = self._on_file(), {}
         for number, shape in enumerate(shapes, 1):
-            self._programs.compile([shape])
+            try:
+                self._programs.compile([shape])
+            except NoRoomError as error:
+                if number == 1:
+                    raise
+                log.warning("It serves with what is compiled: %s", error)
+                on_program(number - 1, number - 1)
+                break
             measured[shape] = table.get(shape) or self._measured(shape, repeats)
             self._live.add(shape, measured[shape])
             on_program(number, len(shapes))

@@ -9,8 +9,9 @@ from tiny_engine import ALPHAS, BUCKETS, TEXTS, make
 from tolerance import SAME
 
 import latadj_jax
-from latadj_jax.errors import Overloaded, TooLate
+from latadj_jax.errors import NoRoomError, Overloaded, TooLate
 from latadj_jax.serving.latencies import Latency
+from latadj_jax.serving.memory_maps import check_room
 from latadj_jax.serving.policy import Policy
 
 
@@ -234,6 +235,36 @@ def test_an_engine_takes_texts_while_it_compiles(parts, tmp_path):
         assert engine(["good"]).shape == (1, 3)
     again = make(parts, **settings).warmup(repeats=1)
     assert again.latencies == engine.latencies
+
+
+def test_without_room_for_all_programs_it_serves_with_those_it_has(parts, monkeypatch, caplog):
+    """Fails where the process goes on until LLVM ends it, or where nothing is served then."""
+    room, told = 5, []
+
+    def check_room(programs):
+        if programs == room:
+            raise NoRoomError("no room")
+
+    monkeypatch.setattr("latadj_jax.serving.programs.check_room", check_room)
+    with make(parts, **{**SETTINGS, "buckets": BUCKETS}) as engine:
+        engine.warmup_in_turn(lambda done, of: told.append((done, of)), repeats=1)
+        assert told[-1] == (room, room)
+        assert "It serves with what is compiled: no room" in caplog.text
+        assert engine.submit("good", latency_ms=60_000).result(30).shape == (3,)
+    room = 0
+    with make(parts) as engine, pytest.raises(NoRoomError):
+        engine.warmup_in_turn(repeats=1)
+
+
+def test_memory_maps_are_counted_before_they_run_out(monkeypatch, tmp_path):
+    check_room(0)
+    monkeypatch.setattr("latadj_jax.serving.memory_maps.MOST", tmp_path / "most")
+    check_room(0)  # nothing is counted here
+    (tmp_path / "most").write_text("4096\n")
+    with pytest.raises(
+        NoRoomError, match=r"beside 9 others: the process has .* of the 4096 memory"
+    ):
+        check_room(9)
 
 
 @pytest.mark.parametrize(
