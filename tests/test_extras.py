@@ -25,8 +25,8 @@ from latadj_jax.training.train import train
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # What the extras bring, as it is imported. flax needs optax, orbax and absl itself.
 OF_EXTRAS = (
-    "datasets", "fastapi", "flatbuffers", "gguf", "jinja2", "lm_eval", "matplotlib",
-    "ml_collections", "onnx", "onnxruntime", "prometheus_client", "sacrebleu", "seqeval",
+    "datasets", "fastapi", "flatbuffers", "gguf", "httptools", "jinja2", "lm_eval", "matplotlib",
+    "ml_collections", "onnx", "onnxruntime", "orjson", "prometheus_client", "sacrebleu", "seqeval",
     "sklearn", "tensorboardX", "torch", "uvicorn",
 )  # fmt: skip
 

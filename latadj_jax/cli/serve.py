@@ -51,7 +51,7 @@ def run(argv: list[str], prog: str) -> None:
 
 def make_service(args: argparse.Namespace):
     """The service that the flags ask for; nothing is compiled yet."""
-    require("serve", "fastapi", "uvicorn", "prometheus_client")
+    require("serve", "fastapi", "httptools", "orjson", "prometheus_client", "uvicorn")
     from latadj_jax.serving.http.metrics import Metrics
     from latadj_jax.serving.http.service import Service
     from latadj_jax.serving.http.settings import ServerSettings

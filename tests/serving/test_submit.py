@@ -261,9 +261,7 @@ def test_memory_maps_are_counted_before_they_run_out(monkeypatch, tmp_path):
     monkeypatch.setattr("latadj_jax.serving.memory_maps.MOST", tmp_path / "most")
     check_room(0)  # nothing is counted here
     (tmp_path / "most").write_text("4096\n")
-    with pytest.raises(
-        NoRoomError, match=r"beside 9 others.* of the 4096 memory maps"
-    ):
+    with pytest.raises(NoRoomError, match=r"beside 9 others.* of the 4096 memory maps"):
         check_room(9)
 
 

@@ -3,8 +3,9 @@
 import base64
 
 import numpy as np
+import orjson
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 from latadj_jax.serving.http.bodies import Embed, Embeddings
 from latadj_jax.serving.http.problems import OpenAIRefusal, Problem, documented
@@ -20,7 +21,7 @@ def embedding_routes(service: Service) -> APIRouter:
         """A vector for each text."""
         done = await _vectors(service, body.inputs, body, request, body.prompt_name)
         vectors_ND = _unit(done.answer) if body.normalize else done.answer
-        return JSONResponse(vectors_ND.tolist(), headers=done.headers)
+        return _response(vectors_ND, done)
 
     @router.post("/v1/embeddings", responses=documented(model=OpenAIRefusal))
     async def embeddings(body: Embeddings, request: Request):
@@ -36,7 +37,7 @@ def embedding_routes(service: Service) -> APIRouter:
         ]
         usage = {"prompt_tokens": done.tokens, "total_tokens": done.tokens}
         answer = {"object": "list", "data": data, "model": service.settings.name, "usage": usage}
-        return JSONResponse(answer, headers=done.headers)
+        return _response(answer, done)
 
     return router
 
@@ -51,6 +52,12 @@ async def _vectors(service: Service, inputs, body, request: Request, prompt: str
     return await service.run(lambda: engine.job(texts, prompt, body.truncate), body, arrived_s)
 
 
+def _response(answer, done: Done) -> Response:
+    """Arrays are written as lists, each number with as few digits as a float32 needs."""
+    written = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(written, headers=done.headers, media_type="application/json")
+
+
 def _unit(vectors_ND: np.ndarray) -> np.ndarray:
     lengths_N1 = np.linalg.norm(vectors_ND, axis=1, keepdims=True)
     return (vectors_ND / np.maximum(lengths_N1, 1e-12)).astype(np.float32)
@@ -59,4 +66,4 @@ def _unit(vectors_ND: np.ndarray) -> np.ndarray:
 def _written(vector_D: np.ndarray, body: Embeddings):
     if body.encoding_format == "base64":
         return base64.b64encode(vector_D.astype("<f4").tobytes()).decode("ascii")
-    return vector_D.tolist()
+    return vector_D
