@@ -11,9 +11,8 @@
 Starts `latadj serve`, and the peers that are asked for (load_systems.py), each as a process of its
 own, and sends texts from this one: an open loop, where a request is sent at its time whether or not
 earlier ones are answered. Times are counted from when a request was due, on the client's clock.
-Load 1 is what the dense model answers in a closed loop of 64 clients, measured first, and so is what
-the fastest alpha answers. Quality is
-the cosine of an answer to the text's dense answer.
+Load 1 is what the dense model answers in a closed loop of 64 clients, measured first, as is what
+the fastest alpha answers. Quality is the cosine of an answer to the text's dense answer.
 
 Arrivals: "poisson", "gamma" (bursts: gaps with a coefficient of variation of 4), or a CSV with a
 column TIMESTAMP, whose gaps are scaled to the load. Each system runs at each load for `--seconds`.
