@@ -1,5 +1,6 @@
 """The search for a profile, on a model whose answers and times are made up."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -87,11 +88,14 @@ def test_the_fastest_alpha_is_measured_where_texts_are_short():
         return SimpleNamespace(rows=rows)
 
     tried = search_profile(model, evaluate, None, [8], (5.0,))
-    assert all(one.agreement == (1.0,) for one in tried if not one.candidate.depth)
+    alone = [one for one in tried if not one.candidate.depth and one.candidate.min_tokens == 1]
+    assert all(one.agreement == (1.0,) for one in alone)
+    assert {one.candidate.min_tokens for one in tried} == {1, 2, 4, 6, 8}
 
 
 def test_a_candidate_is_a_profile_and_a_strategy():
     model = tiny.make_model("bert", "ranking", num_hidden_layers=6)
-    made = Candidate("merge", "falling", 0.5, "every other").of(model)
+    made = Candidate("merge", "falling", 0.5, "every other", min_tokens=4).of(model)
     assert made.strategy == "merge"
-    assert made.profile == Profile.falling(6).path(0.5, (2, 4, 3, 5, 6))
+    path = Profile.falling(6).path(0.5, (2, 4, 3, 5, 6))
+    assert made.profile == dataclasses.replace(path, min_tokens=4)
