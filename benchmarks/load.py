@@ -83,7 +83,7 @@ def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
 
 
 def alphas_of(address: str) -> dict[float, float]:
-    """The expected speedup of each alpha but dense, the slowest first."""
+    """The expected speedup of each alpha but dense."""
     speeds = httpx.get(f"{address}/info").json()["expected_speedup_of_alpha"]
     return {float(name): speed for name, speed in speeds.items() if name != "dense"}
 

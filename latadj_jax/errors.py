@@ -46,7 +46,7 @@ class SettingsError(ValueError):
 
 
 class NoRoomError(ValueError):
-    """A process cannot have one more compiled program; the message says of what, and the fix."""
+    """A process has no room for one more program; the message says of what, and the fix."""
 
 
 class MissingPackageError(ValueError, ImportError):

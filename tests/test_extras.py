@@ -27,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OF_EXTRAS = (
     "datasets", "fastapi", "flatbuffers", "gguf", "httptools", "jinja2", "lm_eval", "matplotlib",
     "ml_collections", "onnx", "onnxruntime", "orjson", "prometheus_client", "sacrebleu", "seqeval",
-    "sklearn", "tensorboardX", "torch", "uvicorn",
+    "sklearn", "tensorboardX", "torch", "uvicorn", "uvloop",
 )  # fmt: skip
 
 

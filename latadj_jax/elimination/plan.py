@@ -206,8 +206,9 @@ def make_plan(
     printed = float(f"{scale:g}")  # what tables and float32 make of an alpha skips the same
     skipped = tuple(layer for layer, at in enumerate(profile.skip_at, 1) if printed <= at)
     floor = max(1, int(protected))
-    least = profile.min_tokens
-    return Plan(int(length), rates, floor, count, strategy, removed_as, skipped, least)
+    return Plan(
+        int(length), rates, floor, count, strategy, removed_as, skipped, profile.min_tokens
+    )  # fmt: skip
 
 
 def _rate(alpha: float, ep: float, w: float) -> float:

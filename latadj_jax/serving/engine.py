@@ -144,7 +144,8 @@ class Engine:
     ) -> None:
         """The same, one program after the other; after a few of them `submit` can be used.
 
-        To be run in a thread of its own.
+        To be run in a thread of its own. Where a process has no room for all programs, `submit`
+        goes on with those that there are.
 
         Args:
           on_program: is told after each how many there are, and of how many.

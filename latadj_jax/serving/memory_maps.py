@@ -5,11 +5,11 @@ from pathlib import Path
 from latadj_jax.errors import NoRoomError
 
 MAPS, MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-ROOM = 4096  # a program of 6 layers takes about 470; beyond the last one LLVM ends the process
+ROOM = 4096  # memory maps: those of several programs; without any left LLVM ends the process
 
 
 def check_room(programs: int) -> None:
-    """Whether one more program can be compiled; where nothing is counted, it always can.
+    """Refuses one program too many; where memory maps are not counted, there is none.
 
     Args:
       programs: that there are.

@@ -52,7 +52,8 @@ class Warmup:
         """The same, one after the other; each can be used at once, while others are compiled.
 
         Every alpha at the largest bucket comes first, which serves texts of any length; then what
-        makes short texts, and many texts, faster. Where there is no room for all, it ends there.
+        makes short texts, and many texts, faster. Where there is no room for all, it ends there;
+        without room for that of each alpha it raises NoRoomError.
 
         Args:
           on_program: is told after each how many there are, and of how many.
@@ -64,7 +65,7 @@ class Warmup:
             try:
                 self._programs.compile([shape])
             except NoRoomError as error:
-                if number == 1:
+                if number <= len({shape.alpha for shape in shapes}):  # it cannot serve them all
                     raise
                 log.warning("It serves with what is compiled: %s", error)
                 on_program(number - 1, number - 1)

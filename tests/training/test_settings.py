@@ -24,6 +24,11 @@ from latadj_jax.training import train
         ({"elimination": {"alphas": (0.9, -1.0)}}, "alphas .*greater than 0"),
         ({"elimination": {"sandwich": True}}, "alphas .*two or more with a sandwich"),
         ({"elimination": {"distill": 1.5}}, "distill .*a share"),
+        ({"elimination": {"min_tokens": 0}}, "min_tokens .*at least 1"),
+        (
+            {"elimination": {"min_tokens": 6, "profile": "profile.json"}},
+            "min_tokens .*1 with elimination.profile",
+        ),
         ({"data": {"buckets": (8, "16")}}, r"data.buckets\[1\] must be of type int; it is '16'"),
         (
             {"data": {"eval_files": (True,)}},
