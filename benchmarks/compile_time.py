@@ -3,8 +3,7 @@
     python benchmarks/compile_time.py --length 128 --speedup 3
 
 Each measurement is a process of its own, dense and with elimination. "first call" is tracing,
-compiling (or reading the cache) and one run; "programs" is how many XLA was asked for in that call,
-"memory maps" how many more the process has after it (on Linux, which allows vm.max_map_count).
+compiling (or reading the cache) and one run; "programs" is how many XLA was asked for in that call.
 """
 
 import argparse
@@ -23,7 +22,6 @@ import latadj_jax
 from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import count_compilations
 
-MAPS = Path("/proc/self/maps")
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
 
 
@@ -34,26 +32,18 @@ def first_call(length: int, speedup: float) -> None:
     params = latadj_jax.init_params(model)
     alpha = None if speedup == 1 else latadj_jax.solve_alpha(model.profile, length, speedup)
     batch = {"input_ids": np.ones((1, length), np.int32)}
-    before = memory_maps()
     with count_compilations() as compilations:
         start, spent = time.perf_counter(), time.process_time()
         jax.block_until_ready(latadj_jax.apply(model, params, batch, alpha))
         seconds, spent = time.perf_counter() - start, time.process_time() - spent
     found = {"seconds": seconds, "processor_s": spent, "programs": len(compilations)}
-    found["memory_maps"] = memory_maps() - before
     print(json.dumps(found))
-
-
-def memory_maps() -> int:
-    """Of this process; 0 where they are not counted."""
-    return MAPS.read_bytes().count(b"\n") if MAPS.exists() else 0
 
 
 def main(args: argparse.Namespace) -> None:
     print(
-        "| expected speedup | compilation cache | first call, s | processor, s | programs "
-        "| memory maps |\n"
-        "|---|---|---|---|---|---|"
+        "| expected speedup | compilation cache | first call, s | processor, s | programs |\n"
+        "|---|---|---|---|---|"
     )
     for speedup in (1.0, args.speedup):
         with tempfile.TemporaryDirectory() as cache:
@@ -68,7 +58,6 @@ def main(args: argparse.Namespace) -> None:
                                       text=True, check=True)  # fmt: skip
                 found = json.loads(done.stdout.strip().split("\n")[-1])
                 cells = f"{found['seconds']:.1f} | {found['processor_s']:.1f} | {found['programs']}"
-                cells += f" | {found['memory_maps']}"
                 print(f"| {speedup:g} | {name} | {cells} |", flush=True)
 
 
