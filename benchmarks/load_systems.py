@@ -18,15 +18,40 @@ import httpx
 
 
 @dataclasses.dataclass(frozen=True)
+class Route:
+    """How a server is asked for one text.
+
+    Attributes:
+      body: function of the text.
+      read: function of the answer: the text's vector, of length 1, or its label.
+    """
+
+    path: str
+    body: Callable[[str], dict]
+    read: Callable[[bytes], list[float] | str]
+
+
+@dataclasses.dataclass(frozen=True)
 class Server:
     """
     Attributes:
       command: function of (args, port): what starts it.
       is_ready: function of its address; it may raise an httpx.TransportError.
+      routes: by what is asked for, "vector" or "label".
     """
 
     command: Callable[..., list[str]]
     is_ready: Callable[[str], bool]
+    routes: dict[str, Route]
+
+
+@dataclasses.dataclass(frozen=True)
+class Speeds:
+    """What the server has: the alphas of an expected 2x and of its fastest, and the SLO."""
+
+    alpha_2x: float
+    fastest: float
+    slo_ms: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,16 +59,11 @@ class System:
     """
     Attributes:
       server: its name in SERVERS; several systems may share one.
-      body: function of (alpha of 2x, SLO in ms): what is sent beside the text.
-      text: the field that holds it.
-      vector: function of an answer: the text's vector, of length 1.
+      beside: what is sent beside the text.
     """
 
     server: str
-    body: Callable[[float, float], dict]
-    path: str = "/embed"
-    text: str = "inputs"
-    vector: Callable[[bytes], list[float]] = lambda answer: json.loads(answer)[0]
+    beside: Callable[[Speeds], dict]
 
 
 # ---- servers ----------------------------------------------------------------------------------
@@ -93,28 +113,50 @@ def _is_compiled(address: str) -> bool:
     return httpx.get(f"{address}/ready").json().get("starting") == ""
 
 
+def _first_label(answer: bytes) -> str:
+    return max(json.loads(answer)["data"][0], key=lambda one: one["score"])["label"]
+
+
+OUR_ROUTES = {
+    "vector": Route("/embed", lambda text: {"inputs": text}, lambda found: json.loads(found)[0]),
+    "label": Route(
+        "/predict", lambda text: {"inputs": text}, lambda found: json.loads(found)[0]["label"]
+    ),
+}
 SERVERS = {
-    "ours": Server(_ours, _is_compiled),
-    "onnx": Server(_onnx, _is_compiled),
-    "infinity": Server(_infinity, lambda address: httpx.get(f"{address}/health").is_success),
+    "ours": Server(_ours, _is_compiled, OUR_ROUTES),
+    "onnx": Server(_onnx, _is_compiled, OUR_ROUTES),
+    "infinity": Server(
+        _infinity,
+        lambda address: httpx.get(f"{address}/health").is_success,
+        {
+            "vector": Route(
+                "/embeddings",
+                lambda text: {"model": "any", "input": text},
+                lambda found: json.loads(found)["data"][0]["embedding"],
+            ),
+            "label": Route(
+                "/classify", lambda text: {"model": "any", "input": [text]}, _first_label
+            ),
+        },
+    ),
 }
 
 # ---- systems ----------------------------------------------------------------------------------
 
 SYSTEMS = {
-    "adaptive": System("ours", lambda alpha_2x, slo_ms: {"latency_ms": slo_ms}),
-    "dense": System("ours", lambda alpha_2x, slo_ms: {"alpha": "dense"}),
-    "fixed 2x": System("ours", lambda alpha_2x, slo_ms: {"alpha": alpha_2x}),
+    "adaptive": System("ours", lambda speeds: {"latency_ms": speeds.slo_ms}),
+    "dense": System("ours", lambda speeds: {"alpha": "dense"}),
+    "fixed 2x": System("ours", lambda speeds: {"alpha": speeds.alpha_2x}),
+    "fastest": System("ours", lambda speeds: {"alpha": speeds.fastest}),
     "dense with refusal": System(
-        "ours", lambda alpha_2x, slo_ms: {"alpha": "dense", "latency_ms": slo_ms}
+        "ours", lambda speeds: {"alpha": "dense", "latency_ms": speeds.slo_ms}
     ),
-    "infinity": System(
-        "infinity", lambda alpha_2x, slo_ms: {"model": "any"}, "/embeddings", "input",
-        lambda answer: json.loads(answer)["data"][0]["embedding"],
-    ),
-    "onnx dense": System("onnx", lambda alpha_2x, slo_ms: {"alpha": "dense"}),
-    "onnx adaptive": System("onnx", lambda alpha_2x, slo_ms: {"latency_ms": slo_ms}),
-}  # fmt: skip
+    "infinity": System("infinity", lambda speeds: {}),
+    "onnx dense": System("onnx", lambda speeds: {"alpha": "dense"}),
+    "onnx fixed 2x": System("onnx", lambda speeds: {"alpha": speeds.alpha_2x}),
+    "onnx adaptive": System("onnx", lambda speeds: {"latency_ms": speeds.slo_ms}),
+}
 OURS = ("adaptive", "dense", "fixed 2x", "dense with refusal")
 
 

@@ -1,7 +1,14 @@
 """What Prometheus is told."""
 
 import jax.monitoring
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
 
 from latadj_jax.elimination.alpha import alpha_name
 
@@ -53,6 +60,7 @@ class Metrics:
         self.started = False
         self.queued = Gauge("latadj_queue_texts", "Texts that wait.", registry=registry)
         self.queued_tokens = Gauge("latadj_queue_tokens", "Their tokens.", registry=registry)
+        ProcessCollector(registry=registry)  # memory, processor time, open files
         jax.monitoring.register_event_duration_secs_listener(self._compiled)
 
     def close(self) -> None:
