@@ -1,9 +1,11 @@
 """Seconds until a first answer of BERT-base, with no compilation cache, a cold and a warm one.
 
     python benchmarks/compile_time.py --length 128 --speedup 3
+    python benchmarks/compile_time.py --length 128 --speedup 3 --train
 
 Each measurement is a process of its own, dense and with elimination. "first call" is tracing,
 compiling (or reading the cache) and one run; "programs" is how many XLA was asked for in that call.
+With --train it is a training step of 8 texts: dense, and one that teaches 1.5x, 2x and 3x at once.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -32,12 +35,36 @@ def first_call(length: int, speedup: float) -> None:
     params = latadj_jax.init_params(model)
     alpha = None if speedup == 1 else latadj_jax.solve_alpha(model.profile, length, speedup)
     batch = {"input_ids": np.ones((1, length), np.int32)}
+    print(json.dumps(timed(lambda: latadj_jax.apply(model, params, batch, alpha))))
+
+
+def first_step(length: int, speedup: float) -> None:
+    """The same of a training step; above a speedup of 1 one checkpoint for all speeds up to it."""
+    from latadj_jax.training.optimizer import make_optimizer
+    from latadj_jax.training.settings import TrainSettings
+    from latadj_jax.training.steps import Step, first_state, train_step
+
+    model = latadj_jax.Model(config_from_hf(BERT_BASE), "classification", strategy="merge")
+    profile = latadj_jax.Profile.falling(model.config.num_layers)
+    model = model.replace(config=model.config.with_dropout(0.1), profile=profile)
+    speeds = [s for s in (1.5, 2.0, speedup) if s <= speedup]
+    alphas = [None, *(latadj_jax.solve_alpha(profile, length, s) for s in speeds)]
+    plans = tuple(model.plan(alpha, length) for alpha in alphas)
+    optimizer = make_optimizer(TrainSettings(), 10)
+    step = Step(model, optimizer, plans, distill=0.5 if len(plans) > 1 else 0.0)
+    state = first_state(model, optimizer, latadj_jax.init_params(model))
+    ids = np.ones((8, length), np.int32)
+    batch = {"input_ids": ids, "attention_mask": np.ones_like(ids, bool),
+             "labels": np.zeros(8, np.int32), "weights": np.ones(8, np.float32)}  # fmt: skip
+    print(json.dumps(timed(lambda: train_step(step, state, batch, jax.random.key(0)))))
+
+
+def timed(call: Callable[[], object]) -> dict[str, float]:
     with count_compilations() as compilations:
         start, spent = time.perf_counter(), time.process_time()
-        jax.block_until_ready(latadj_jax.apply(model, params, batch, alpha))
+        jax.block_until_ready(call())
         seconds, spent = time.perf_counter() - start, time.process_time() - spent
-    found = {"seconds": seconds, "processor_s": spent, "programs": len(compilations)}
-    print(json.dumps(found))
+    return {"seconds": seconds, "processor_s": spent, "programs": len(compilations)}
 
 
 def main(args: argparse.Namespace) -> None:
@@ -53,7 +80,7 @@ def main(args: argparse.Namespace) -> None:
             }
             for name, extra in (("none", {}), ("cold", settings), ("warm", settings)):
                 command = [sys.executable, __file__, "--first_call", str(speedup)]
-                command += ["--length", str(args.length)]
+                command += ["--length", str(args.length), *(["--train"] if args.train else [])]
                 done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True,
                                       text=True, check=True)  # fmt: skip
                 found = json.loads(done.stdout.strip().split("\n")[-1])
@@ -65,9 +92,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--speedup", type=float, default=3.0)
+    parser.add_argument("--train", action="store_true", help="a training step")
     parser.add_argument("--first_call", type=float, help="what the processes are started with")
     parsed = parser.parse_args()
     if parsed.first_call is None:
         main(parsed)
     else:
-        first_call(parsed.length, parsed.first_call)
+        (first_step if parsed.train else first_call)(parsed.length, parsed.first_call)

@@ -101,13 +101,21 @@ class Ways:
             self._bound_ms[shape] = self._live.bound_ms(shape, self._now_s)
         return self._bound_ms[shape]
 
-    def at(self, bucket: int, count: int, alpha: float | None) -> list[Way]:
-        """Every batch size that is short enough, the best first, at one alpha."""
-        found = [
-            Way(shape, ms := self.bound_ms(shape), ms / min(size, count))
-            for size in self._sizes
-            if (shape := Shape(bucket, size, alpha)) in self._live
-        ]
+    def at(
+        self, bucket: int, count: int, alpha: float | None, spared_ms: Sequence[float] = (0.0,)
+    ) -> list[Way]:
+        """Every batch size that is short enough, the best first, at one alpha.
+
+        Args:
+          spared_ms: what 0, 1, ... texts that fill free rows would take by themselves.
+        """
+        found = []
+        for size in self._sizes:
+            shape, own = Shape(bucket, size, alpha), min(size, count)
+            if shape in self._live:
+                ms = self.bound_ms(shape)
+                spared = spared_ms[min(size - own, len(spared_ms) - 1)]
+                found.append(Way(shape, ms, (ms - spared) / own))
         short = [way for way in found if way.ms <= self._most_ms] or found[:1]
         ranked = [(way.ms_a_text * self.LARGER**n, n) for n, way in enumerate(short)]
         return [short[n] for _, n in sorted(ranked)]

@@ -10,7 +10,9 @@ here the whole queue counts.
 """
 
 import bisect
+import collections
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -196,26 +198,37 @@ class Controller:
         return min(batches, key=lambda batch: batch.ms)
 
     def _ways_of_first(self, ways: Ways, level: int) -> list[Way]:
-        """For the most urgent and those of its bucket: the best comes first."""
+        """For the most urgent and those of its bucket: the best comes first.
+
+        Free rows count for what the texts that fill them would take by themselves.
+        """
         first = self.waiting[0]
         count = sum(_alike(request, first) for request in self.waiting)
-        best = ways.of(first, count, level)
-        return ways.at(first.bucket, count, best.shape.alpha)
+        alpha = ways.of(first, count, level).shape.alpha
+        others = [self.waiting[number] for number in self._sharing(alpha)[1]][: self.sizes[-1]]
+        counts = collections.Counter(request.bucket for request in others)
+        own_ways = [ways.of(request, counts[request.bucket], level) for request in others]
+        alone_ms = (way.ms_a_text if way else 0.0 for way in own_ways)
+        spared_ms = list(itertools.accumulate(alone_ms, initial=0.0))
+        return ways.at(first.bucket, count, alpha, spared_ms)
 
     def _batch(self, way: Way) -> Batch:
         """Those of the first's bucket; rows that stay free are filled with others."""
-        first, size = self.waiting[0], way.shape.batch_size
+        own, others = self._sharing(way.shape.alpha)
+        numbers = (own + others)[: way.shape.batch_size]
+        requests = tuple(self.waiting[number] for number in numbers)
+        return Batch(way.shape, requests, tuple(numbers), way.ms)
+
+    def _sharing(self, alpha: float | None) -> tuple[list[int], list[int]]:
+        """Who may be in a batch of the first's at this alpha: those of its bucket, and shorter."""
+        first = self.waiting[0]
         own, others = [], []
         for number, request in enumerate(self.waiting):
             if _alike(request, first):
                 own.append(number)
-            elif request.bucket <= first.bucket and _may_share(request, first, way.shape.alpha):
+            elif request.bucket <= first.bucket and _may_share(request, first, alpha):
                 others.append(number)
-            if len(own) == size:
-                break
-        numbers = (own + others)[:size]
-        requests = tuple(self.waiting[number] for number in numbers)
-        return Batch(way.shape, requests, tuple(numbers), way.ms)
+        return own, others
 
 
 def _turn(request: Request) -> float:

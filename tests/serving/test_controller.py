@@ -100,6 +100,15 @@ def test_short_texts_are_not_padded_to_long_ones_but_fill_free_rows():
     assert batch.requests == (*long, short[0])
 
 
+def test_a_batch_is_larger_for_the_texts_that_fill_it():
+    """Six long ones take 24 ms one by one and 25.6 as eight; with two short ones it is 28."""
+    long = [request(32, within_ms=400) for _ in range(6)]
+    short = [request(16, 0.001, within_ms=400) for _ in range(2)]
+    assert filled(*long).take(0.0).shape == Shape(32, 1, None)
+    batch = filled(*long, *short).take(0.0)
+    assert (batch.shape, batch.requests) == (Shape(32, 8, None), (*long, *short))
+
+
 def test_a_batch_takes_at_most_half_of_what_its_requests_have():
     """32 of 16 tokens take 53 ms: who came while they ran would have to wait too long."""
     one = filled(*(request(16, within_ms=80) for _ in range(32)))
