@@ -5,7 +5,8 @@
 
 Each measurement is a process of its own, dense and with elimination. "first call" is tracing,
 compiling (or reading the cache) and one run; "programs" is how many XLA was asked for in that call.
-With --train it is a training step of 8 texts: dense, and one that teaches 1.5x, 2x and 3x at once.
+With --train it is a training step of 8 texts: dense, and one that teaches 1.5x, 2x and 3x at once;
+--layers, --strategy and --dropout say what of it is left out.
 """
 
 import argparse
@@ -28,35 +29,40 @@ from latadj_jax.timing import count_compilations
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes" / "bert_base.json").read_text())
 
 
-def first_call(length: int, speedup: float) -> None:
+def first_call(args: argparse.Namespace) -> None:
     """Prints the seconds of the first call and how many programs it asked for."""
-    model = latadj_jax.Model(config_from_hf(BERT_BASE), "classification")
-    model = model.replace(profile=latadj_jax.Profile.constant(model.config.num_layers))
+    model = described(args, "score")
     params = latadj_jax.init_params(model)
-    alpha = None if speedup == 1 else latadj_jax.solve_alpha(model.profile, length, speedup)
-    batch = {"input_ids": np.ones((1, length), np.int32)}
+    alpha = None if args.first_call == 1 else model.solve_alpha(args.length, args.first_call)
+    batch = {"input_ids": np.ones((1, args.length), np.int32)}
     print(json.dumps(timed(lambda: latadj_jax.apply(model, params, batch, alpha))))
 
 
-def first_step(length: int, speedup: float) -> None:
+def first_step(args: argparse.Namespace) -> None:
     """The same of a training step; above a speedup of 1 one checkpoint for all speeds up to it."""
     from latadj_jax.training.optimizer import make_optimizer
     from latadj_jax.training.settings import TrainSettings
     from latadj_jax.training.steps import Step, first_state, train_step
 
-    model = latadj_jax.Model(config_from_hf(BERT_BASE), "classification", strategy="merge")
-    profile = latadj_jax.Profile.falling(model.config.num_layers)
-    model = model.replace(config=model.config.with_dropout(0.1), profile=profile)
+    model, speedup = described(args, "merge"), args.first_call
+    model = model.replace(config=model.config.with_dropout(args.dropout))
     speeds = [s for s in (1.5, 2.0, speedup) if s <= speedup]
-    alphas = [None, *(latadj_jax.solve_alpha(profile, length, s) for s in speeds)]
-    plans = tuple(model.plan(alpha, length) for alpha in alphas)
+    alphas = [None, *(model.solve_alpha(args.length, s) for s in speeds)]
+    plans = tuple(model.plan(alpha, args.length) for alpha in alphas)
     optimizer = make_optimizer(TrainSettings(), 10)
     step = Step(model, optimizer, plans, distill=0.5 if len(plans) > 1 else 0.0)
     state = first_state(model, optimizer, latadj_jax.init_params(model))
-    ids = np.ones((8, length), np.int32)
+    ids = np.ones((8, args.length), np.int32)
     batch = {"input_ids": ids, "attention_mask": np.ones_like(ids, bool),
              "labels": np.zeros(8, np.int32), "weights": np.ones(8, np.float32)}  # fmt: skip
     print(json.dumps(timed(lambda: train_step(step, state, batch, jax.random.key(0)))))
+
+
+def described(args: argparse.Namespace, strategy: str) -> latadj_jax.Model:
+    config = config_from_hf({**BERT_BASE, "num_hidden_layers": args.layers})
+    profile = latadj_jax.Profile.constant(args.layers)
+    strategy = args.strategy or strategy
+    return latadj_jax.Model(config, "classification", profile=profile, strategy=strategy)
 
 
 def timed(call: Callable[[], object]) -> dict[str, float]:
@@ -79,8 +85,7 @@ def main(args: argparse.Namespace) -> None:
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             }
             for name, extra in (("none", {}), ("cold", settings), ("warm", settings)):
-                command = [sys.executable, __file__, "--first_call", str(speedup)]
-                command += ["--length", str(args.length), *(["--train"] if args.train else [])]
+                command = [sys.executable, __file__, *sys.argv[1:], "--first_call", str(speedup)]
                 done = subprocess.run(command, env={**os.environ, **extra}, capture_output=True,
                                       text=True, check=True)  # fmt: skip
                 found = json.loads(done.stdout.strip().split("\n")[-1])
@@ -92,10 +97,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--speedup", type=float, default=3.0)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--strategy", default="", help="by default score, of a step merge")
+    parser.add_argument("--dropout", type=float, default=0.1, help="of a step")
     parser.add_argument("--train", action="store_true", help="a training step")
     parser.add_argument("--first_call", type=float, help="what the processes are started with")
     parsed = parser.parse_args()
     if parsed.first_call is None:
         main(parsed)
     else:
-        (first_step if parsed.train else first_call)(parsed.length, parsed.first_call)
+        (first_step if parsed.train else first_call)(parsed)

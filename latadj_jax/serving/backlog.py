@@ -93,13 +93,20 @@ class Ways:
         """
         self.alphas, self._live, self._sizes = alphas, live, sizes
         self._most_ms, self._now_s = most_ms, now_s
-        self._bound_ms: dict[Shape, float] = {}
+        self._bound_ms: dict[tuple, list[tuple[Shape, float]]] = {}
         self._best: dict[tuple, Way | None] = {}
 
-    def bound_ms(self, shape: Shape) -> float:
-        if shape not in self._bound_ms:
-            self._bound_ms[shape] = self._live.bound_ms(shape, self._now_s)
-        return self._bound_ms[shape]
+    def _programs(self, bucket: int, alpha: float | None) -> list[tuple[Shape, float]]:
+        """Those that there are, by their batch sizes, and what each is bound to take."""
+        key = bucket, alpha
+        if key not in self._bound_ms:
+            shapes = (Shape(bucket, size, alpha) for size in self._sizes)
+            self._bound_ms[key] = [
+                (shape, self._live.bound_ms(shape, self._now_s))
+                for shape in shapes
+                if shape in self._live
+            ]
+        return self._bound_ms[key]
 
     def at(
         self, bucket: int, count: int, alpha: float | None, spared_ms: Sequence[float] = (0.0,)
@@ -110,12 +117,10 @@ class Ways:
           spared_ms: what 0, 1, ... texts that fill free rows would take by themselves.
         """
         found = []
-        for size in self._sizes:
-            shape, own = Shape(bucket, size, alpha), min(size, count)
-            if shape in self._live:
-                ms = self.bound_ms(shape)
-                spared = spared_ms[min(size - own, len(spared_ms) - 1)]
-                found.append(Way(shape, ms, (ms - spared) / own))
+        for shape, ms in self._programs(bucket, alpha):
+            own = min(shape.batch_size, count)
+            spared = spared_ms[min(shape.batch_size - own, len(spared_ms) - 1)]
+            found.append(Way(shape, ms, (ms - spared) / own))
         short = [way for way in found if way.ms <= self._most_ms] or found[:1]
         ranked = [(way.ms_a_text * self.LARGER**n, n) for n, way in enumerate(short)]
         return [short[n] for _, n in sorted(ranked)]

@@ -12,6 +12,7 @@ here the whole queue counts.
 import bisect
 import collections
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from latadj_jax.serving.backlog import Backlog, Request, Way, Ways
 from latadj_jax.serving.live_latencies import LiveLatencies
 from latadj_jax.serving.policy import Policy
 from latadj_jax.serving.programs import Shape
+
+WAYS_S = 0.05  # for so long what programs take is thought to stay, if none runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Controller:
         self.waiting: list[Request] = []  # in the order of their turns
         self._running, self._busy_until_s = False, -math.inf
         self._needed_s: dict[int, float] = {}  # when each level was last needed
+        self._ways_key: tuple | None = None
 
     @property
     def waiting_tokens(self) -> int:
@@ -127,26 +131,28 @@ class Controller:
 
     def drop_late(self, now_s: float) -> list[Request]:
         """Takes those out that cannot be in time any more, even if they ran at once."""
-        late = [self._is_late(request, now_s) for request in self.waiting]
-        dropped = [request for request, is_late in zip(self.waiting, late, strict=True) if is_late]
-        self.waiting = [r for r, is_late in zip(self.waiting, late, strict=True) if not is_late]
+        least_ms = functools.cache(lambda *like: self._least_ms(*like, now_s))
+        kept, dropped = [], []
+        for request in self.waiting:
+            ms = least_ms(request.bucket, request.adaptive, request.alpha)
+            (dropped if now_s + ms / 1e3 > request.deadline_s else kept).append(request)
+        self.waiting = kept
         return dropped
 
-    def _is_late(self, request: Request, now_s: float) -> bool:
-        if math.isinf(request.deadline_s):
-            return False
-        alphas = self.alphas if request.adaptive else (request.alpha,)
-        shapes = self._shapes(request.bucket, alphas)
-        least_ms = min(self.live.typical_ms(shape, now_s) for shape in shapes)
-        return now_s + least_ms / 1e3 > request.deadline_s
+    def _least_ms(self, bucket: int, adaptive: bool, alpha: float | None, now_s: float) -> float:
+        """What the fastest program for such a request takes now."""
+        shapes = self._shapes(bucket, self.alphas if adaptive else (alpha,))
+        return min(self.live.typical_ms(shape, now_s) for shape in shapes)
 
     def take(self, now_s: float) -> Batch:
         """The next batch, of which nothing waits any more; there must be a request waiting."""
         ways = self._ways(self.waiting, now_s)
         backlog, fastest = Backlog(self.waiting, ways), len(self.alphas) - 1
-        found = None
-        for needed in range(len(self.alphas)):
-            if found := self._in_time(ways, backlog, needed, now_s):
+        needed, found = fastest, self._in_time(ways, backlog, fastest, now_s)
+        levels = range(fastest) if found else ()  # else no slower one is in time either
+        for level in levels:
+            if slower := self._in_time(ways, backlog, level, now_s):
+                needed, found = level, slower
                 break
         self._needed_s[needed] = now_s
         level = max(n for n, at in self._needed_s.items() if now_s - at <= self.policy.calm_s)
@@ -169,9 +175,14 @@ class Controller:
         self._running, self._busy_until_s = False, -math.inf
 
     def _ways(self, requests: Sequence[Request], now_s: float) -> Ways:
+        """Those of now, kept until something runs: each request that comes asks for them."""
         least_s = min(request.deadline_s - request.arrived_s for request in requests)
-        most_ms = 1e3 * self.policy.batch_share * least_s
-        return Ways(self.live, self.alphas, self.sizes, most_ms, now_s)
+        most_ms = round(1e3 * self.policy.batch_share * least_s, 3)
+        key = self.live.version, most_ms, now_s // WAYS_S
+        if key != self._ways_key:
+            self._ways_key = key
+            self._ways_found = Ways(self.live, self.alphas, self.sizes, most_ms, now_s)
+        return self._ways_found
 
     def _shapes(self, bucket: int, alphas: Sequence[float | None]) -> list[Shape]:
         """The programs that there are."""

@@ -33,6 +33,7 @@ class Dispatcher:
         self.controller, self._run, self._speedup_of = controller, run, speedup_of
         self._max_wait_s, self._on_batch = max_wait_ms / 1e3, on_batch
         self._closed = False
+        self._free_s = 0.0  # since when there has been nothing to do but the next batch
         self._changed = threading.Condition()  # of the controller and `_closed`
         self._thread = threading.Thread(target=self._serve, name="dispatcher", daemon=True)
         self._thread.start()
@@ -81,13 +82,18 @@ class Dispatcher:
         """Until there is something to do; False at the end."""
         controller = self.controller
         with self._changed:
-            self._changed.wait_for(lambda: controller.waiting or self._closed)
+            if not controller.waiting:
+                self._changed.wait_for(lambda: controller.waiting or self._closed)
+                self._free_s = time.perf_counter()
             if controller.waiting:
                 since_s = min(request.arrived_s for request in controller.waiting)
-                self._changed.wait_for(
-                    lambda: self._closed or len(controller.waiting) >= controller.sizes[-1],
-                    timeout=max(0.0, since_s + self._max_wait_s - time.perf_counter()),
-                )
+                timeout_s = since_s + self._max_wait_s - time.perf_counter()
+                if timeout_s > 0:
+                    self._changed.wait_for(
+                        lambda: self._closed or len(controller.waiting) >= controller.sizes[-1],
+                        timeout_s,
+                    )
+                    self._free_s = time.perf_counter()
             return bool(controller.waiting)
 
     def _take(self) -> tuple[list[Request], Batch | None]:
@@ -107,6 +113,7 @@ class Dispatcher:
         except Exception as error:  # the callers' to handle; this thread serves on
             with self._changed:
                 self.controller.failed()
+                self._free_s = time.perf_counter()
             for request in wanted:
                 request.reply.set_exception(error)
             return
@@ -114,9 +121,12 @@ class Dispatcher:
         ran_ms = 1e3 * (end_s - start_s)
         with self._changed:
             if wanted:
-                self.controller.finished(batch, ran_ms, end_s)
+                # Choosing it counts, too, and answering the batch before it: what waits has to
+                # wait for all of that.
+                self.controller.finished(batch, 1e3 * (end_s - self._free_s), end_s)
             else:
                 self.controller.failed()
+            self._free_s = end_s
         for request, speedup in zip(wanted, speedups, strict=True):
             request.reply.served = Served(
                 batch.shape.alpha,

@@ -22,7 +22,11 @@ FORGOTTEN_S = 5.0  # without runs the machine is thought to become what it was a
 
 
 class LiveLatencies:
-    """Milliseconds of each program, followed run by run."""
+    """Milliseconds of each program, followed run by run.
+
+    Attributes:
+      version: changes with every run and every program that is added.
+    """
 
     def __init__(self, table: Mapping[Shape, Latency]):
         """Starts from the times of warm-up."""
@@ -30,6 +34,7 @@ class LiveLatencies:
         self._own: dict[Shape, float] = {}
         self._spread: dict[Shape, float] = {}
         self._machine, self._at_s = 0.0, -math.inf
+        self.version = 0
         for shape, latency in table.items():
             self.add(shape, latency)
 
@@ -40,6 +45,7 @@ class LiveLatencies:
         above = math.log(max(1.0, latency.p95_ms / median_ms)) / BOUND
         self._spread[shape] = max(LEAST_SPREAD, above)
         self._median[shape] = math.log(median_ms)  # last: from now on it is there
+        self.version += 1
 
     def __contains__(self, shape: Shape) -> bool:
         return shape in self._median
@@ -71,6 +77,7 @@ class LiveLatencies:
         self._own[shape] += OWN_GAIN * error
         spread = self._spread[shape] + SPREAD_GAIN * (abs(error) - self._spread[shape])
         self._spread[shape] = max(LEAST_SPREAD, spread)
+        self.version += 1
 
     def _machine_at(self, now_s: float) -> float:
         """Without runs nothing is known: else one pause could have everything refused for good."""

@@ -97,12 +97,28 @@ def test_what_is_too_late_at_its_turn_is_not_computed(started, monkeypatch):
     assert gate.running.wait(30)
     second = started.submit("bad", latency_ms=7e5, alpha=0.6)
     controller = started._submissions._controller
-    monkeypatch.setattr(controller, "_is_late", lambda request, now_s: True)
+    monkeypatch.setattr(controller, "_least_ms", lambda *_: 1e6)
     gate.open.set()
     with pytest.raises(TooLate, match="could not be met any more"):
         second.result(30)
     assert first.result(30).shape == (3,)
     assert len(gate.shapes) == 1
+
+
+def test_what_a_batch_takes_counts_the_answers_of_the_one_before_it(started, monkeypatch):
+    """Fails where only its program counts: whoever waits behind it waits for the answers, too."""
+    seen_ms, live = [], started._submissions.live
+    observe = live.observe
+    monkeypatch.setattr(
+        live, "observe", lambda shape, ms, now_s: (seen_ms.append(ms), observe(shape, ms, now_s))
+    )
+    gate = Gate(started, monkeypatch)
+    first, second = started.submit("good", alpha=0.6), started.submit("bad", alpha=None)
+    first.add_done_callback(lambda _: time.sleep(0.3))
+    gate.open.set()
+    second.result(30)
+    assert len(seen_ms) == 2
+    assert seen_ms[1] > 300
 
 
 def test_a_late_answer_says_so(started, monkeypatch):
