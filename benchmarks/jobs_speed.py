@@ -55,7 +55,7 @@ def main() -> None:
     engine = latadj_jax.Engine(
         model.replace(alpha=None), params, tokenizer, alphas=alphas, buckets=buckets,
         batch_sizes=(args.batch_size,), truncate=True,
-    ).warmup(repeats=1)  # fmt: skip
+    ).compile_as_needed()  # fmt: skip
     runs = {"dense": lambda: engine(texts)}
     for speedup, alpha in zip(args.speedup, alphas, strict=True):
         runs[f"{speedup:g}x"] = lambda alpha=alpha: engine(texts, alpha=alpha)
@@ -66,7 +66,7 @@ def main() -> None:
         if args.dtype == "float32":
             export_onnx(f"{folder}/onnx", dense, params, tokenizer, buckets=buckets)
             theirs = OnnxEngine(f"{folder}/onnx", batch_sizes=(args.batch_size,), truncate=True)
-            stack.enter_context(theirs).warmup(repeats=1)
+            stack.enter_context(theirs).compile_as_needed()
             runs["onnxruntime float32"] = lambda: theirs(texts)
         times = interleaved_ms(runs, args.repeats)
     rates = {name: 1e3 * len(texts) / median(ms) for name, ms in times.items()}
@@ -102,7 +102,7 @@ def of_torch(folder: str, texts: list, tokenizer, args) -> dict[str, Callable]:
     import torch
 
     runs = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in (getattr(torch, name) for name in args.torch_dtypes):
         call = caller(folder, dtype, tokenizer, args)
         for size in BATCH_SIZES:
             name = f"torch {str(dtype).removeprefix('torch.')}, batches of {size}"
@@ -207,6 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch_size", type=int, default=32, help="of ours")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument(
+        "--torch_dtypes", type=lambda text: text.split(","), default=["float32", "bfloat16"]
+    )
     parser.add_argument("--name", help="of this row in --out")
     parser.add_argument("--out", help="a JSON file, to which the row is added")
     return parser
