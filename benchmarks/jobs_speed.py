@@ -54,7 +54,7 @@ def main() -> None:
     buckets = default_buckets(args.max_length)
     engine = latadj_jax.Engine(
         model.replace(alpha=None), params, tokenizer, alphas=alphas, buckets=buckets,
-        batch_sizes=(args.batch_size,), truncate=True,
+        batch_sizes=args.batch_sizes, truncate=True,
     ).compile_as_needed()  # fmt: skip
     runs = {"dense": lambda: engine(texts)}
     for speedup, alpha in zip(args.speedup, alphas, strict=True):
@@ -65,7 +65,7 @@ def main() -> None:
         runs |= of_torch(f"{folder}/model", texts, tokenizer, args)
         if args.dtype == "float32":
             export_onnx(f"{folder}/onnx", dense, params, tokenizer, buckets=buckets)
-            theirs = OnnxEngine(f"{folder}/onnx", batch_sizes=(args.batch_size,), truncate=True)
+            theirs = OnnxEngine(f"{folder}/onnx", batch_sizes=args.batch_sizes, truncate=True)
             stack.enter_context(theirs).compile_as_needed()
             runs["onnxruntime float32"] = lambda: theirs(texts)
         times = interleaved_ms(runs, args.repeats)
@@ -204,7 +204,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--speedup", type=numbers, default=(2.0, 3.0))
     parser.add_argument("--max_length", type=int, default=192)
     parser.add_argument("--number", type=int, default=512, help="how many texts")
-    parser.add_argument("--batch_size", type=int, default=32, help="of ours")
+    parser.add_argument(
+        "--batch_sizes", type=lambda text: tuple(map(int, text.split(","))), default=(1, 8, 32),
+        help="of ours",
+    )  # fmt: skip
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument(

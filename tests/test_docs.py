@@ -1,6 +1,7 @@
 """What README.md and docs/ say of the project is so: names, tables, lengths, numbers."""
 
 import ast
+import json
 import re
 import tomllib
 
@@ -91,6 +92,18 @@ def test_the_numbers_of_the_readme_stand_in_the_record():
             digits = len(number.split(".")[1])
             there = {f"{float(found):.{digits}f}" for found in re.findall(r"\d+\.\d+", page)}
             assert number in there, f"{number} of {row[0]}"
+
+
+def test_the_speeds_of_the_readme_are_those_that_were_measured():
+    """Each is what benchmarks/jobs_speed.py wrote."""
+    found = json.loads((DOCS / "jobs_speed.json").read_text())
+    rows = rows_of("| job | model and data |", (ROOT / "README.md").read_text())
+    measured = [row for row in rows if len(row) > 5]
+    assert len(measured) == len(found)
+    for row, job in zip(measured, found.values(), strict=True):
+        rates = job["texts_per_s"]
+        assert row[5] == ", ".join(f"{rates[name]:.0f}" for name in ("dense", "2x", "3x"))
+        assert row[6] == f"{rates[job['fastest_other']]:.0f}"
 
 
 @pytest.mark.parametrize("name", ["claims.md", "guides/speed.md", "guides/t5.md", "decoders.md"])
