@@ -50,19 +50,20 @@ def first_step(args: argparse.Namespace) -> None:
     alphas = [None, *(model.solve_alpha(args.length, s) for s in speeds)]
     plans = tuple(model.plan(alpha, args.length) for alpha in alphas)
     optimizer = make_optimizer(TrainSettings(), 10)
+    key = jax.random.key(0, impl=TrainSettings().generator)
     step = Step(model, optimizer, plans, distill=0.5 if len(plans) > 1 else 0.0)
     state = first_state(model, optimizer, latadj_jax.init_params(model))
     ids = np.ones((8, args.length), np.int32)
     batch = {"input_ids": ids, "attention_mask": np.ones_like(ids, bool),
              "labels": np.zeros(8, np.int32), "weights": np.ones(8, np.float32)}  # fmt: skip
-    print(json.dumps(timed(lambda: train_step(step, state, batch, jax.random.key(0)))))
+    print(json.dumps(timed(lambda: train_step(step, state, batch, key))))
 
 
 def described(args: argparse.Namespace, strategy: str) -> latadj_jax.Model:
     config = config_from_hf({**BERT_BASE, "num_hidden_layers": args.layers})
-    profile = latadj_jax.Profile.constant(args.layers)
+    kind = latadj_jax.Profile.falling if args.train else latadj_jax.Profile.constant
     strategy = args.strategy or strategy
-    return latadj_jax.Model(config, "classification", profile=profile, strategy=strategy)
+    return latadj_jax.Model(config, "classification", profile=kind(args.layers), strategy=strategy)
 
 
 def timed(call: Callable[[], object]) -> dict[str, float]:

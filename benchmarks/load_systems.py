@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import importlib.util
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -166,6 +167,7 @@ OURS = ("adaptive", "dense", "fixed 2x", "dense with refusal")
 @contextlib.contextmanager
 def serving(names: set[str], args) -> Iterator[dict[str, str]]:
     """The addresses of servers, which end with the block, however that ends."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as an exception
     with contextlib.ExitStack() as stack:
         yield {
             name: stack.enter_context(_running(name, args, args.port + n))

@@ -60,7 +60,7 @@ class Controller:
         self.waiting: list[Request] = []  # in the order of their turns
         self._running, self._busy_until_s = False, -math.inf
         self._needed_s: dict[int, float] = {}  # when each level was last needed
-        self._ways_key: tuple | None = None
+        self._ways_known: tuple[tuple, Ways] | None = None  # and what they depend on
 
     @property
     def waiting_tokens(self) -> int:
@@ -134,8 +134,10 @@ class Controller:
         least_ms = functools.cache(lambda *like: self._least_ms(*like, now_s))
         kept, dropped = [], []
         for request in self.waiting:
-            ms = least_ms(request.bucket, request.adaptive, request.alpha)
-            (dropped if now_s + ms / 1e3 > request.deadline_s else kept).append(request)
+            late = math.isfinite(request.deadline_s) and request.deadline_s < now_s + 1e-3 * (
+                least_ms(request.bucket, request.adaptive, request.alpha)
+            )
+            (dropped if late else kept).append(request)
         self.waiting = kept
         return dropped
 
@@ -175,14 +177,13 @@ class Controller:
         self._running, self._busy_until_s = False, -math.inf
 
     def _ways(self, requests: Sequence[Request], now_s: float) -> Ways:
-        """Those of now, kept until something runs: each request that comes asks for them."""
+        """As of now; kept until something runs, as each request that comes asks for them."""
         least_s = min(request.deadline_s - request.arrived_s for request in requests)
         most_ms = round(1e3 * self.policy.batch_share * least_s, 3)
         key = self.live.version, most_ms, now_s // WAYS_S
-        if key != self._ways_key:
-            self._ways_key = key
-            self._ways_found = Ways(self.live, self.alphas, self.sizes, most_ms, now_s)
-        return self._ways_found
+        if self._ways_known is None or self._ways_known[0] != key:
+            self._ways_known = key, Ways(self.live, self.alphas, self.sizes, most_ms, now_s)
+        return self._ways_known[1]
 
     def _shapes(self, bucket: int, alphas: Sequence[float | None]) -> list[Shape]:
         """The programs that there are."""
