@@ -2,12 +2,14 @@
 
     python benchmarks/batch_parts.py --shapes 32x128,8x512,8x256,32x64
 
-In turns, medians; `latadj_jax/model/row_chunks.py` chooses by the rule that these times suggest.
+In turns, medians, of parts computed one after another, and at once on all cores, as an Engine does.
+`latadj_jax/model/row_chunks.py` chooses by the rules that these times suggest.
 """
 
 import argparse
 import functools
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -15,25 +17,39 @@ import numpy as np
 
 import latadj_jax
 from latadj_jax.families.registry import config_from_hf
-from latadj_jax.model.row_chunks import rows_at_once
+from latadj_jax.model.row_chunks import cores, rows_at_once, rows_beside
 from latadj_jax.timing import interleaved_ms, median
 
 BERT_BASE = json.loads((Path(__file__).parent / "runtimes/bert_base.json").read_text())
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def logits(model, plan, rows, params, inputs):
-    def run(inputs):
-        return model.module.apply({"params": params}, inputs, plan).logits
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def of_part(model, plan, params, inputs):
+    return model.module.apply({"params": params}, inputs, plan).logits
 
-    return jax.lax.map(run, {key: x.reshape(-1, rows, plan.length) for key, x in inputs.items()})
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def one_after_another(model, plan, rows, params, inputs):
+    parts = {key: x.reshape(-1, rows, plan.length) for key, x in inputs.items()}
+    return jax.lax.map(functools.partial(of_part, model, plan, params), parts)
+
+
+def at_once(pool, model, plan, rows, params, inputs):
+    def compute(first: int):
+        part = {key: x[first : first + rows] for key, x in inputs.items()}
+        return jax.block_until_ready(of_part(model, plan, params, part))
+
+    return [*pool.map(compute, range(0, len(inputs["input_ids"]), rows))]
 
 
 def main(args: argparse.Namespace) -> None:
     config = config_from_hf({**BERT_BASE, "num_hidden_layers": args.layers})
-    print("| dtype | shape | expected speedup | ms by rows of a part | chosen |")
+    pool = ThreadPoolExecutor(cores())
+    kinds = {"one after another": one_after_another, "at once": functools.partial(at_once, pool)}
+    heads = " | ".join(f"rows: ms, {kind}; chosen" for kind in kinds)
+    print(f"| dtype | shape | expected speedup | {heads} |")
     print("|---" * 5 + "|")
-    for dtype in ("bfloat16", "float32"):
+    for dtype in args.dtypes.split(","):
         model = latadj_jax.Model(config, "classification", dtype=dtype)
         params = latadj_jax.init_params(latadj_jax.Model(config, "classification"))
         params = jax.tree.map(lambda x, dtype=dtype: x.astype(dtype), params)
@@ -43,17 +59,22 @@ def main(args: argparse.Namespace) -> None:
             for speedup in args.speedups:
                 alpha = latadj_jax.solve_alpha(model.profile, length, speedup)
                 plan = model.plan(alpha, length)
-                sizes = [rows for rows in (1, 2, 4, 8, 16, 32) if rows <= batch]
+                sizes = [rows for rows in (1, 2, 4, 8, 16, 32) if rows <= batch][-4:]
                 runs = {
-                    rows: functools.partial(logits, model, plan, rows, params, inputs)
-                    for rows in sizes[-4:]
+                    (kind, rows): functools.partial(run, model, plan, rows, params, inputs)
+                    for kind, run in kinds.items()
+                    for rows in sizes
                 }
                 times = interleaved_ms(runs, args.repeats)
-                cells = ", ".join(f"{rows}: {median(ms):.0f}" for rows, ms in times.items())
-                chosen = rows_at_once(batch, length)
+                chosen = rows_at_once(batch, length), rows_beside(batch, length, cores())
+                cells = [
+                    ", ".join(f"{rows}: {median(times[kind, rows]):.0f}" for rows in sizes)
+                    for kind in kinds
+                ]
                 print(
-                    f"| {dtype} | {batch}x{length} | {speedup:g} | {cells} | {chosen} |", flush=True
-                )
+                    f"| {dtype} | {batch}x{length} | {speedup:g} "
+                    f"| {cells[0]}; {chosen[0]} | {cells[1]}; {chosen[1]} |", flush=True
+                )  # fmt: skip
 
 
 def shapes(text: str) -> list[tuple[int, int]]:
@@ -69,5 +90,6 @@ if __name__ == "__main__":
     parser.add_argument("--shapes", type=shapes, default="32x128,8x512,8x256,32x64")
     parser.add_argument("--speedups", type=numbers, default="1,3")
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--repeats", type=int, default=7)
     main(parser.parse_args())

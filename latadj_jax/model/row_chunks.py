@@ -1,20 +1,41 @@
 """A batch computed some rows at a time, where that is faster: on a CPU.
 
 Activations of some hundred tokens stay in its caches; those of a large batch go to memory and back
-between any two operations. docs/performance.md has the times.
+between any two operations. And the threads of one program wait for each other after every
+operation: parts that are computed at the same time do not. docs/performance.md has the times.
 """
 
+import os
 from collections.abc import Callable, Mapping
 
 import jax
 
 TOKENS = 640  # of a part, at least, as it enters; fewer are left for the later layers
+BESIDE = 128  # the same of a part that is computed beside others
 
 
 def rows_at_once(batch_size: int, length: int) -> int:
     """The least divisor of the batch size whose rows have `TOKENS` tokens; else all."""
-    fitting = (rows for rows in range(1, batch_size + 1) if batch_size % rows == 0)
-    return next((rows for rows in fitting if rows * length >= TOKENS), batch_size)
+    return _least_divisor(batch_size, TOKENS / length)
+
+
+def rows_beside(batch_size: int, length: int, cores: int) -> int:
+    """The rows of a part, where parts are computed on all cores at once: no more than
+    `rows_at_once`, and as few as give each core one, but not less than `BESIDE` tokens."""
+    enough = max(batch_size / cores, BESIDE / length)
+    return min(rows_at_once(batch_size, length), _least_divisor(batch_size, enough))
+
+
+def _least_divisor(number: int, least: float) -> int:
+    """Of the number, not below `least`; the number itself if there is none."""
+    return next((n for n in range(1, number) if number % n == 0 and n >= least), number)
+
+
+def cores() -> int:
+    """Those of a CPU that is the process's only device; 0 elsewhere: there parts gain nothing."""
+    if jax.default_backend() != "cpu" or jax.device_count() > 1:
+        return 0
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def in_parts(run: Callable, inputs: Mapping[str, jax.Array]):
@@ -24,8 +45,7 @@ def in_parts(run: Callable, inputs: Mapping[str, jax.Array]):
     batch size is not known yet.
     """
     batch_size, length = inputs["input_ids"].shape
-    only_a_cpu = jax.default_backend() == "cpu" and jax.device_count() == 1
-    if not only_a_cpu or not isinstance(batch_size, int):
+    if not cores() or not isinstance(batch_size, int):
         return run(inputs)
     rows = rows_at_once(batch_size, length)
     if rows == batch_size:

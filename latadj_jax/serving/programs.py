@@ -1,7 +1,12 @@
-"""Compiled programs of a model: one per (padded length, batch size, alpha)."""
+"""Compiled programs of a model: one per (padded length, batch size, alpha).
+
+On a CPU a batch is computed in parts, several at once: the programs are those of the parts, and
+batch sizes of which the parts are alike share one.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +15,7 @@ from tqdm import tqdm
 
 from latadj_jax.model.buckets import pad
 from latadj_jax.model.model import Model
-from latadj_jax.model.row_chunks import in_parts
+from latadj_jax.model.row_chunks import cores, rows_beside
 from latadj_jax.serving.memory_maps import check_room
 
 
@@ -30,7 +35,7 @@ class Programs:
     Threads may call it at once.
     """
 
-    kind = "2"  # raised when this library's programs become faster or slower
+    kind = "3"  # raised when this library's programs become faster or slower
     fills = True
 
     def __init__(self, model: Model, params, keys: tuple[str, ...] = ("input_ids",)):
@@ -41,7 +46,10 @@ class Programs:
         """
         self.model, self.keys = model, keys
         self.params = jax.device_put(params)
-        self._compiled = {}
+        self._compiled = {}  # by the shapes of parts
+        self._parts: dict[Shape, Shape] = {}  # by the shapes of batches
+        self._cores = cores()
+        self._at_once = ThreadPoolExecutor(max(1, self._cores), thread_name_prefix="parts")
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
         """Makes the programs of `shapes` that are not there yet.
@@ -49,11 +57,21 @@ class Programs:
         Raises:
           NoRoomError: there is no room for one; those before it are there.
         """
-        missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._compiled]
+        missing = [shape for shape in dict.fromkeys(shapes) if shape not in self._parts]
         shown = progress and missing
         for shape in tqdm(missing, desc="compile", unit="program", disable=not shown):
-            check_room(len(self))
-            self._compiled[shape] = self._lower(shape).compile()
+            part = self._part_of(shape)
+            if part not in self._compiled:
+                check_room(len(self))
+                self._compiled[part] = self._lower(part).compile()
+            self._parts[shape] = part
+
+    def _part_of(self, shape: Shape) -> Shape:
+        """The same with the rows of one part."""
+        if not self._cores:
+            return shape
+        rows = rows_beside(shape.batch_size, shape.length, self._cores)
+        return dataclasses.replace(shape, batch_size=rows)
 
     def _lower(self, shape: Shape):
         (output,) = self.model.record.outputs  # a row for each text, or for each token
@@ -61,10 +79,7 @@ class Programs:
         plan = self.model.head_plan(plan)
 
         def logits(params, inputs):
-            def run(inputs):
-                return getattr(module.apply({"params": params}, inputs, plan), output)
-
-            return in_parts(run, inputs)
+            return getattr(module.apply({"params": params}, inputs, plan), output)
 
         size = (shape.batch_size, shape.length)
         inputs = {key: jax.ShapeDtypeStruct(size, jnp.int32) for key in self.keys}
@@ -76,7 +91,7 @@ class Programs:
 
     @property
     def shapes(self) -> list[Shape]:
-        return list(self._compiled)
+        return list(self._parts)
 
     def run(self, shape: Shape, examples: list[Mapping[str, np.ndarray]]) -> np.ndarray:
         """Logits [n, C], or [n, length, C], of the n examples, which are at most the batch size.
@@ -86,6 +101,15 @@ class Programs:
         Raises:
           KeyError: a shape that was not compiled.
         """
-        compiled = self._compiled[shape]
+        part = self._parts[shape]
+        compiled, rows = self._compiled[part], part.batch_size
         filled = examples + examples[:1] * (shape.batch_size - len(examples))
-        return np.asarray(compiled(self.params, pad(filled, shape.length)))[: len(examples)]
+
+        def compute(first: int) -> np.ndarray:
+            inputs = pad(filled[first : first + rows], shape.length)
+            return np.asarray(compiled(self.params, inputs))
+
+        if rows == shape.batch_size:
+            return compute(0)[: len(examples)]
+        found = self._at_once.map(compute, range(0, shape.batch_size, rows))
+        return np.concatenate([*found])[: len(examples)]

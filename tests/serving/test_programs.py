@@ -1,0 +1,86 @@
+"""A batch that is computed in parts, several at once, is what it is as a whole."""
+
+import threading
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from tolerance import SAME
+
+from latadj_jax.model import row_chunks
+from latadj_jax.serving import programs
+from latadj_jax.serving.programs import Programs, Shape
+
+LENGTH = 16
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    """As on a process's only CPU; two rows are enough for a part."""
+    monkeypatch.setattr(programs, "cores", lambda: 2)
+    monkeypatch.setattr(row_chunks, "TOKENS", 2 * LENGTH)
+    monkeypatch.setattr(row_chunks, "BESIDE", 2 * LENGTH)
+
+
+def examples(number: int) -> list[dict[str, np.ndarray]]:
+    rng = np.random.default_rng(0)
+    return [{"input_ids": rng.integers(1, 90, 5 + n).astype(np.int32)} for n in range(number)]
+
+
+@pytest.mark.parametrize("task", ["classification", "token-classification"])
+@pytest.mark.parametrize("alpha", [None, 0.6])
+@pytest.mark.parametrize("number", [1, 3, 8])
+def test_parts_change_nothing(request, task, alpha, number):
+    """Fails where rows change places, or where those that fill a batch up come back."""
+    model, params = tiny.make("bert", task)
+    shape = Shape(LENGTH, 8, alpha)
+    whole = Programs(model, params)
+    request.getfixturevalue("two_cores")
+    in_parts = Programs(model, params)
+    for each in (whole, in_parts):
+        each.compile([shape])
+    expected, found = (each.run(shape, examples(number)) for each in (whole, in_parts))
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, **SAME)
+
+
+def test_parts_are_computed_at_the_same_time(two_cores, monkeypatch):
+    """Each waits for another; one after another they would wait for ever."""
+    model, params = tiny.make("bert", "classification")
+    in_parts, shape = Programs(model, params), Shape(LENGTH, 4, None)
+    in_parts.compile([shape])
+    both = threading.Barrier(2, timeout=30)
+    ((part, program),) = in_parts._compiled.items()
+
+    def beside_another(*args):
+        both.wait()
+        return program(*args)
+
+    monkeypatch.setitem(in_parts._compiled, part, beside_another)
+    assert in_parts.run(shape, examples(4)).shape == (4, 3)
+
+
+def test_batches_of_like_parts_share_a_program(two_cores):
+    model, params = tiny.make("bert", "classification")
+    in_parts = Programs(model, params)
+    shapes = [Shape(LENGTH, size, None) for size in (1, 4, 8, 16)]
+    in_parts.compile(shapes)
+    assert in_parts.shapes == shapes
+    assert len(in_parts) == 2  # of one row, and of two
+    with pytest.raises(KeyError):
+        in_parts.run(Shape(LENGTH, 2, None), examples(2))
+
+
+def test_what_fails_in_a_part_fails_the_batch(two_cores):
+    model, params = tiny.make("bert", "classification")
+    in_parts, shape = Programs(model, params), Shape(LENGTH, 4, None)
+    in_parts.compile([shape])
+    too_long = {"input_ids": np.ones(LENGTH + 1, np.int32)}
+    with pytest.raises(ValueError, match=r"."):
+        in_parts.run(shape, [*examples(3), too_long])
+
+
+def test_devices_beside_the_processor_have_no_parts():
+    assert jax.device_count() > 1
+    assert row_chunks.cores() == 0
