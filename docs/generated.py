@@ -1,6 +1,10 @@
-"""Pages of the site that are made from the code, and from files at the top of the repository.
+"""Pages of the site that are made from files at the top of the repository, and from the code.
 
-mkdocs runs this before it reads docs/ (`hooks` of mkdocs.yml).
+    python docs/generated.py
+
+writes those of the code, which stand in docs/reference so that they can be read without the site; a
+test says when they are not what the code has any more. mkdocs runs the rest before it reads docs/
+(`hooks` of mkdocs.yml).
 """
 
 import argparse
@@ -13,8 +17,6 @@ import textwrap
 from collections.abc import Set
 from pathlib import Path
 
-from mkdocs.structure.files import File
-
 from latadj_jax.cli.main import COMMANDS
 from latadj_jax.training.settings import Settings
 
@@ -22,10 +24,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def on_files(files, config):
+    from mkdocs.structure.files import File
+
     pages = {
-        "reference/settings.md": settings_page(),
-        "reference/command.md": command_page(),
-        "reference/http.md": http_page(),
         "index.md": "---\nhide: [navigation]\n---\n" + of_root("README.md"),
         "changelog.md": of_root("CHANGELOG.md"),
         "contributing.md": of_root("CONTRIBUTING.md"),
@@ -219,3 +220,12 @@ def _type(field: dict) -> str:
     if "enum" in field:
         return " or ".join(f'"{value}"' for value in field["enum"])
     return field.get("type", f'"{field["const"]}"' if "const" in field else "")
+
+
+# ---- all of them ------------------------------------------------------------------------------
+
+REFERENCE = {"settings": settings_page, "command": command_page, "http": http_page}
+
+if __name__ == "__main__":
+    for name, page in REFERENCE.items():
+        (ROOT / "docs" / "reference" / f"{name}.md").write_text(page())

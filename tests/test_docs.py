@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import runpy
 import tomllib
 
 import pytest
@@ -25,8 +26,15 @@ def rows_of(table: str, text: str) -> list[list[str]]:
 def test_no_page_is_long_but_the_record():
     pages = {page.relative_to(DOCS): page.read_text() for page in DOCS.rglob("*.md")}
     long = {str(name) for name, text in pages.items() if text.count("\n") > 250}
-    assert long <= RECORD
+    assert long <= RECORD | {"reference/command.md"}
     assert (ROOT / "README.md").read_text().count("\n") <= 125
+
+
+@pytest.mark.parametrize("name", ["settings", "command", "http"])
+def test_the_reference_is_what_the_code_has(name):
+    """Fails until `python docs/generated.py` is run again."""
+    page = runpy.run_path(str(DOCS / "generated.py"))["REFERENCE"][name]
+    assert (DOCS / "reference" / f"{name}.md").read_text() == page()
 
 
 def test_every_extra_is_in_the_table():
