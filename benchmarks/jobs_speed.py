@@ -6,19 +6,23 @@
 
 --texts has a text in each line, or a pair with a tab between. Ours is the Engine, dense and faster.
 Torch has the same dense weights: sentence-transformers for embeddings and pairs that are ranked,
-transformers for the rest, in float32 and bfloat16 and with several batch sizes. onnxruntime runs
-the dense float32 graphs of `latadj export`. Tokenizing counts. All take turns in one process, on
+transformers for the rest, in float32 and bfloat16 and with two batch sizes. onnxruntime runs
+the dense float32 graphs of `latadj export`. Both run with all cores for each batch, and with a
+share of the texts for each core ("at once"). Tokenizing counts. All take turns in one process, on
 the same texts; medians. The weights of a head do not change the times: a pretrained model without
 one will do, if its profile is the one that is meant (--depth, --min_tokens, --strategy).
 """
 
 import argparse
 import contextlib
+import copy
 import dataclasses
+import functools
 import json
 import platform
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -27,11 +31,12 @@ import numpy as np
 import latadj_jax
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.model.buckets import default_buckets
+from latadj_jax.model.row_chunks import cores
 from latadj_jax.serving.export_onnx import export_onnx
 from latadj_jax.serving.onnx_engine import OnnxEngine
 from latadj_jax.timing import interleaved_ms, median
 
-BATCH_SIZES = (16, 32, 64)  # of torch
+BATCH_SIZES = (16, 32)  # of torch
 AUTO = {  # transformers' class of each job
     "classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
@@ -65,9 +70,13 @@ def main() -> None:
         runs |= of_torch(f"{folder}/model", texts, tokenizer, args)
         if args.dtype == "float32":
             export_onnx(f"{folder}/onnx", dense, params, tokenizer, buckets=buckets)
-            theirs = OnnxEngine(f"{folder}/onnx", batch_sizes=args.batch_sizes, truncate=True)
-            stack.enter_context(theirs).compile_as_needed()
+            onnx = functools.partial(
+                OnnxEngine, f"{folder}/onnx", batch_sizes=args.batch_sizes, truncate=True
+            )
+            theirs = stack.enter_context(onnx()).compile_as_needed()
+            on_one_core = stack.enter_context(onnx(threads=1)).compile_as_needed()
             runs["onnxruntime float32"] = lambda: theirs(texts)
+            runs["onnxruntime float32, at once"] = lambda: at_once([on_one_core] * cores(), texts)
         times = interleaved_ms(runs, args.repeats)
     rates = {name: 1e3 * len(texts) / median(ms) for name, ms in times.items()}
     report(rates, len(texts), float(np.mean(lengths)), args)
@@ -94,6 +103,13 @@ def read(file: str, number: int) -> list:
     return [row[0] if len(row) == 1 else tuple(row[:2]) for row in rows]
 
 
+def at_once(calls: list[Callable[[list], object]], texts: list) -> None:
+    """Each has a share of the texts."""
+    shares = [texts[n :: len(calls)] for n in range(len(calls))]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(lambda call, share: call(share), calls, shares))
+
+
 # ---- torch ------------------------------------------------------------------------------------
 
 
@@ -103,11 +119,25 @@ def of_torch(folder: str, texts: list, tokenizer, args) -> dict[str, Callable]:
 
     runs = {}
     for dtype in (getattr(torch, name) for name in args.torch_dtypes):
-        call = caller(folder, dtype, tokenizer, args)
+        # Threads must not share a tokenizer.
+        calls = [caller(folder, dtype, copy.deepcopy(tokenizer), args) for _ in range(cores())]
         for size in BATCH_SIZES:
+            sized = [functools.partial(call, size=size) for call in calls]
             name = f"torch {str(dtype).removeprefix('torch.')}, batches of {size}"
-            runs[name] = lambda call=call, size=size: call(texts, size)
+            runs[name] = functools.partial(sized[0], texts)
+            runs[f"{name}, at once"] = functools.partial(_torch_at_once, sized, texts)
     return runs
+
+
+def _torch_at_once(calls: list[Callable[[list], object]], texts: list) -> None:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # of each of the threads that begin now
+    try:
+        at_once(calls, texts)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def caller(folder: str, dtype, tokenizer, args) -> Callable[[list, int], object]:
