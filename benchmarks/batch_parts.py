@@ -66,7 +66,8 @@ def main(args: argparse.Namespace) -> None:
                     for rows in sizes
                 }
                 times = interleaved_ms(runs, args.repeats)
-                chosen = rows_at_once(batch, length), rows_beside(batch, length, cores())
+                left = float(np.mean(plan.counts, where=plan.runs))
+                chosen = rows_at_once(batch, length), rows_beside(batch, length, left, cores())
                 cells = [
                     ", ".join(f"{rows}: {median(times[kind, rows]):.0f}" for rows in sizes)
                     for kind in kinds

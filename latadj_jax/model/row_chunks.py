@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import jax
 
 TOKENS = 640  # of a part, at least, as it enters; fewer are left for the later layers
-BESIDE = 128  # the same of a part that is computed beside others
+BESIDE = 128  # of a part that is computed beside others, at least, as the mean of its layers
 
 
 def rows_at_once(batch_size: int, length: int) -> int:
@@ -19,10 +19,15 @@ def rows_at_once(batch_size: int, length: int) -> int:
     return _least_divisor(batch_size, TOKENS / length)
 
 
-def rows_beside(batch_size: int, length: int, cores: int) -> int:
+def rows_beside(batch_size: int, length: int, left: float, cores: int) -> int:
     """The rows of a part, where parts are computed on all cores at once: no more than
-    `rows_at_once`, and as few as give each core one, but not less than `BESIDE` tokens."""
-    enough = max(batch_size / cores, BESIDE / length)
+    `rows_at_once`, and as few as give each core one, but not less than `BESIDE` tokens.
+
+    Args:
+      left: tokens of a row in a layer, on the average: with too few of them the weights, which each
+        part reads, are what takes the time.
+    """
+    enough = max(batch_size / cores, BESIDE / left)
     return min(rows_at_once(batch_size, length), _least_divisor(batch_size, enough))
 
 

@@ -70,7 +70,9 @@ class Programs:
         """The same with the rows of one part."""
         if not self._cores:
             return shape
-        rows = rows_beside(shape.batch_size, shape.length, self._cores)
+        plan = self.model.plan(shape.alpha, shape.length)
+        left = float(np.mean(plan.counts, where=plan.runs))
+        rows = rows_beside(shape.batch_size, shape.length, left, self._cores)
         return dataclasses.replace(shape, batch_size=rows)
 
     def _lower(self, shape: Shape):

@@ -19,18 +19,19 @@ def test_a_part_is_the_least_divisor_of_enough_tokens(batch_size, length, rows):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "length", "cores", "rows"),
+    ("batch_size", "length", "left", "cores", "rows"),
     [
-        (8, 128, 2, 4),  # one each
-        (32, 128, 2, 8),  # more than one each: not more tokens than one after another
-        (32, 128, 16, 2),
-        (32, 128, 64, 1),
-        (32, 32, 64, 4),  # not less than 128 tokens, though cores are left
-        (2, 32, 2, 2), (1, 512, 2, 1), (7, 128, 2, 7), (32, 128, 1, 8),
+        (8, 128, 128, 2, 4),  # one each
+        (32, 128, 128, 2, 8),  # more than one each: not more tokens than one after another
+        (32, 128, 128, 16, 2),
+        (32, 128, 128, 64, 1),
+        (32, 32, 32, 64, 4),  # not less than 128 tokens, though cores are left
+        (8, 64, 64, 2, 4), (8, 64, 21.3, 2, 8),  # which elimination leaves, or does not
+        (2, 32, 32, 2, 2), (1, 512, 512, 2, 1), (7, 128, 128, 2, 7), (32, 128, 128, 1, 8),
     ],
 )  # fmt: skip
-def test_a_part_beside_others_leaves_no_core_without_one(batch_size, length, cores, rows):
-    assert row_chunks.rows_beside(batch_size, length, cores) == rows
+def test_a_part_beside_others_leaves_no_core_without_one(batch_size, length, left, cores, rows):
+    assert row_chunks.rows_beside(batch_size, length, left, cores) == rows
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES)

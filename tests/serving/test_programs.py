@@ -17,10 +17,10 @@ LENGTH = 16
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    """As on a process's only CPU; two rows are enough for a part."""
+    """As on a process's only CPU; two rows are enough for a part, whatever is left of them."""
     monkeypatch.setattr(programs, "cores", lambda: 2)
     monkeypatch.setattr(row_chunks, "TOKENS", 2 * LENGTH)
-    monkeypatch.setattr(row_chunks, "BESIDE", 2 * LENGTH)
+    monkeypatch.setattr(row_chunks, "BESIDE", 2)
 
 
 def examples(number: int) -> list[dict[str, np.ndarray]]:
