@@ -1,6 +1,7 @@
 """How many rows of a batch are best computed at once: BERT-base shapes, dense and pruned.
 
     python benchmarks/batch_parts.py --shapes 32x128,8x512,8x256,32x64
+    python benchmarks/batch_parts.py --width 384 --layers 6  # as MiniLM
 
 In turns, medians, of parts computed one after another, and at once on all cores, as an Engine does.
 `latadj_jax/model/row_chunks.py` chooses by the rules that these times suggest.
@@ -43,7 +44,8 @@ def at_once(pool, model, plan, rows, params, inputs):
 
 
 def main(args: argparse.Namespace) -> None:
-    config = config_from_hf({**BERT_BASE, "num_hidden_layers": args.layers})
+    widths = {"hidden_size": args.width, "intermediate_size": 4 * args.width}
+    config = config_from_hf({**BERT_BASE, **widths, "num_hidden_layers": args.layers})
     pool = ThreadPoolExecutor(cores())
     kinds = {"one after another": one_after_another, "at once": functools.partial(at_once, pool)}
     heads = " | ".join(f"rows: ms, {kind}; chosen" for kind in kinds)
@@ -91,6 +93,7 @@ if __name__ == "__main__":
     parser.add_argument("--shapes", type=shapes, default="32x128,8x512,8x256,32x64")
     parser.add_argument("--speedups", type=numbers, default="1,3")
     parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=768)
     parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--repeats", type=int, default=7)
     main(parser.parse_args())

@@ -2,8 +2,9 @@
 
     python docs/generated.py
 
-writes those of the code, which stand in docs/reference so that they can be read without the site; a
-test says when they are not what the code has any more. mkdocs runs the rest before it reads docs/
+writes those of the code, which stand in docs/reference so that they can be read without the site,
+and tables of what benchmarks wrote; a test says when they are not up to date any more. mkdocs runs
+the rest before it reads docs/
 (`hooks` of mkdocs.yml).
 """
 
@@ -222,10 +223,63 @@ def _type(field: dict) -> str:
     return field.get("type", f'"{field["const"]}"' if "const" in field else "")
 
 
+# ---- tables inside pages, from what a benchmark wrote ------------------------------------------
+
+JOBS = {
+    "similarity": "similarity: sentences of STS-B",
+    "search": "search: SciFact's documents",
+    "rerank": "rerank: WikiQA's pairs",
+    "tweets": "tweets",
+    "reviews": "reviews of IMDB",
+    "tags": "tags: sentences of WNUT17",
+}
+
+
+def jobs_speed_table() -> str:
+    """Texts a second of each job: docs/jobs_speed.json, which benchmarks/jobs_speed.py wrote."""
+    found = json.loads((ROOT / "docs/jobs_speed.json").read_text())
+    rows = []
+    for name, what in JOBS.items():
+        rates = found[name]["texts_per_s"]
+        ours = [rates[speed] for speed in ("dense", "2x", "3x")]
+        others = [_fastest(rates, kind) for kind in ("torch", "onnxruntime")]
+        fastest = rates[found[name]["fastest_other"]]
+        rows.append(
+            [what, f"{found[name]['tokens']:g}", *(f"{rate:.1f}" for rate in ours), *others]
+            + [f"{rate / fastest:.2f}" for rate in ours]
+        )
+    return table(
+        ["job", "tokens, mean", "dense", "2x", "3x", "torch", "onnxruntime",
+         "dense / fastest other", "2x", "3x"], rows,
+    )  # fmt: skip
+
+
+def _fastest(rates: dict[str, float], kind: str) -> str:
+    """With how it was run, in brackets."""
+    name = max((name for name in rates if name.startswith(kind)), key=rates.__getitem__)
+    how = name.partition(", ")[2].removeprefix("batches of ")
+    return f"{rates[name]:.1f}" + f" ({how})" * bool(how)
+
+
+TABLES = {"performance.md": {"jobs_speed.json": jobs_speed_table}}
+
+
+def with_tables(page: str, text: str) -> str:
+    """The page with its tables, each after a comment that names its file."""
+    for file, made in TABLES[page].items():
+        begin = f"<!-- of {file}, by docs/generated.py -->\n"
+        before, after = text.split(begin)
+        text = before + begin + made() + "\n" + after.split("\n\n", 1)[1]
+    return text
+
+
 # ---- all of them ------------------------------------------------------------------------------
 
 REFERENCE = {"settings": settings_page, "command": command_page, "http": http_page}
 
 if __name__ == "__main__":
-    for name, page in REFERENCE.items():
-        (ROOT / "docs" / "reference" / f"{name}.md").write_text(page())
+    for name, made in REFERENCE.items():
+        (ROOT / "docs" / "reference" / f"{name}.md").write_text(made())
+    for name in TABLES:
+        page = ROOT / "docs" / name
+        page.write_text(with_tables(name, page.read_text()))

@@ -11,6 +11,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -331,10 +332,14 @@ class Engine:
         if self._as_needed is not None:
             self._programs.compile([shape for _, shape in work], self._as_needed)
         rows: list = [None] * len(examples)
-        for indices, shape in work:
+
+        def run(indices: np.ndarray, shape: Shape) -> None:
             found = self._programs.run(shape, [examples[i] for i in indices])
             for i, row in zip(indices, found, strict=True):
                 rows[i] = row
+
+        with ThreadPoolExecutor(self._programs.at_once) as pool:
+            list(pool.map(run, *zip(*work, strict=True)))
         if self.model.record.per_token:
             return [row[: len(e["input_ids"])] for row, e in zip(rows, examples, strict=True)]
         return np.stack(rows) if rows else np.empty((0, self.model.row_width), np.float32)

@@ -74,6 +74,7 @@ class OnnxPrograms:
     """The graphs of a folder as a `Runtime`; a session for each that is asked for."""
 
     fills = False
+    at_once = 1
 
     def __init__(self, exported: Exported, threads: int | None = None):
         """Reads no weights yet.

@@ -49,7 +49,8 @@ class Programs:
         self._compiled = {}  # by the shapes of parts
         self._parts: dict[Shape, Shape] = {}  # by the shapes of batches
         self._cores = cores()
-        self._at_once = ThreadPoolExecutor(max(1, self._cores), thread_name_prefix="parts")
+        self.at_once = max(1, self._cores)
+        self._pool = ThreadPoolExecutor(self.at_once, thread_name_prefix="parts")
 
     def compile(self, shapes: Iterable[Shape], progress: bool = False) -> None:
         """Makes the programs of `shapes` that are not there yet.
@@ -113,5 +114,5 @@ class Programs:
 
         if rows == shape.batch_size:
             return compute(0)[: len(examples)]
-        found = self._at_once.map(compute, range(0, shape.batch_size, rows))
+        found = self._pool.map(compute, range(0, shape.batch_size, rows))
         return np.concatenate([*found])[: len(examples)]

@@ -18,12 +18,14 @@ class Runtime(Protocol):
       keys: the inputs of a text, beside the mask.
       kind: what their times depend on, beside the machine, jax and the model.
       fills: whether a batch that is not full takes as long as a full one.
+      at_once: how many batches are best run at the same time, where all are there.
     """
 
     model: Model
     keys: tuple[str, ...]
     kind: str
     fills: bool
+    at_once: int
 
     @property
     def shapes(self) -> Sequence[Shape]:
