@@ -338,8 +338,12 @@ class Engine:
             for i, row in zip(indices, found, strict=True):
                 rows[i] = row
 
-        with ThreadPoolExecutor(self._programs.at_once) as pool:
-            list(pool.map(run, *zip(*work, strict=True)))
+        if len(work) > 1 and self._programs.at_once > 1:
+            with ThreadPoolExecutor(self._programs.at_once) as pool:
+                list(pool.map(run, *zip(*work, strict=True)))
+        else:
+            for indices, shape in work:
+                run(indices, shape)
         if self.model.record.per_token:
             return [row[: len(e["input_ids"])] for row, e in zip(rows, examples, strict=True)]
         return np.stack(rows) if rows else np.empty((0, self.model.row_width), np.float32)

@@ -1,5 +1,6 @@
 """Serving: order, padding, compilations, threads, bad input."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -110,6 +111,22 @@ def test_threads_get_what_they_asked_for(engine):
         answers = list(pool.map(ask, range(len(texts))))
     for n, answer in enumerate(answers):
         np.testing.assert_allclose(answer, expected[ALPHAS[n % 3]][n], **SAME)
+
+
+def test_batches_of_one_call_run_at_the_same_time_and_keep_the_order(engine, monkeypatch):
+    """Each waits for another; one after another they would wait for ever."""
+    expected = engine(TEXTS, alpha=0.6)
+    both, run = threading.Barrier(2, timeout=30), engine._programs.run
+
+    def beside_another(shape, examples):
+        both.wait()
+        return run(shape, examples)
+
+    monkeypatch.setattr(engine._programs, "at_once", 2)
+    monkeypatch.setattr(engine._programs, "run", beside_another)
+    work = list(batches(engine.job(TEXTS).encode(), engine.buckets, engine.batch_sizes))
+    assert len(work) % 2 == 0
+    np.testing.assert_array_equal(engine(TEXTS, alpha=0.6), expected)
 
 
 def test_submitted_requests_share_batches_and_get_their_own_answers(parts, monkeypatch):
