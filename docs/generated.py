@@ -4,8 +4,7 @@
 
 writes those of the code, which stand in docs/reference so that they can be read without the site,
 and tables of what benchmarks wrote; a test says when they are not up to date any more. mkdocs runs
-the rest before it reads docs/
-(`hooks` of mkdocs.yml).
+the rest before it reads docs/ (`hooks` of mkdocs.yml).
 """
 
 import argparse

@@ -165,7 +165,8 @@ class Engine:
 
     @property
     def compilations(self) -> int:
-        """Programs compiled so far: buckets x batch sizes x alphas after `warmup`."""
+        """Programs compiled so far: after `warmup` buckets x batch sizes x alphas, or less where
+        batch sizes share those of their parts (on a CPU)."""
         return len(self._programs)
 
     @property
