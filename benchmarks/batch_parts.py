@@ -46,7 +46,7 @@ def at_once(pool, model, plan, rows, params, inputs):
 def main(args: argparse.Namespace) -> None:
     widths = {"hidden_size": args.width, "intermediate_size": 4 * args.width}
     config = config_from_hf({**BERT_BASE, **widths, "num_hidden_layers": args.layers})
-    pool = ThreadPoolExecutor(cores())
+    pool = ThreadPoolExecutor(cores() or 1)
     kinds = {"one after another": one_after_another, "at once": functools.partial(at_once, pool)}
     heads = " | ".join(f"rows: ms, {kind}; chosen" for kind in kinds)
     print(f"| dtype | shape | expected speedup | {heads} |")

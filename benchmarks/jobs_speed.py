@@ -19,6 +19,7 @@ import copy
 import dataclasses
 import functools
 import json
+import os
 import platform
 import tempfile
 from collections.abc import Callable
@@ -31,12 +32,12 @@ import numpy as np
 import latadj_jax
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.model.buckets import default_buckets
-from latadj_jax.model.row_chunks import cores
 from latadj_jax.serving.export_onnx import export_onnx
 from latadj_jax.serving.onnx_engine import OnnxEngine
 from latadj_jax.timing import interleaved_ms, median
 
 BATCH_SIZES = (16, 32)  # of torch
+CORES = os.cpu_count() or 1
 AUTO = {  # transformers' class of each job
     "classification": "AutoModelForSequenceClassification",
     "token-classification": "AutoModelForTokenClassification",
@@ -76,7 +77,7 @@ def main() -> None:
             theirs = stack.enter_context(onnx()).compile_as_needed()
             on_one_core = stack.enter_context(onnx(threads=1)).compile_as_needed()
             runs["onnxruntime float32"] = lambda: theirs(texts)
-            runs["onnxruntime float32, at once"] = lambda: at_once([on_one_core] * cores(), texts)
+            runs["onnxruntime float32, at once"] = lambda: at_once([on_one_core] * CORES, texts)
         times = interleaved_ms(runs, args.repeats)
     rates = {name: 1e3 * len(texts) / median(ms) for name, ms in times.items()}
     report(rates, len(texts), float(np.mean(lengths)), args)
@@ -120,7 +121,7 @@ def of_torch(folder: str, texts: list, tokenizer, args) -> dict[str, Callable]:
     runs = {}
     for dtype in (getattr(torch, name) for name in args.torch_dtypes):
         # Threads must not share a tokenizer.
-        calls = [caller(folder, dtype, copy.deepcopy(tokenizer), args) for _ in range(cores())]
+        calls = [caller(folder, dtype, copy.deepcopy(tokenizer), args) for _ in range(CORES)]
         for size in BATCH_SIZES:
             sized = [functools.partial(call, size=size) for call in calls]
             name = f"torch {str(dtype).removeprefix('torch.')}, batches of {size}"

@@ -1,8 +1,8 @@
 """A batch computed some rows at a time, where that is faster: on a CPU.
 
 Activations of some hundred tokens stay in its caches; those of a large batch go to memory and back
-between any two operations. And the threads of one program wait for each other after every
-operation: parts that are computed at the same time do not. docs/performance.md has the times.
+between any two operations. And one program does not keep all cores busy: parts that are computed
+at the same time do. docs/performance.md has the times.
 """
 
 import os
@@ -20,8 +20,9 @@ def rows_at_once(batch_size: int, length: int) -> int:
 
 
 def rows_beside(batch_size: int, length: int, left: float, cores: int) -> int:
-    """The rows of a part, where parts are computed on all cores at once: no more than
-    `rows_at_once`, and as few as give each core one, but not less than `BESIDE` tokens.
+    """The rows of a part, where parts are computed on all cores at once.
+
+    As few as give each core a part, but not less than `BESIDE` tokens; at most `rows_at_once`.
 
     Args:
       left: tokens of a row in a layer, on the average: with too few of them the weights, which each

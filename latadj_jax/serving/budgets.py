@@ -46,7 +46,7 @@ class Asked:
         """A function from a padded length to the alpha that serves it.
 
         Args:
-          batches: as `requests.batches` has them.
+          batches: as `batches.batches` has them.
           spent_ms: gone already.
 
         Raises:

@@ -11,7 +11,6 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +22,14 @@ from latadj_jax.model.buckets import serving_buckets, sizes_of
 from latadj_jax.model.model import Model, check_params
 from latadj_jax.serving import answers, ranking, tags
 from latadj_jax.serving.backlog import Reply
+from latadj_jax.serving.batches import batches, run_batches
 from latadj_jax.serving.budgets import OWN, Asked, check_asked
 from latadj_jax.serving.controller import Batch
 from latadj_jax.serving.job import Job
 from latadj_jax.serving.latencies import Latency
 from latadj_jax.serving.policy import Policy
 from latadj_jax.serving.programs import Programs, Shape
-from latadj_jax.serving.requests import batches, encode_requests
+from latadj_jax.serving.requests import encode_requests
 from latadj_jax.serving.runtime import Runtime
 from latadj_jax.serving.submissions import Submissions
 from latadj_jax.serving.warmup import Warmup
@@ -332,19 +332,7 @@ class Engine:
         ]
         if self._as_needed is not None:
             self._programs.compile([shape for _, shape in work], self._as_needed)
-        rows: list = [None] * len(examples)
-
-        def run(indices: np.ndarray, shape: Shape) -> None:
-            found = self._programs.run(shape, [examples[i] for i in indices])
-            for i, row in zip(indices, found, strict=True):
-                rows[i] = row
-
-        if len(work) > 1 and self._programs.at_once > 1:
-            with ThreadPoolExecutor(self._programs.at_once) as pool:
-                list(pool.map(run, *zip(*work, strict=True)))
-        else:
-            for indices, shape in work:
-                run(indices, shape)
+        rows = run_batches(self._programs, examples, work)
         if self.model.record.per_token:
             return [row[: len(e["input_ids"])] for row, e in zip(rows, examples, strict=True)]
         return np.stack(rows) if rows else np.empty((0, self.model.row_width), np.float32)

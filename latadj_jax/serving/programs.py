@@ -107,10 +107,11 @@ class Programs:
         part = self._parts[shape]
         compiled, rows = self._compiled[part], part.batch_size
         filled = examples + examples[:1] * (shape.batch_size - len(examples))
+        inputs = pad(filled, shape.length)
 
         def compute(first: int) -> np.ndarray:
-            inputs = pad(filled[first : first + rows], shape.length)
-            return np.asarray(compiled(self.params, inputs))
+            of_part = {key: x[first : first + rows] for key, x in inputs.items()}
+            return np.asarray(compiled(self.params, of_part))
 
         if rows == shape.batch_size:
             return compute(0)[: len(examples)]

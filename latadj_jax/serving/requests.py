@@ -1,14 +1,13 @@
-"""What is asked of an engine: texts, pairs of texts or token ids, as examples; in batches."""
+"""What is asked of an engine: texts, pairs of texts or token ids, as examples."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from latadj_jax.errors import TextError, TooLongError
 from latadj_jax.families.embedding import PROMPT
 from latadj_jax.families.encoder import PROTECTED
-from latadj_jax.model.buckets import bucket_of
 from latadj_jax.model.inputs import check_ids
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import encode
@@ -106,27 +105,6 @@ def prompt_length(tokenizer, prompt: str) -> int:
     """
     ids = tokenizer(prompt, verbose=False)["input_ids"]
     return len(ids) - (bool(ids) and ids[-1] in tokenizer.all_special_ids)
-
-
-def batches(
-    examples: Sequence[Mapping], buckets: Sequence[int], sizes: Sequence[int]
-) -> Iterator[tuple[np.ndarray, int, int]]:
-    """(indices, padded length, batch size): every example once, fillers few.
-
-    Args:
-      buckets, sizes: padded lengths and batch sizes that there are; 1 is among the sizes.
-    """
-    lengths = np.array([bucket_of(len(e["input_ids"]), buckets) for e in examples])
-    for length in sorted(set(lengths.tolist())):
-        rest = np.flatnonzero(lengths == length)
-        while len(rest):
-            size = max(size for size in sizes if size <= len(rest))
-            # In place of one by one, the next larger batch if that is at least half full.
-            half_full = [s for s in sizes if len(rest) < s <= 2 * len(rest)]
-            if size == 1 and half_full:
-                size = half_full[0]
-            yield rest[:size], length, size
-            rest = rest[size:]
 
 
 def _strings(text) -> tuple[str, ...]:

@@ -12,8 +12,8 @@ from tiny_engine import ALPHAS, BUCKETS, TEXTS, make
 from tolerance import SAME
 
 import latadj_jax
+from latadj_jax.serving.batches import batches
 from latadj_jax.serving.programs import Shape
-from latadj_jax.serving.requests import batches
 
 
 def one_by_one(parts, texts, alpha):

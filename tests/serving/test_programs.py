@@ -72,15 +72,36 @@ def test_batches_of_like_parts_share_a_program(two_cores):
         in_parts.run(Shape(LENGTH, 2, None), examples(2))
 
 
-def test_what_fails_in_a_part_fails_the_batch(two_cores):
+def test_what_fails_in_a_part_fails_the_batch(two_cores, monkeypatch):
+    model, params = tiny.make("bert", "classification")
+    in_parts, shape = Programs(model, params), Shape(LENGTH, 4, None)
+    in_parts.compile([shape])
+    ((part, program),) = in_parts._compiled.items()
+
+    def fails_at_the_last(params, inputs):
+        if (inputs["input_ids"][-1] == 99).any():
+            raise RuntimeError("no memory")
+        return program(params, inputs)
+
+    monkeypatch.setitem(in_parts._compiled, part, fails_at_the_last)
+    with pytest.raises(RuntimeError, match="no memory"):
+        in_parts.run(shape, [*examples(3), {"input_ids": np.array([99], np.int32)}])
+
+
+def test_a_text_that_does_not_fit_is_named_by_its_place_in_the_batch(two_cores):
     model, params = tiny.make("bert", "classification")
     in_parts, shape = Programs(model, params), Shape(LENGTH, 4, None)
     in_parts.compile([shape])
     too_long = {"input_ids": np.ones(LENGTH + 1, np.int32)}
-    with pytest.raises(ValueError, match=r"."):
+    with pytest.raises(ValueError, match="example 3 has 17 tokens"):
         in_parts.run(shape, [*examples(3), too_long])
 
 
-def test_devices_beside_the_processor_have_no_parts():
+def test_only_a_cpu_that_is_alone_has_parts(monkeypatch):
     assert jax.device_count() > 1
+    assert row_chunks.cores() == 0
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(row_chunks.os, "sched_getaffinity", lambda _: {0, 2, 3}, raising=False)
+    assert row_chunks.cores() == 3
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert row_chunks.cores() == 0
