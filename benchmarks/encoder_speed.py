@@ -4,9 +4,11 @@
     python benchmarks/encoder_speed.py --runtimes ours,torch --shapes 8x128 --dtypes bfloat16
 
 Each runtime is a process of its own (runtimes/), with random weights; they take turns, `--rounds`
-times, for every variant of every shape, and never run at once. Medians. `--ours` is the interpreter
-of ours, `--others` that of torch (with transformers) and of onnxruntime (with onnx and onnxscript).
-The plan is a constant rate in all layers; torch pruned has the same counts.
+times, for every variant of every shape, and never run at once. Medians. "exported" are the graphs of
+`latadj export` in onnxruntime, float32 and int8. `--ours` is the interpreter of both (with onnx and
+onnxruntime), `--others` that of torch (with transformers) and of onnxruntime (with onnx and
+onnxscript). The plan is a constant rate in all layers; torch pruned has the same counts. "over dense"
+is over our dense pass of the same dtype, of an exported graph over the dense graph.
 
 "bound" is arithmetic over the machine's best matrix-product rate, plus parameters over its memory
 bandwidth (a product on a CPU rearranges its weights before it multiplies), both measured in the
@@ -27,7 +29,10 @@ from latadj_jax.families.registry import config_from_hf
 from latadj_jax.timing import median
 
 HERE = Path(__file__).parent / "runtimes"
-SCRIPTS = {"ours": "ours.py", "torch": "torch_cpu.py", "onnxruntime": "onnxruntime_cpu.py"}
+SCRIPTS = {
+    "ours": "ours.py", "exported": "exported.py", "torch": "torch_cpu.py",
+    "onnxruntime": "onnxruntime_cpu.py",
+}  # fmt: skip
 BERT_BASE = json.loads((HERE / "bert_base.json").read_text())
 
 
@@ -47,13 +52,19 @@ def variants(args: argparse.Namespace) -> list[Variant]:
     found = []
     for dtype in args.dtypes:
         for speedup in (1.0, *args.speedups):
-            name = f"{dtype} dense" if speedup == 1 else f"{dtype} {speedup:g}x"
-            found.append(Variant("ours", name, dtype, speedup))
-            found.append(Variant("torch", name, dtype, speedup))
+            found.append(Variant("ours", _name(dtype, speedup), dtype, speedup))
+            found.append(Variant("torch", _name(dtype, speedup), dtype, speedup))
         if args.compiled:
             found.append(Variant("torch", f"{dtype} dense, compiled", dtype, compiled=True))
-    found += [Variant("onnxruntime", f"{dtype} dense", dtype) for dtype in ("float32", "int8")]
+    for dtype in ("float32", "int8"):
+        found.append(Variant("onnxruntime", f"{dtype} dense", dtype))
+        for speedup in (1.0, *args.speedups):
+            found.append(Variant("exported", _name(dtype, speedup), dtype, speedup))
     return [variant for variant in found if variant.runtime in args.runtimes]
+
+
+def _name(dtype: str, speedup: float) -> str:
+    return f"{dtype} dense" if speedup == 1 else f"{dtype} {speedup:g}x"
 
 
 class Worker:
@@ -80,14 +91,14 @@ def main(args: argparse.Namespace) -> None:
     model = model.replace(profile=latadj_jax.Profile.constant(args.layers))
     asked = variants(args)
     with open(args.log, "w") as log:
-        pythons = {"ours": args.ours}
+        pythons = {"ours": args.ours, "exported": args.ours}
         workers = {
             runtime: Worker(pythons.get(runtime, args.others), SCRIPTS[runtime], log)
             for runtime in args.runtimes
         }
         machine = workers["ours"].ask(machine=args.dtypes)
         print(f"machine: {machine}", flush=True)
-        print("| shape | runtime | variant | expected | ms | over ours dense | of the bound |")
+        print("| shape | runtime | variant | expected | ms | over dense | of the bound |")
         print("|---" * 7 + "|")
         rows = []
         for batch, length in args.shapes:
@@ -128,7 +139,8 @@ def measure(workers, asked, model, batch: int, length: int, machine: dict, args)
 
 def report(variant, built_s, times, plan, model, batch, machine) -> dict:
     ms = median(times[variant])
-    dense = Variant("ours", f"{variant.dtype} dense", variant.dtype)
+    own = "exported" if variant.runtime == "exported" else "ours"
+    dense = Variant(own, _name(variant.dtype, 1), variant.dtype)
     row = {
         "runtime": variant.runtime, "name": variant.name, "dtype": variant.dtype,
         "speedup_asked": variant.speedup, "batch": batch, "length": plan.length,

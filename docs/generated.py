@@ -18,6 +18,8 @@ from collections.abc import Set
 from pathlib import Path
 
 from latadj_jax.cli.main import COMMANDS
+from latadj_jax.evaluation import report
+from latadj_jax.evaluation.results import Results
 from latadj_jax.training.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -234,9 +236,8 @@ JOBS = {
 }
 
 
-def jobs_speed_table() -> str:
-    """Texts a second of each job: docs/jobs_speed.json, which benchmarks/jobs_speed.py wrote."""
-    found = json.loads((ROOT / "docs/jobs_speed.json").read_text())
+def jobs_speed_table(found: dict) -> str:
+    """Texts a second of each job, of what benchmarks/jobs_speed.py wrote."""
     rows = []
     for name, what in JOBS.items():
         rates = found[name]["texts_per_s"]
@@ -260,15 +261,24 @@ def _fastest(rates: dict[str, float], kind: str) -> str:
     return f"{rates[name]:.1f}" + f" ({how})" * bool(how)
 
 
-TABLES = {"performance.md": {"jobs_speed.json": jobs_speed_table}}
+def run_table(found: dict) -> str:
+    """Quality and speed at each alpha, of the results.json of a run."""
+    return report.table(Results.from_json(found)) + "\n"
+
+
+MEASURED = ROOT / "docs/measured"
+TABLES = {
+    "performance.md": {"jobs_speed.json": jobs_speed_table},
+}
 
 
 def with_tables(page: str, text: str) -> str:
     """The page with its tables, each after a comment that names its file."""
     for file, made in TABLES[page].items():
-        begin = f"<!-- of {file}, by docs/generated.py -->\n"
+        begin = f"<!-- of measured/{file}, by docs/generated.py -->\n"
         before, after = text.split(begin)
-        text = before + begin + made() + "\n" + after.split("\n\n", 1)[1]
+        found = json.loads((MEASURED / file).read_text())
+        text = before + begin + made(found) + "\n" + after.split("\n\n", 1)[1]
     return text
 
 
