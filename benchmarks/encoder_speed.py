@@ -4,11 +4,11 @@
     python benchmarks/encoder_speed.py --runtimes ours,torch --shapes 8x128 --dtypes bfloat16
 
 Each runtime is a process of its own (runtimes/), with random weights; they take turns, `--rounds`
-times, for every variant of every shape, and never run at once. Medians. "exported" are the graphs of
-`latadj export` in onnxruntime, float32 and int8. `--ours` is the interpreter of both (with onnx and
-onnxruntime), `--others` that of torch (with transformers) and of onnxruntime (with onnx and
-onnxscript). The plan is a constant rate in all layers; torch pruned has the same counts. "over dense"
-is over our dense pass of the same dtype, of an exported graph over the dense graph.
+times, for every variant of every shape, and never run at once. Medians. "exported" are graphs of
+`latadj export` in onnxruntime, float32 and int8. `--ours` is the interpreter of both (with onnx
+and onnxruntime), `--others` that of torch (with transformers) and of onnxruntime (with onnx and
+onnxscript). The plan is a constant rate in all layers; torch pruned has the same counts. "over
+dense" is over our dense pass of the same dtype, of an exported graph over the dense graph.
 
 "bound" is arithmetic over the machine's best matrix-product rate, plus parameters over its memory
 bandwidth (a product on a CPU rearranges its weights before it multiplies), both measured in the
