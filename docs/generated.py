@@ -2,9 +2,9 @@
 
     python docs/generated.py
 
-writes those of the code, which stand in docs/reference so that they can be read without the site,
-and tables of what benchmarks wrote; a test says when they are not up to date any more. mkdocs runs
-the rest before it reads docs/ (`hooks` of mkdocs.yml).
+writes those of the code, which stand in docs/reference so that they can be read without the site;
+a test says when they are not up to date any more. mkdocs runs the rest before it reads docs/
+(`hooks` of mkdocs.yml). Tables of what was measured: measured_tables.py.
 """
 
 import argparse
@@ -18,8 +18,6 @@ from collections.abc import Set
 from pathlib import Path
 
 from latadj_jax.cli.main import COMMANDS
-from latadj_jax.evaluation import report
-from latadj_jax.evaluation.results import Results
 from latadj_jax.training.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -224,64 +222,6 @@ def _type(field: dict) -> str:
     return field.get("type", f'"{field["const"]}"' if "const" in field else "")
 
 
-# ---- tables inside pages, from what a benchmark wrote ------------------------------------------
-
-JOBS = {
-    "similarity": "similarity: sentences of STS-B",
-    "search": "search: SciFact's documents",
-    "rerank": "rerank: WikiQA's pairs",
-    "tweets": "tweets",
-    "reviews": "reviews of IMDB",
-    "tags": "tags: sentences of WNUT17",
-}
-
-
-def jobs_speed_table(found: dict) -> str:
-    """Texts a second of each job, of what benchmarks/jobs_speed.py wrote."""
-    rows = []
-    for name, what in JOBS.items():
-        rates = found[name]["texts_per_s"]
-        ours = [rates[speed] for speed in ("dense", "2x", "3x")]
-        others = [_fastest(rates, kind) for kind in ("torch", "onnxruntime")]
-        fastest = rates[found[name]["fastest_other"]]
-        rows.append(
-            [what, f"{found[name]['tokens']:g}", *(f"{rate:.1f}" for rate in ours), *others]
-            + [f"{rate / fastest:.2f}" for rate in ours]
-        )
-    return table(
-        ["job", "tokens, mean", "dense", "2x", "3x", "torch", "onnxruntime",
-         "dense / fastest other", "2x", "3x"], rows,
-    )  # fmt: skip
-
-
-def _fastest(rates: dict[str, float], kind: str) -> str:
-    """With how it was run, in brackets."""
-    name = max((name for name in rates if name.startswith(kind)), key=rates.__getitem__)
-    how = name.partition(", ")[2].removeprefix("batches of ")
-    return f"{rates[name]:.1f}" + f" ({how})" * bool(how)
-
-
-def run_table(found: dict) -> str:
-    """Quality and speed at each alpha, of the results.json of a run."""
-    return report.table(Results.from_json(found)) + "\n"
-
-
-MEASURED = ROOT / "docs/measured"
-TABLES = {
-    "performance.md": {"jobs_speed.json": jobs_speed_table},
-}
-
-
-def with_tables(page: str, text: str) -> str:
-    """The page with its tables, each after a comment that names its file."""
-    for file, made in TABLES[page].items():
-        begin = f"<!-- of measured/{file}, by docs/generated.py -->\n"
-        before, after = text.split(begin)
-        found = json.loads((MEASURED / file).read_text())
-        text = before + begin + made(found) + "\n" + after.split("\n\n", 1)[1]
-    return text
-
-
 # ---- all of them ------------------------------------------------------------------------------
 
 REFERENCE = {"settings": settings_page, "command": command_page, "http": http_page}
@@ -289,6 +229,3 @@ REFERENCE = {"settings": settings_page, "command": command_page, "http": http_pa
 if __name__ == "__main__":
     for name, made in REFERENCE.items():
         (ROOT / "docs" / "reference" / f"{name}.md").write_text(made())
-    for name in TABLES:
-        page = ROOT / "docs" / name
-        page.write_text(with_tables(name, page.read_text()))
