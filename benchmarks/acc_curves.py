@@ -11,7 +11,7 @@ import numpy as np
 import latadj_jax
 from latadj_jax.data.encoded import buckets_of, calibration_batches
 from latadj_jax.data.labelled_examples import load_examples
-from latadj_jax.elimination.profile import FITS
+from latadj_jax.elimination.fits import FITS
 from latadj_jax.pretrained.tokenizers import encode, load_tokenizer
 from latadj_jax.training.settings import from_config
 

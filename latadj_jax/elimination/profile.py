@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +11,9 @@ import numpy as np
 
 from latadj_jax.atomic_file import write_whole
 from latadj_jax.checks import check_integer, is_number
+from latadj_jax.elimination.depth import check_order, skip_alphas
+from latadj_jax.elimination.fits import DEFAULT_FIT, FITS
 
-DEFAULT_FIT = "quadratic"
 ALONE = 1e-3  # a rate under it leaves nothing but protected word-vectors, at any alpha in use
 
 
@@ -154,53 +154,22 @@ class Profile:
         """
         if not is_number(depth) or not 0 <= depth <= 1:
             raise ValueError(f"depth must be a number in [0, 1]; it is {depth!r}.")
-        size = self.num_layers
-        if not np.iterable(order) or not {*order} <= {*range(2, size + 1)}:
-            raise ValueError(f"order must be layers in 2..{size}; it is {order!r}.")
-        order = tuple(map(int, order)) or every_other(size)
-        if len({*order}) < len(order):
-            raise ValueError(f"order names a layer twice: {order!r}.")
+        order = check_order(order, self.num_layers)
         if depth == 0:
             return self
         if any(self.skip_at):
             raise ValueError("a profile that skips layers already has a path.")
-        skip_at = [0.0] * size
-        for n, layer in enumerate(order, 1):
-            alpha = self._alpha_of(math.log(size / (size - n + 0.5)) / depth)
-            skip_at[layer - 1] = math.floor(alpha * 1e4) / 1e4
+        acts = [
+            rate >= ALONE and (not self.layers or layer in self.layers)
+            for layer, rate in enumerate(self.rates, 1)
+        ]
         share = np.where(np.array(self.rates) < ALONE, 1.0, 1 - depth)
         return dataclasses.replace(
             self,
             rates=tuple(np.array(self.rates) ** share),
             exponents=tuple(np.array(self.exponents) * share),
-            skip_at=tuple(skip_at),
+            skip_at=skip_alphas(self.rates, self.exponents, acts, depth, order),
         )
-
-    def _alpha_of(self, log_speedup: float) -> float:
-        """The alpha of a speedup, of a text so long that no count is rounded; 0 if none has it.
-
-        Over what it is at the largest alpha, and without layers that always leave next to nothing.
-        """
-
-        def log_speed(log_alpha: float) -> float:
-            return -math.log(sum(n_in / 4 + 3 * n_out / 4 for n_in, n_out in of_layers(log_alpha)))
-
-        def of_layers(log_alpha: float) -> Iterator[tuple[float, float]]:
-            n_in = 1.0
-            for layer, (ep, w) in enumerate(zip(self.rates, self.exponents, strict=True), 1):
-                acts = ep >= ALONE and (not self.layers or layer in self.layers)
-                n_out = n_in * (min(1.0, math.exp(w * log_alpha) * ep) if acts else 1.0)
-                yield n_in, n_out
-                n_in = n_out
-
-        low, high = -50.0, 50.0
-        wanted = log_speed(high) + log_speedup
-        if log_speed(low) < wanted:
-            return 0.0
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if log_speed(middle) >= wanted else (low, middle)
-        return math.exp(low)
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the profile as JSON."""
@@ -237,18 +206,6 @@ class Profile:
         return cls(**fields)
 
 
-def every_other(num_layers: int) -> tuple[int, ...]:
-    """In which order layers are skipped best: every second one, then those between, the last last.
-
-    Of six layers 2, 4, 3, 5 and 6. What a head reads comes out of the last layer, without which
-    answers change far more than without any other (docs/depth.md).
-
-    Source: Fan, Grave and Joulin, arXiv 1909.11556 (LayerDrop's "every other").
-    """
-    inner = range(2, num_layers)
-    return (*inner[::2], *inner[1::2], num_layers)[: num_layers - 1]
-
-
 def _short(values) -> str:
     text = repr(values)
     return text if len(text) <= 200 else f"{text[:200]}..."
@@ -271,30 +228,3 @@ def _floats(
         least = "at least 0" if zero else "greater than 0"
         raise ValueError(f"{name} must be {least} and at most {high:g}; it is {_short(values)}.")
     return tuple(float(v) for v in array)
-
-
-def _polynomial(degree: int) -> Callable:
-    def fit(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
-        usable = min(degree, len(acc) - 1)
-        return np.polynomial.Polynomial.fit(layer, acc, usable)(layer)
-
-    return fit
-
-
-def _exponential(layer: np.ndarray, acc: np.ndarray) -> np.ndarray:
-    """f(l) = exp(a + b l), least squares in ACC itself, started from the log-linear solution."""
-    from scipy.optimize import least_squares  # slow to import
-
-    if len(acc) == 1:
-        return acc
-    b, a = np.polyfit(layer, np.log(acc), 1)
-    a, b = least_squares(lambda ab: np.exp(ab[0] + ab[1] * layer) - acc, (a, b)).x
-    return np.exp(a + b * layer)
-
-
-FITS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "linear": _polynomial(1),
-    "quadratic": _polynomial(2),
-    "exponential": _exponential,
-    "none": lambda layer, acc: acc,
-}

@@ -4,8 +4,9 @@ import dataclasses
 import math
 
 from latadj_jax.checks import need, need_not_negative, need_one_of, need_positive
+from latadj_jax.elimination.fits import FITS
 from latadj_jax.elimination.plan import COUNTS, REMOVED
-from latadj_jax.elimination.profile import FITS, Profile
+from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.strategies import SCORE, STRATEGIES
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from latadj_jax.elimination.profile import Profile, every_other
+from latadj_jax.elimination.depth import every_other
+from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths
 from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
 from latadj_jax.evaluation.results import Results

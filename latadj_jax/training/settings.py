@@ -13,7 +13,7 @@ from typing import Any
 
 from latadj_jax.checks import DTYPES, need, need_not_negative, need_one_of, need_positive
 from latadj_jax.data.settings import DataSettings
-from latadj_jax.elimination.profile import FITS
+from latadj_jax.elimination.fits import FITS
 from latadj_jax.elimination.settings import EliminationSettings
 from latadj_jax.errors import SettingsError
 from latadj_jax.evaluation.settings import EvalSettings, LMSettings

@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 from latadj_jax import Plan, Profile, expected_speedup, layer_macs, make_plan, solve_alpha
-from latadj_jax.elimination.profile import every_other
+from latadj_jax.elimination.depth import every_other
 
 layers = st.integers(2, 8)
 alphas = st.floats(0.05, 2.0)
