@@ -103,16 +103,14 @@ def _elimination(model: Model, overrides: list[str]) -> dict[str, object]:
     """What lost least where it was measured (docs/depth.md): of a mean over tokens, of two alike
     the less attended goes, half of a speedup is by layers, and six tokens stay; a profile says the
     last two already."""
-    if not model.family.takes(MERGE):
-        return {"elimination.strategy": SCORE.name}
-    if not (model.record is EMBEDDING and model.reads_all):
-        return {"elimination.strategy": MERGE.name}
+    merges, reads_mean = model.family.takes(MERGE), model.record is EMBEDDING and model.reads_all
     given = any(flag.startswith("--config.elimination.profile") for flag in overrides)
-    depth, least = (0.0, 1) if given else (0.5, 6)
+    skips = merges and reads_mean and not given
+    strategy = DISTINCT if reads_mean else MERGE
     return {
-        "elimination.strategy": DISTINCT.name,
-        "elimination.depth": depth,
-        "elimination.min_tokens": least,
+        "elimination.strategy": strategy.name if merges else SCORE.name,
+        "elimination.depth": 0.5 if skips else 0.0,
+        "elimination.min_tokens": 6 if skips else 1,
     }
 
 

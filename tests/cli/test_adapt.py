@@ -13,6 +13,7 @@ import tiny_text
 import latadj_jax
 from latadj_jax import Profile
 from latadj_jax.cli.main import main
+from latadj_jax.families.pooling import Embedding
 
 FAST = (
     "--config.train.max_steps=2", "--config.train.batch_size=8", "--config.data.max_length=24",
@@ -98,6 +99,17 @@ def test_a_profile_that_is_given_has_its_layers_already(tmp_path):
     flags = ("--speedup", "1.1", f"--config.elimination.profile={tmp_path}/profile.json")
     model = adapted(tmp_path, model_folder(tmp_path, "embedding"), *flags)
     assert model.profile == profile
+
+
+def test_what_is_for_means_is_not_for_a_model_that_pools_cls(tmp_path):
+    """Neither skipped layers nor tokens that always stay, which a given profile would not allow."""
+    model = tiny.make_model("bert", "embedding", num_hidden_layers=2)
+    pools_cls = model.config.replace(embedding=Embedding(modes=("cls",)))
+    words = tiny_run.tokenizer(tmp_path)
+    model = model.replace(config=pools_cls, profile=None)
+    latadj_jax.save_pretrained(tmp_path / "m", model, tiny.random_params(model), words)
+    found = adapted(tmp_path, str(tmp_path / "m"), "--speedup", "1.1")
+    assert (found.strategy, found.profile) == ("merge", Profile.constant(2))
 
 
 def test_a_causal_model_forgets_as_it_cannot_merge(tmp_path):
