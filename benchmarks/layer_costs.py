@@ -2,10 +2,10 @@
 
     OMP_WAIT_POLICY=passive python benchmarks/layer_costs.py --shapes 1x512,8x128 --out FILE.json
 
-Each runs alone, compiled, on arrays of its own; "norms" are two, each with the sum that it is of.
-"the layer" is all of it in one program, or one module, which may fuse what stands apart here. In
-turns in one process, medians of milliseconds. OMP_WAIT_POLICY lets torch's threads sleep between
-two turns.
+Each runs alone, ours compiled, on arrays of its own; a norm includes the sum before it. "the layer"
+is all of it in one program, or one module, which may fuse what stands apart here. In turns in one
+process, medians of milliseconds, times how many of it a layer has. OMP_WAIT_POLICY lets torch's
+threads sleep between two turns.
 """
 
 import argparse
@@ -91,7 +91,7 @@ def arrays(name: str, shapes, dtype: str):
 
 
 def layers(batch: int, length: int, dtype: str):
-    """One layer with its embeddings taken away: of models of one and of three layers."""
+    """Whole models of one layer and of three: half of the difference is a layer alone."""
     ids = np.random.default_rng(0).integers(1000, 30000, (batch, length), np.int32)
     found = {}
     for depth in (1, 3):

@@ -17,6 +17,8 @@ import textwrap
 from collections.abc import Set
 from pathlib import Path
 
+from measured_tables import table
+
 from latadj_jax.cli.main import COMMANDS
 from latadj_jax.training.settings import Settings
 
@@ -42,12 +44,6 @@ def of_root(name: str) -> str:
     return text.replace("](CONTRIBUTING.md", "](contributing.md").replace(
         "](CHANGELOG.md", "](changelog.md"
     )
-
-
-def table(heading: list[str], rows: list[list[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    cells = ([cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
-    return "\n".join(f"| {' | '.join(line)} |" for line in cells) + "\n"
 
 
 # ---- settings, from their dataclasses and the comments beside each field ----------------------

@@ -1,13 +1,11 @@
 """onnxruntime on the same BERT, fused by its own optimizer: float32 and dynamic int8."""
 
 import functools
-import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
+import onnx_session
 import torch
 import transformers
 import worker
@@ -40,7 +38,7 @@ def exported(num_layers: int) -> Path:
 
 
 @functools.cache
-def session(dtype: str, num_layers: int) -> onnxruntime.InferenceSession:
+def session(dtype: str, num_layers: int):
     file = exported(num_layers)
     if dtype == "int8":
         quantized = file.with_name("int8.onnx")
@@ -48,17 +46,11 @@ def session(dtype: str, num_layers: int) -> onnxruntime.InferenceSession:
             file, quantized, extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT}
         )
         file = quantized
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = os.cpu_count()
-    return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return onnx_session.session(str(file))
 
 
 def build(variant: dict, shape: dict):
-    run = session(variant["dtype"], shape["layers"]).run
-    size = (shape["batch"], shape["length"])
-    ids = np.random.default_rng(0).integers(1000, 30000, size)
-    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    return lambda: run(["logits"], inputs)
+    return onnx_session.logits_of(session(variant["dtype"], shape["layers"]), shape)
 
 
 if __name__ == "__main__":
