@@ -11,6 +11,7 @@ It exports the newest run unless you pass --model.
 from latadj_jax.browser.export_web import export_web
 from latadj_jax.cli import flags
 from latadj_jax.model.buckets import serving_buckets
+from latadj_jax.model.model import Model
 from latadj_jax.pretrained.tokenizers import load_tokenizer
 from latadj_jax.serving.export import export_programs
 from latadj_jax.serving.export_onnx import QUANTIZED, export_onnx
@@ -25,7 +26,7 @@ def run(argv: list[str], prog: str) -> None:
         parser.error("--libraries needs --format web.")
     model, params = flags.load_given(args)
     largest = serving_buckets(args.buckets, model.config.max_positions)[-1]
-    alphas = (*args.alpha, *(model.solve_alpha(largest, s) for s in args.speedup))
+    alphas = (*args.alpha, *(_alpha_of(speedup, model, largest) for speedup in args.speedup))
     given = args.folder, model, params, load_tokenizer(flags.given_model(args))
     options = {"alphas": alphas, "buckets": args.buckets, "progress": True}
     made = FORMATS[args.format](args, given, options)
@@ -60,6 +61,13 @@ def make_parser(prog: str) -> flags.Parser:
         help="of the page: a node_modules folder (npm fetches what it needs)",
     )  # fmt: skip
     return parser
+
+
+def _alpha_of(speedup: float, model: Model, largest: int) -> float:
+    """The model's own alpha where that is this one, rounded down to four places by `latadj adapt`:
+    there is a program of it already."""
+    alpha, own = model.solve_alpha(largest, speedup), model.alpha
+    return own if own is not None and alpha - 1e-4 < own <= alpha else alpha
 
 
 def _jax(args, given, options) -> list[dict]:

@@ -330,6 +330,17 @@ def test_a_speedup_of_an_export_is_that_at_its_largest_bucket(folder, capsys):
     assert 1.5 <= speedups[16][1] < 1.6
 
 
+def test_a_speedup_that_the_model_s_own_alpha_gives_is_exported_once(folder, capsys):
+    model, params = tiny.make("bert", "classification")
+    own = model.solve_alpha(16, 1.5) * 0.99999  # as one that was rounded
+    model = model.replace(alpha=own)
+    latadj_jax.save_pretrained(folder / "model", model, params, tiny_run.tokenizer(folder))
+    flags = ["--model=model", "--buckets=16", "--speedup=1.5,2"]
+    main(["export", "out", *flags])
+    alphas = [made["alpha"] for made in json.loads(Path("out/export.json").read_text())["programs"]]
+    assert alphas == [None, own, model.solve_alpha(16, 2)]
+
+
 def test_explain_writes_a_page_of_a_file_s_lines(folder, eval_door, capsys):
     model, params = tiny.make("bert", "classification")
     latadj_jax.save_pretrained(folder / "model", model, params, tiny_run.tokenizer(folder))
