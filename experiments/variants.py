@@ -23,8 +23,9 @@ from runs import RESULTS
 from latadj_jax.data.encoded import Encoded
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.elimination.profile import Profile
+from latadj_jax.elimination.ranks import ABOVE
 from latadj_jax.elimination.speedup import expected_speedup, largest_alpha
-from latadj_jax.elimination.strategies import ABOVE, MERGE, Strategy, register
+from latadj_jax.elimination.strategies import MERGE, Strategy, register
 from latadj_jax.evaluation import metrics
 from latadj_jax.model.buckets import default_buckets
 from latadj_jax.model.dynamic_counts import simulate

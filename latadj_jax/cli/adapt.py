@@ -25,7 +25,7 @@ import numpy as np
 
 from latadj_jax.cli import flags, train
 from latadj_jax.data.text_files import decode
-from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
+from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE, UNDECIDED
 from latadj_jax.model.model import Model
 from latadj_jax.pretrained import sources
 from latadj_jax.pretrained.load import from_pretrained
@@ -100,13 +100,16 @@ def _settings(args, model: Model) -> dict[str, object]:
 
 
 def _elimination(model: Model, overrides: list[str]) -> dict[str, object]:
-    """What lost least where it was measured (docs/depth.md): of a mean over tokens, of two alike
-    the less attended goes, half of a speedup is by layers, and six tokens stay; a profile says the
-    last two already."""
+    """What lost least where it was measured, see docs/depth.md and docs/jobs.md.
+
+    Of a mean over tokens, of two alike the less attended goes, half of a speedup is by layers, and
+    six tokens stay; a profile says the last two already. Where each token has an answer, what is
+    settled goes.
+    """
     merges, reads_mean = model.family.takes(MERGE), model.record is EMBEDDING and model.reads_all
     given = any(flag.startswith("--config.elimination.profile") for flag in overrides)
     skips = merges and reads_mean and not given
-    strategy = DISTINCT if reads_mean else MERGE
+    strategy = DISTINCT if reads_mean else UNDECIDED if model.takes(UNDECIDED) else MERGE
     return {
         "elimination.strategy": strategy.name if merges else SCORE.name,
         "elimination.depth": 0.5 if skips else 0.0,
@@ -123,8 +126,8 @@ def _columns(args, model: Model) -> dict[str, object]:
     file = sources.local_path(args.texts)
     if file is None or not file.is_file():
         raise ValueError(f"--texts is {args.texts!r}: there is no such file.")
-    if model.record is ANSWERS:
-        return {"data.text_columns": args.columns or ("question", "context")}
+    if model.record is ANSWERS and not args.columns and file.suffix.lower() != ".txt":
+        return {"data.text_columns": ("question", "context")}
     pairs = model.record.reads_pairs
     if args.columns:
         found, own = len(args.columns), {"data.text_columns": args.columns}

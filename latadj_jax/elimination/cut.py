@@ -45,6 +45,7 @@ class Words:
         merged, or nobody reads them.
       owners_BT: int32, of each token of the text the position of the word-vector that it is part
         of, its own at first; None where nothing is merged, or nobody asks.
+      open_BL: float32, how open the head's answer for each still is; None where nobody asks.
     """
 
     x_BLD: jax.Array
@@ -54,6 +55,7 @@ class Words:
     protected_BL: jax.Array | None = None
     masses_BLM: jax.Array | None = None
     owners_BT: jax.Array | None = None
+    open_BL: jax.Array | None = None
 
     @property
     def valid_BL(self) -> jax.Array:
@@ -129,6 +131,7 @@ def choose(cut: Cut, words: Words, offered) -> jax.Array:
         "positions_BL": words.positions_BL,
         "ids_BL": words.ids_BL,
         "count_B": cut.count_B,
+        "open_BL": words.open_BL,
         **offered,
     }
     given = {name: have[name] for name in cut.strategy.needs}

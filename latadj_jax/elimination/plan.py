@@ -143,6 +143,11 @@ class Plan:
         """Whether it needs a random key."""
         return bool(self.strategy) and any(self._cuts) and find(self.strategy).draws
 
+    @property
+    def reads_head(self) -> bool:
+        """Whether it asks the head how open its answers still are."""
+        return bool(self.strategy) and any(self._cuts) and find(self.strategy).reads_head
+
     def for_head(self) -> "Plan":
         """The same, but the last layer leaves only what is protected: all that a classifier reads.
 

@@ -61,27 +61,31 @@ def layer_macs(model, plan: Plan) -> tuple[int, ...]:
 
         R (q N_{l-1} + (2 q + d) N_l)
 
-    and a strategy that compares every key with every other adds q N_{l-1}^2. In a layer that is
-    local its queries are counted with the keys in their window, in place of N_{l-1}. Terms of
-    distances add what a config's `position_macs` says. So an encoder's layer computes; of a T5 only
-    the encoder is counted. In a decoder's prompt the scores are found in blocks: with "score",
-    Q K^T of the kept rows is computed a second time, and with other strategies only the kept rows
-    become queries; in ModernBERT, P V is of all rows. None of this is counted. A layer that is
-    skipped has none.
+    A strategy that compares every key with every other adds q N_{l-1}^2. One that asks the head,
+    which gives C numbers for each token, adds d C N_{l-1}, or d (d + C) N_{l-1} where the head has
+    a product of its own before them. In a layer that is local its queries are counted with the keys
+    in their window, in place of N_{l-1}. Terms of distances add what a config's `position_macs`
+    says. So an encoder's layer computes; of a T5 only the encoder is counted. In a decoder's prompt
+    the scores are found in blocks: with "score", Q K^T of the kept rows is computed a second time,
+    and with other strategies only the kept rows become queries; in ModernBERT, P V is of all rows.
+    None of this is counted. A layer that is skipped has none.
     """
     c = model.config
     if plan.num_layers != c.num_layers:
         raise ValueError(f"the plan is for {plan.num_layers} layers, the model has {c.num_layers}.")
-    strategy = plan.strategy or model.strategy
+    strategy = find(plan.strategy or model.strategy)
+    model.check_strategy(strategy.name)
     d, q, k, f = c.hidden_size, c.query_size, c.kv_size, c.ff_matrices * c.intermediate_size
 
     def of_layer(layer: int, n_in: int, n_out: int) -> int:
         seen = c.keys_seen(layer, n_in)
-        ranking = q * n_in * n_in if find(strategy).compares and n_out < n_in else 0
+        ranking = q * n_in * n_in if strategy.compares and n_out < n_in else 0
+        if strategy.reads_head and n_out < n_in:
+            ranking += d * (d * c.head_matrices + model.row_width) * n_in
         before = d * (q + 2 * k) * n_in + q * n_in * seen + ranking
         before += c.position_macs(plan.length, n_in)
         after = (q * seen + d * q + d * f) * n_out
-        merges = find(strategy).merges and (n_out > plan.floor or not c.protects)
+        merges = strategy.merges and (n_out > plan.floor or not c.protects)
         merging = (n_in - n_out) * (q * seen + (2 * q + d) * n_out) if merges else 0
         return before + after + merging
 

@@ -9,7 +9,7 @@ import numpy as np
 from latadj_jax.elimination.depth import every_other
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths
-from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE
+from latadj_jax.elimination.strategies import DISTINCT, MERGE, SCORE, UNDECIDED
 from latadj_jax.evaluation.results import Results
 from latadj_jax.model.model import Model
 
@@ -83,7 +83,7 @@ def search_profile(
       ValueError: nothing is so fast.
     """
     size = model.config.num_layers
-    strategies = [one.name for one in (MERGE, DISTINCT, SCORE) if model.family.takes(one)]
+    strategies = [one.name for one in (MERGE, DISTINCT, UNDECIDED, SCORE) if model.takes(one)]
     depths = (0.25, 0.5, 0.75, 1.0) if size > 1 else ()
     least = (2, 4, 6, 8) if model.reads_all else ()  # of what nobody reads none need stay
     axes = (

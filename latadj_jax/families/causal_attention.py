@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from latadj_jax.elimination.cut import Cut, Words, cut_words
 from latadj_jax.elimination.eliminate import take
+from latadj_jax.elimination.ranks import WINDOW
 from latadj_jax.elimination.score import attention_received, per_viewer
-from latadj_jax.elimination.strategies import WINDOW
 from latadj_jax.layers.attention import attention_weights
 from latadj_jax.layers.cached_attention import LayerCache, attend_cached, blocks, sees
 

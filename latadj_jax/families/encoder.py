@@ -12,6 +12,7 @@ from latadj_jax.elimination.eliminate import put_back
 from latadj_jax.elimination.plan import Plan
 from latadj_jax.families.output import Output
 
+READING = "reading"  # an input that a head adds: see `run`
 PROTECTED = "protected"  # an input: 1 for tokens that are never removed, as far as a plan has room
 
 
@@ -51,6 +52,7 @@ def run(
     train: bool,
     finish: Callable[[jax.Array], jax.Array] = lambda x_BLD: x_BLD,
     bias: Callable[[jax.Array, jax.Array], Any] | None = None,
+    reading: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> tuple[Output, Callable[[], Output]]:
     """Runs the layers: the Output of what remains, and a function that restores the others.
 
@@ -59,6 +61,8 @@ def run(
       finish: what follows the last layer, of each hidden state by itself: a norm.
       bias: function of the positions of queries and keys [B, L] that gives what all layers add to
         their attention logits, or make that of; made anew wherever something was removed.
+      reading: function of finished hidden states [B, L, D] and which are valid [B, L] that gives
+        how open the head's answer for each is, [B, L]; None where no strategy asks.
     """
     every_BT, scores, entered = words.positions_BL, [], []
     removed_BTD = jnp.zeros_like(words.x_BLD)
@@ -72,6 +76,8 @@ def run(
             continue
         if cut is not None:
             removed_BTD = put_back(removed_BTD, words.x_BLD, words.positions_BL)
+            if reading is not None:
+                words = words.replace(open_BL=reading(finish(words.x_BLD), words.valid_BL))
         words, scores_BL = layer(words, bias_BHLL, cut, train)
         words = words.replace(x_BLD=split_by_rows(words.x_BLD))
         if cut is not None and bias is not None:

@@ -159,6 +159,7 @@ class HfConfig:
         return 0
 
     ff_matrices = 2  # of a feed-forward block
+    head_matrices = 0  # [D, D], of a head that answers for each token, before its logits
     classifier_reads_all = False  # or CLS alone, or the last token
     tied = False  # whether the head of a language model is its embedding
 

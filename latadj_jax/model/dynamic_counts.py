@@ -48,6 +48,10 @@ class _Counts:
         return find(self.strategy).merges
 
     @property
+    def reads_head(self) -> bool:
+        return find(self.strategy).reads_head
+
+    @property
     def joins(self) -> bool:
         return self.merges and self.removed_as == "joined"
 

@@ -14,7 +14,7 @@ from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.plan import Plan, check_profile, check_removed_as, make_plan
 from latadj_jax.elimination.profile import Profile
 from latadj_jax.elimination.speedup import Lengths, solve_alpha
-from latadj_jax.elimination.strategies import find
+from latadj_jax.elimination.strategies import Strategy, find
 from latadj_jax.families.embedding import PROMPT
 from latadj_jax.families.encoder import PROTECTED
 from latadj_jax.families.family import Family, Head
@@ -87,12 +87,21 @@ class Model:
         return dataclasses.replace(self, **changes)
 
     def check_strategy(self, strategy: str) -> None:
-        """Raises ValueError for one that is unknown, or not of this family."""
+        """Raises ValueError for one that is unknown, or not of this family, or not of this task."""
         if not self.family.takes(find(strategy)):
             raise ValueError(
                 f"strategy {strategy!r} is for other models; {self.family.name} has: "
                 f"{', '.join(self.family.strategies)}."
             )
+        if find(strategy).reads_head and not self.record.per_token:
+            raise ValueError(
+                f"strategy {strategy!r} is for models that answer for each token, tags or answers; "
+                f"this one is for {self.task!r}."
+            )
+
+    def takes(self, strategy: Strategy) -> bool:
+        """Whether it can have that strategy."""
+        return self.family.takes(strategy) and (self.record.per_token or not strategy.reads_head)
 
     @property
     def family(self) -> Family:

@@ -12,7 +12,7 @@ from latadj_jax.checks import DTYPES, check_integer
 from latadj_jax.elimination.alpha import check_alpha
 from latadj_jax.elimination.plan import REMOVED, check_removed_as
 from latadj_jax.elimination.profile import Profile
-from latadj_jax.elimination.strategies import SCORE, find
+from latadj_jax.elimination.strategies import MERGE, SCORE, find
 from latadj_jax.errors import ConfigError
 from latadj_jax.families.family import CAUSAL_LM
 from latadj_jax.families.hf_config import label_names
@@ -66,7 +66,8 @@ def from_pretrained(
 
     Returns:
       The model (a frozen description) and its parameters (a pytree). Profile, strategy and default
-      alpha come from elimination.json, if there is one. A text ends at the token that
+      alpha come from elimination.json, if there is one; a strategy of heads that answer for each
+      token becomes "merge" for another task. A text ends at the token that
       generation_config.json names, else config.json, else the tokenizer.
 
     Raises:
@@ -112,7 +113,7 @@ def from_pretrained(
     new_labels = None if num_labels == len(config.labels) else num_labels  # of a new head
     if new_labels is not None:
         config = config.replace(labels=label_names(new_labels))
-    elimination = _read_elimination(path, config.num_layers)
+    elimination = _read_elimination(path, config.num_layers, task)
     Model(config, task, dtype=dtype, **elimination)  # refuses what cannot work before any reading
     tensors: Mapping[str, np.ndarray]
     tensors = gguf.read_tensors(path) if is_gguf else weights.read_tensors(folder)
@@ -148,7 +149,7 @@ def read_model(folder: Path) -> Model:
     layout = read_layout(folder) if task == EMBEDDING.name else None
     if layout:
         config = config.replace(embedding=layout.embedding)
-    return Model(config, task, **_read_elimination(folder, config.num_layers))
+    return Model(config, task, **_read_elimination(folder, config.num_layers, task))
 
 
 def language_model_task(source: str | os.PathLike) -> str:
@@ -234,7 +235,8 @@ def _read_config(path: Path) -> dict:
     return hf
 
 
-def _read_elimination(folder: Path, num_layers: int) -> dict:
+def _read_elimination(folder: Path, num_layers: int, task: str) -> dict:
+    """What elimination.json says, but for a strategy that asks a head which the task has not."""
     file = folder / "elimination.json"
     if not file.exists():
         return {}
@@ -246,14 +248,19 @@ def _read_elimination(folder: Path, num_layers: int) -> dict:
         if profile.num_layers != num_layers:
             raise ValueError(f"its profile has {profile.num_layers} layers, the model {num_layers}")
         check_alpha(values["alpha"])
-        strategy = find(values.get("strategy", SCORE.name)).name
+        strategy = find(values.get("strategy", SCORE.name))
+        if strategy.reads_head and not (task in TASKS and TASKS[task].per_token):
+            instead = MERGE if strategy.merges else SCORE
+            names = strategy.name, task, instead.name
+            log.warning("%s: strategy %r asks a head that %r has not; %r is taken.", file, *names)
+            strategy = instead
         removed_as = values.get("removed_as", REMOVED[0])
         check_removed_as(removed_as)
         protected = values.get("protected")
         if protected is not None:
             check_integer("protected", protected, 1)
         return {
-            "alpha": values["alpha"], "profile": profile, "strategy": strategy,
+            "alpha": values["alpha"], "profile": profile, "strategy": strategy.name,
             "removed_as": removed_as, "protected": protected,
         }  # fmt: skip
     except KeyError as error:

@@ -49,6 +49,7 @@ def texts(folder, columns=1, rows=40, words=10) -> str:
     [
         ("embedding", 1, "fidelity", "distinct", SIX_STAY),
         ("ranking", 2, "spearman", "merge", Profile.falling(2)),
+        ("question-answering", 2, "f1", "undecided", Profile.falling(2, reads_all=True)),
     ],
 )
 def test_a_model_becomes_adjustable(task, columns, metric, strategy, profile, tmp_path, capsys):

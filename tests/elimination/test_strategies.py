@@ -12,16 +12,9 @@ from tolerance import SAME
 
 import latadj_jax
 from latadj_jax import make_plan
-from latadj_jax.elimination import strategies
-from latadj_jax.elimination.strategies import (
-    RECALL,
-    SCORE,
-    Strategy,
-    find,
-    recent,
-    unlike_neighbours,
-    with_recent,
-)  # fmt: skip
+from latadj_jax.elimination import ranks, strategies
+from latadj_jax.elimination.ranks import recent, unlike_neighbours, with_recent
+from latadj_jax.elimination.strategies import RECALL, SCORE, Strategy, find
 
 
 def positions_of(*lengths, size):
@@ -54,7 +47,7 @@ def test_of_two_alike_the_less_attended_goes():
     scores = rng.uniform(size=(2, 7)).astype(np.float32)
     scores[0, 5], scores[1, 0] = 2.0, scores[1, 3]
     positions = positions_of(7, 5, size=7)
-    ranking = np.asarray(strategies.distinct(keys, scores, positions))
+    ranking = np.asarray(ranks.distinct(keys, scores, positions))
     unit = keys / np.linalg.norm(keys, axis=-1, keepdims=True)
     for row, n in enumerate((7, 5)):
         for j in range(n):
@@ -237,7 +230,7 @@ def test_removed_queries_are_never_computed():
     ("options", "message"),
     [
         ({}, "needs either rank or by_layer"),
-        ({"rank": strategies.score, "by_layer": RECALL.by_layer}, "needs either rank or by_layer"),
+        ({"rank": ranks.score, "by_layer": RECALL.by_layer}, "needs either rank or by_layer"),
         ({"rank": lambda score_BL: score_BL}, "asks for 'score_BL'; a layer offers scores_BL, "),
         ({"rank": lambda scores_BL, weight=0.5: scores_BL}, "asks for 'weight'; a layer offers"),
         (
@@ -251,9 +244,10 @@ def test_a_strategy_that_cannot_work_is_refused_when_it_is_made(options, message
         Strategy("mine", **options)
 
 
-def test_a_strategy_by_layer_says_itself_whether_it_merges_and_draws_nothing():
-    for inner in (strategies.MERGE, strategies.RANDOM):
-        mine = Strategy("mine", by_layer=lambda n, layers, inner=inner: inner)
+def test_a_strategy_by_layer_says_itself_whether_it_merges_draws_nothing_and_asks_no_head():
+    for inner in (strategies.MERGE, strategies.RANDOM, strategies.UNDECIDED):
+        merges = inner is strategies.UNDECIDED
+        mine = Strategy("mine", by_layer=lambda n, layers, inner=inner: inner, merges=merges)
         with pytest.raises(ValueError, match=f"strategy 'mine' takes '{inner.name}' in layer 0"):
             mine.at(0, 2)
 

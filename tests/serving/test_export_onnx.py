@@ -26,11 +26,12 @@ WHOLE = [
     ("bert", "classification", "score"),
     ("bert", "features", "merge"),
     ("bert", "token-classification", "merge"),
-    ("bert", "question-answering", "merge"),
+    ("bert", "question-answering", "undecided"),
     ("electra", "regression", "distinct"),
     ("t5", "features", "score"),
     ("modernbert", "embedding", "merge"),
     ("deberta-v2", "token-classification", "merge"),
+    ("modernbert", "token-classification", "undecided"),
 ]
 
 

@@ -47,7 +47,7 @@ def by_order(scores, order):
 
 
 def run(
-    config, params, ids, types, slots, keep, prefer=by_score, merge=False, own=None
+    config, params, ids, types, slots, keep, prefer=by_score, merge=False, own=None, opened=None
 ) -> Expected:
     """Runs the valid tokens of one example.
 
@@ -57,6 +57,8 @@ def run(
       prefer: sort keys, lowest first, that decide who stays; CLS stays anyway.
       merge: whether what goes is averaged into what stays, by likeness of keys; not into CLS.
       own: what has functions in place of `embed`, `attention` and `head`.
+      opened: function of the rows [n, D] that enter a layer that gives a factor [n] of scores: who
+        stays is then decided by both.
     """
     weights, own = to_float64(params), own or sys.modules[__name__]
     rows = [
@@ -73,7 +75,8 @@ def run(
         score = [sum(probs[:, i, j].mean() for i in range(len(rows))) for j in range(len(rows))]
         scores.append(np.array(score))
 
-        ranks = prefer(score, slots)
+        asked = score * opened(np.array(rows)) if opened else score
+        ranks = prefer(asked, slots)
         best = sorted(range(len(rows)), key=lambda j: (slots[j] != cls, ranks[j]))
         count = keep(number, len(rows))
         stay, go = sorted(best[:count]), best[count:]

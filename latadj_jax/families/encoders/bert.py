@@ -211,7 +211,9 @@ class Bert(nn.Module):
         x_BTD = self.embeddings(ids_BT, types_BT, places_BT, train)
         words = encoder.words_of(x_BTD, inputs, plan, start_B1)
         bias = self.relative_bias if self.cfg.num_buckets else None
-        remaining, restored = encoder.run(self.layers, words, plan, train, bias=bias)
+        remaining, restored = encoder.run(
+            self.layers, words, plan, train, bias=bias, reading=inputs.get(encoder.READING)
+        )
         return restored() if restore else remaining
 
 

@@ -142,7 +142,9 @@ class Deberta(nn.Module):
         x_BTD = self.embeddings(ids_BT, types_BT, places_BT, train)
         words = encoder.words_of(x_BTD, inputs, plan, start_B1)
         between = self.distances(ids_BT.shape[1]) if self.cfg.relative else None
-        remaining, restored = encoder.run(self.layers, words, plan, train, bias=between)
+        remaining, restored = encoder.run(
+            self.layers, words, plan, train, bias=between, reading=inputs.get(encoder.READING)
+        )
         return restored() if restore else remaining
 
     def distances(self, length: int) -> Callable[[jax.Array, jax.Array], Distances]:

@@ -8,6 +8,7 @@ remains, in which a merged word-vector counts as often as it stands for tokens.
 Source: Warner et al., arXiv 2412.13663.
 """
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ from latadj_jax.families.heads import first_hidden
 from latadj_jax.families.output import Output
 from latadj_jax.families.pooling import mean
 from latadj_jax.families.rotary import attention_factor, inverse_frequencies, rotate
+from latadj_jax.families.token_heads import end_of_answer, other_tag, with_reading
 from latadj_jax.layers.activations import ACTIVATIONS
 from latadj_jax.layers.attention import split_heads
 from latadj_jax.layers.dropout import Dropout, drop
@@ -141,7 +143,9 @@ class ModernBert(nn.Module):
         x_BTD = self.embedding_dropout(self.embedding_norm(self.word(inputs["input_ids"])), train)
         start_B1 = encoder.first_token(inputs["attention_mask"])
         words = encoder.words_of(x_BTD, inputs, plan, start_B1)
-        return encoder.run(self.layers, words, plan, train, self.final_norm)
+        return encoder.run(
+            self.layers, words, plan, train, self.final_norm, reading=inputs.get(encoder.READING)
+        )
 
 
 class PredictionHead(nn.Module):
@@ -199,13 +203,18 @@ class ModernBertClassifier(_Head):
 class ModernBertTagger(_Head):
     """Logits of each token, removed ones too."""
 
+    openness = staticmethod(other_tag)
+
     def __call__(self, base, inputs, plan: Plan, restore: bool, train: bool) -> Output:
-        out = base(inputs, plan, True, train)
+        read = functools.partial(self.logits, train=False)
+        out = base(with_reading(inputs, plan, read, self.openness), plan, True, train)
         return out.replace(logits=self.logits(out.hidden, train))
 
 
 class ModernBertSpans(ModernBertTagger):
     """Logits that an answer starts, and that it ends, at each token."""
+
+    openness = staticmethod(end_of_answer)
 
     def num_logits(self) -> int:
         return 2

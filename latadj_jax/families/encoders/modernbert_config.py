@@ -107,6 +107,7 @@ class ModernBertConfig(HfConfig):
     protects = "cls"
     dropouts = ("embedding_dropout", "attention_dropout", "mlp_dropout", "head_dropout")
     ff_matrices = 3  # gate, up and down
+    head_matrices = 1
 
     @property
     def max_positions(self) -> int:
