@@ -108,6 +108,7 @@ TABLES = {
     "performance.md": {"jobs_speed.json": jobs_speed_table, "layer_costs.json": operations_table},
     "onnx.md": {"exported_speed.json": encoder_speed_table},
     "jobs.md": {
+        "tags.json": run_table,
         "answers_undecided.json": run_table,
         "answers.json": run_table,
         "answers_late.json": run_table,
