@@ -93,7 +93,7 @@ class Model:
                 f"strategy {strategy!r} is for other models; {self.family.name} has: "
                 f"{', '.join(self.family.strategies)}."
             )
-        if find(strategy).reads_head and not self.record.per_token:
+        if not self.takes(find(strategy)):
             raise ValueError(
                 f"strategy {strategy!r} is for models that answer for each token, tags or answers; "
                 f"this one is for {self.task!r}."
