@@ -36,6 +36,7 @@ def run(argv: list[str], prog: str) -> None:
     logging.getLogger("latadj_jax").setLevel(logging.INFO)
     settings = adapt.asked(args, [f"--config.data.max_eval_examples={TEXTS}", *overrides]).settings
     model, params = read_for(args.model, settings.model.task, args.strict)
+    # First, since it refuses a model of another task than was asked for.
     evaluate = evaluator(settings, model, load_tokenizer(args.model))
     model = as_trained(model, settings)
     tried = search_profile(model, evaluate, params, adapt.lengths_of(model, settings), speedups)

@@ -72,3 +72,12 @@ def test_bad_input_is_refused_before_anything_is_read(flags, sentence):
     with pytest.raises(SystemExit) as ended:
         main(["search", "no model", "--texts", "no texts", *flags])
     assert sentence in str(ended.value)
+
+
+def test_a_model_of_another_task_is_refused_as_such(tmp_path):
+    """And not for the strategy that the task would have."""
+    source = model_folder(tmp_path, "classification")
+    flags = ("--texts", texts(tmp_path), "--task", "token-classification")
+    with pytest.raises(SystemExit, match="a model for classification, not for") as ended:
+        main(["search", source, *flags, "--profile", str(tmp_path / "p.json")])
+    assert "undecided" not in str(ended.value)
